@@ -1,0 +1,57 @@
+"""Who this host is, where its files lie, and which domains it serves."""
+
+from __future__ import annotations
+
+from ekiden.config.registry import Duration, Group, Int, Reload, Text, Words
+
+
+class GeneralParameters(Group):
+    # myhostname and mydomain have defaults that the reader computes from the host's own name.
+    myhostname = Text(
+        "localhost.localdomain",
+        doc="The name of this host on the Internet; the default is its own full name.",
+    )
+    mydomain = Text("localdomain", doc="The domain of this host; the default is myhostname without its first label.")
+    myorigin = Text("$myhostname", doc="The domain that mail sent from this host gets when its address has none.")
+    mydestination = Words(
+        "$myhostname, localhost.$mydomain, localhost",
+        doc="The domains whose mail is delivered by the local transport, to users of this host.",
+    )
+    mynetworks = Words("127.0.0.0/8 [::1]/128", doc="The clients that may relay through this host.")
+    inet_interfaces = Words(
+        "all", doc="The addresses that services of master.cf without an address of their own listen on."
+    )
+    inet_protocols = Words("ipv4 ipv6", doc="The protocols in use: ipv4, ipv6 or all.")
+    mail_owner = Text(
+        "ekiden",
+        reload=Reload.RESTART,
+        doc="The user that the workers run as when the server is started as root.",
+    )
+    mail_name = Text("Ekiden", doc="The name of the mail system in Received: and the greeting.")
+    queue_directory = Text(
+        "/var/spool/ekiden",
+        reload=Reload.RESTART,
+        doc="Where the queue, the maildrop and the control socket lie.",
+    )
+    config_directory = Text(
+        "/etc/ekiden",
+        reload=Reload.RESTART,
+        doc="The directory of main.cf and master.cf; set by the command line.",
+    )
+    worker_processes = Int(
+        "0",
+        maximum=1024,
+        reload=Reload.RESTART,
+        doc="How many workers run; 0 is one for each CPU that may be used.",
+    )
+    stop_timeout = Duration("30s", doc="How long a stop waits for deliveries and sessions in flight.")
+    recipient_delimiter = Text("", doc="The characters that part a user name from its extension.")
+    virtual_mailbox_domains = Words(
+        "$virtual_mailbox_maps", doc="The domains whose mail is delivered by the virtual transport."
+    )
+    virtual_mailbox_maps = Words("", doc="Tables from address to the mailbox below virtual_mailbox_base.")
+    virtual_alias_maps = Words("", doc="Tables that replace recipient addresses by others, for every domain.")
+    virtual_alias_domains = Words("$virtual_alias_maps", doc="The domains that hold aliases only.")
+    relay_domains = Words("", doc="The domains, beside its own, that this host relays mail to for anybody.")
+    relayhost = Text("", doc="The next hop of all mail that is not for this host, such as [relay.example]:587.")
+    transport_maps = Words("", doc="Tables from recipient address or domain to transport:nexthop.")

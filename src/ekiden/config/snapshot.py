@@ -1,0 +1,74 @@
+"""The immutable snapshot of all parameters that code receives as an argument; a reload makes a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+from ekiden.config.expand import ExpansionError, expand
+from ekiden.config.parameters.delivery import DeliveryParameters
+from ekiden.config.parameters.dns import DnsParameters
+from ekiden.config.parameters.general import GeneralParameters
+from ekiden.config.parameters.log import LogParameters
+from ekiden.config.parameters.queue import QueueParameters
+from ekiden.config.parameters.smtp import SmtpParameters
+from ekiden.config.parameters.smtpd import SmtpdParameters
+from ekiden.config.registry import Parameter
+
+
+class ParameterError(ValueError):
+    """A value that cannot be used: which parameter, which text, and what would be right."""
+
+    def __init__(self, name: str, text: str, problem: str) -> None:
+        super().__init__(f"{name} = {text}: {problem}")
+        self.name, self.text, self.problem = name, text, problem
+
+
+class Parameters(
+    GeneralParameters,
+    SmtpdParameters,
+    SmtpParameters,
+    QueueParameters,
+    DeliveryParameters,
+    DnsParameters,
+    LogParameters,
+):
+    """All parameters, parsed. ``Parameters({"myhostname": "mx.example"})``: what is not given has its default.
+
+    Unknown names in ``settings`` serve ``$name`` references (main.cf allows own names) and are otherwise ignored.
+    Raises ParameterError.
+    """
+
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        self.__dict__["_settings"] = dict(settings or {})
+        declared = self.declared()
+        for name, parameter in declared.items():
+            self.__dict__[name] = self._parsed(name, parameter, declared)
+
+    def _parsed(self, name: str, parameter: Parameter[object], declared: Mapping[str, Parameter[object]]) -> object:
+        settings: dict[str, str] = self.__dict__["_settings"]
+
+        def raw(other: str) -> str | None:
+            if other in settings:
+                return settings[other]
+            return declared[other].default if other in declared else None
+
+        text = settings.get(name, parameter.default)
+        try:
+            return parameter.parse(expand(text, raw).strip())
+        except ExpansionError as error:
+            raise ParameterError(name, text, str(error)) from error
+        except ValueError as error:
+            raise ParameterError(name, text, str(error)) from error
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The raw text of what was set, by name."""
+        return dict(self.__dict__["_settings"])
+
+    def with_overrides(self, overrides: Mapping[str, str]) -> Parameters:
+        """Another snapshot in which ``overrides`` (master.cf ``-o name=value``) hold."""
+        return Parameters({**self.__dict__["_settings"], **overrides}) if overrides else self
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"parameters are immutable: {name}")

@@ -1,0 +1,49 @@
+"""Mail addresses as values (RFC 5321 §4.1.2); the grammar that reads them is protocol.smtp.path."""
+
+from __future__ import annotations
+
+import re
+
+from msgspec import Struct
+
+# RFC 5321 §4.1.2   Dot-string = Atom *("." Atom);  atext: RFC 5322 §3.2.3;  RFC 6531 §3.3 adds non-ASCII.
+_DOT_STRING = re.compile(
+    r"[!#$%&'*+\-/=?^_`{|}~0-9A-Za-z\x80-\U0010ffff]+(?:\.[!#$%&'*+\-/=?^_`{|}~0-9A-Za-z\x80-\U0010ffff]+)*"
+)
+
+
+class Address(Struct, frozen=True):
+    """A mailbox: the local part as it is meant (quotes removed, case kept) and the domain as written.
+
+    The null sender ``<>`` is ``Address("", "")``. An empty domain with a local part is a name of this
+    host (``<postmaster>``, RFC 5321 §4.1.1.3). An address literal is kept in its brackets.
+    """
+
+    local: str
+    domain: str = ""
+
+    @property
+    def is_null(self) -> bool:
+        return not self.local and not self.domain
+
+    def __str__(self) -> str:
+        """The address on the wire and in the log, without angle brackets; the local part quoted where needed."""
+        local = self.local
+        if local and _DOT_STRING.fullmatch(local) is None:
+            local = quote_local(local)
+        elif not local and self.domain:
+            local = '""'
+        return f"{local}@{self.domain}" if self.domain else local
+
+    @property
+    def key(self) -> str:
+        """The form to look up and compare: domain in lower case, local part as it is (RFC 5321 §2.4)."""
+        return str(self) if not self.domain else str(Address(self.local, self.domain.lower()))
+
+
+NULL_SENDER = Address("", "")
+
+
+def quote_local(local: str) -> str:
+    """``local`` as a quoted string (RFC 5321 §4.1.2)."""
+    return '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,137 @@
+"""Everything that happens, as typed facts: one renderer makes Postfix's log lines of them, another JSON.
+
+Times in events are durations in seconds; the observer stamps the wall clock when it takes an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from ekiden.message.delivery import DeliveryResult
+from ekiden.message.envelope import Client
+
+
+class Event(Struct, frozen=True):
+    """A fact. The tag names it in JSON."""
+
+
+class Connected(Event, frozen=True, tag="connect"):
+    client: Client
+    service: str = "smtpd"
+
+
+class Disconnected(Event, frozen=True, tag="disconnect"):
+    """``commands``: how often each verb came, as (accepted, all)."""
+
+    client: Client
+    commands: Mapping[str, tuple[int, int]] = {}
+    service: str = "smtpd"
+
+
+class ConnectionLost(Event, frozen=True, tag="connection-lost"):
+    """A session that ended without QUIT: ``problem`` is "lost connection", "timeout" or "too many errors"."""
+
+    client: Client
+    problem: str
+    after: str  # the last command: "DATA", "RCPT", "CONNECT"
+    service: str = "smtpd"
+
+
+class Accepting(Event, frozen=True, tag="accepting"):
+    """A transaction got its queue id: the log's ``client=`` line."""
+
+    queue_id: str
+    client: Client
+    service: str = "smtpd"
+
+
+class Rejected(Event, frozen=True, tag="reject"):
+    """A command was refused. ``queue_id`` is "" (logged as NOQUEUE) before the transaction has one."""
+
+    client: Client
+    stage: str  # "CONNECT", "RCPT", "MAIL", "DATA", "END-OF-MESSAGE"
+    reply: str  # the reply's text: code, status and words
+    reason: str
+    sender: str = ""
+    recipient: str = ""
+    detail: str = ""
+    queue_id: str = ""
+    service: str = "smtpd"
+
+
+class PickedUp(Event, frozen=True, tag="pickup"):
+    """A message of the sendmail command came in: ``uid=... from=<...>``."""
+
+    queue_id: str
+    uid: int
+    sender: str
+
+
+class MessageId(Event, frozen=True, tag="message-id"):
+    queue_id: str
+    message_id: str
+
+
+class Activated(Event, frozen=True, tag="active"):
+    """The scheduler took a message up: ``from=<...>, size=..., nrcpt=... (queue active)``."""
+
+    queue_id: str
+    sender: str
+    size: int
+    recipients: int
+
+
+class Attempted(Event, frozen=True, tag="attempt"):
+    """One recipient's result. ``delays``: before the queue manager, in it, connection set-up, transmission."""
+
+    queue_id: str
+    transport: str
+    recipient: str
+    result: DeliveryResult
+    delay_s: float
+    delays_s: tuple[float, float, float, float]
+    original: str = ""  # orig_to=
+
+
+class Expired(Event, frozen=True, tag="expired"):
+    """``from=<...>, status=expired, returned to sender``."""
+
+    queue_id: str
+    sender: str
+
+
+class Notified(Event, frozen=True, tag="notification"):
+    """A DSN was made. ``kind``: "non-delivery", "delay", "delivery status"."""
+
+    queue_id: str
+    kind: str
+    notification_id: str
+    to_postmaster: bool = False
+
+
+class Removed(Event, frozen=True, tag="removed"):
+    queue_id: str
+
+
+class Administered(Event, frozen=True, tag="administered"):
+    """An administrator held, released, requeued or deleted a message."""
+
+    queue_id: str
+    change: str
+
+
+class Note(Event, frozen=True, tag="note"):
+    """Anything else that a person should read. ``level``: info, warning, error, fatal."""
+
+    service: str
+    text: str
+    level: str = "info"
+    queue_id: str = ""
+
+
+class Observer(Protocol):
+    def emit(self, event: Event) -> None:
+        """Take a fact; never blocks and never raises."""
