@@ -10,6 +10,7 @@ from ekiden.config.parameters.delivery import DeliveryParameters
 from ekiden.config.parameters.dns import DnsParameters
 from ekiden.config.parameters.general import GeneralParameters
 from ekiden.config.parameters.log import LogParameters
+from ekiden.config.parameters.process import ProcessParameters
 from ekiden.config.parameters.queue import QueueParameters
 from ekiden.config.parameters.smtp import SmtpParameters
 from ekiden.config.parameters.smtpd import SmtpdParameters
@@ -32,6 +33,7 @@ class Parameters(
     DeliveryParameters,
     DnsParameters,
     LogParameters,
+    ProcessParameters,
 ):
     """All parameters, parsed. ``Parameters({"myhostname": "mx.example"})``: what is not given has its default.
 
