@@ -14,6 +14,7 @@ from ekiden.config.parameters.process import ProcessParameters
 from ekiden.config.parameters.queue import QueueParameters
 from ekiden.config.parameters.smtp import SmtpParameters
 from ekiden.config.parameters.smtpd import SmtpdParameters
+from ekiden.config.parameters.store import StoreParameters
 from ekiden.config.registry import Parameter
 
 
@@ -30,6 +31,7 @@ class Parameters(
     SmtpdParameters,
     SmtpParameters,
     QueueParameters,
+    StoreParameters,
     DeliveryParameters,
     DnsParameters,
     LogParameters,
