@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -35,6 +35,11 @@ class Settlement(Struct, frozen=True):
     due: float = 0.0
     delay_warned: bool = False
     born: tuple[QueuedMessage, ...] = ()
+    # More than 0: only a part of the round is over. ``pending`` is what is left of it, the message stays active with
+    # a lease of this many seconds, and ``due`` does not count.
+    lease_s: float = 0.0
+    # More than 0: ``born`` are the caller's to deliver at once (active with this lease), like put(lease_s=...).
+    born_lease_s: float = 0.0
 
 
 class QueueEntry(Struct, frozen=True):
@@ -52,6 +57,7 @@ class Change(enum.Enum):
     HOLD = "hold"
     RELEASE = "release"
     REQUEUE = "requeue"  # due now
+    FLUSH = "flush"  # due now if it is deferred; what is active or on hold stays as it is
     DELETE = "delete"
 
 
@@ -71,6 +77,14 @@ class ContentWriter(Protocol):
 
     async def discard(self) -> None:
         """Forget it all; safe to call at any time, also after finish()."""
+
+
+@runtime_checkable
+class BatchStore(Protocol):
+    """What a store may offer beside Store: the scheduler uses it to save a wake-up a message."""
+
+    async def settle_all(self, settlements: Sequence[Settlement]) -> None:
+        """Several settlements in one transaction: all of them or, with StoreTrouble, none."""
 
 
 class Store(Protocol):
