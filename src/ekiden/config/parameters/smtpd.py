@@ -1,9 +1,60 @@
-"""Receiving mail by SMTP (smtpd(8))."""
+"""Receiving mail by SMTP (smtpd(8)) and from the sendmail command (pickup(8))."""
 
 from __future__ import annotations
 
-from ekiden.config.registry import Group
+from ekiden.config.registry import Bool, Choice, Duration, Group, Int, Size, Text, Words
 
 
 class SmtpdParameters(Group):
-    pass
+    smtpd_banner = Text("$myhostname ESMTP $mail_name", doc="The text after 220 in the greeting; it must begin with a host name.")
+    smtpd_timeout = Duration(
+        "300s",
+        minimum=1,
+        doc="How long a client may take for one command, and how long it may be silent in the middle of a message.",
+    )
+    smtpd_min_data_rate = Int(
+        "500",
+        minimum=1,
+        doc="Bytes a second that a client must reach on average while it sends content; each such second extends its time.",
+    )
+    smtpd_recipient_limit = Int(
+        "1000", minimum=1, doc="The most recipients one message may have (RFC 5321 §4.5.3.1.8 asks for 100 at least)."
+    )
+    smtpd_recipient_overshoot_limit = Int(
+        "1000", doc="How many recipients over the limit are refused softly before each one counts as an error."
+    )
+    message_size_limit = Size("10240000", doc="The most bytes one message may have; 0 sets no limit.")
+    line_length_limit = Size("2048", minimum=512, doc="The most bytes of a command line, its line end included.")
+    header_block_limit = Size(
+        "1048576", minimum=1000, doc="The most bytes that all header fields of one message may have together."
+    )
+    hopcount_limit = Int("50", minimum=1, doc="The most Received: fields a message may have; more are a mail loop.")
+    smtpd_soft_error_limit = Int("10", doc="After so many errors each further reply waits smtpd_error_sleep_time.")
+    smtpd_hard_error_limit = Int("20", minimum=1, doc="After so many errors the session is closed.")
+    smtpd_error_sleep_time = Duration("1s", doc="How long a reply waits once a client has made too many errors.")
+    smtpd_junk_command_limit = Int(
+        "100", doc="How many commands that do nothing (NOOP, RSET, VRFY, HELO) a client may send for each message."
+    )
+    smtpd_forbid_bare_newline = Choice(
+        "reject",
+        "reject",
+        "normalize",
+        "yes",
+        "note",
+        "no",
+        doc="What happens to content with a line end that is not <CR><LF>: reject it, normalize it (also written yes: "
+        "<LF> becomes <CR><LF>), note it in the log, or no: take it as it is. None of them lets it end a message.",
+    )
+    smtpd_forbid_bare_newline_exclusions = Words("", doc="Clients (networks) whose bare newlines are normalized instead.")
+    strict_rfc821_envelopes = Bool(
+        "no", doc="Insist on angle brackets and RFC 5321 syntax in MAIL FROM and RCPT TO, instead of being lenient."
+    )
+    disable_vrfy_command = Bool("no", doc="Refuse VRFY.")
+    smtpd_helo_required = Bool("no", doc="Insist on HELO or EHLO before MAIL.")
+    smtpd_discard_ehlo_keywords = Words("", doc="EHLO keywords that are not offered to any client.")
+    smtpd_client_connection_count_limit = Int("50", doc="How many connections one client may have at a time; 0 sets no limit.")
+    smtpd_client_event_limit_exceptions = Words("$mynetworks", doc="Clients (networks) that connection limits do not bind.")
+    smtpd_session_limit = Int("20000", minimum=1, doc="How many SMTP sessions one worker has at a time; more are told 421.")
+    smtpd_listen_backlog = Int("1024", minimum=1, doc="How many connections may wait to be accepted on each listener.")
+    smtpd_peername_lookup = Bool("yes", doc="Look up the host name of clients; without it every client is unknown.")
+    maildrop_scan_interval = Duration("60s", minimum=1, doc="How often the maildrop is looked through when nobody knocks.")

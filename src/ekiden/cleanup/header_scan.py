@@ -1,0 +1,80 @@
+"""Reads the header of a message as it streams in: what the server itself must know, and where the body begins.
+
+Laws: any bytes in any chunking give the same bytes out and the same facts, or the refusal of a header that is
+too long; work is linear.
+"""
+
+from __future__ import annotations
+
+import re
+
+# RFC 5322 §2.2   field = 1*(%d33-57 / %d59-126) ":" unstructured CRLF, folded lines begin with white space.
+# RFC 5322 §4.5.1 (obsolete) allows white space before the colon.
+_FIELDS = re.compile(rb"(?:[!-9;-~]+[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*)*")
+# The value as far as the end of the field; Message-ID may stand on a folded line (RFC 5322 §3.6.4).
+_MESSAGE_ID = re.compile(rb"\nmessage-id[ \t]*:[ \t\r\n]*([^\r\n]*)", re.IGNORECASE)
+_RECEIVED = re.compile(rb"\nreceived[ \t]*:", re.IGNORECASE)
+_OPEN_FIELD = re.compile(rb"(?:[!-9;-~]+[ \t]*:|[ \t])[^\n]*\Z")
+_MBOX_LINE = re.compile(rb">*From ")
+
+
+class HeaderScan:
+    """``feed`` takes content as it comes and gives back what to store; ``finish`` gives what is still held.
+
+    ``limit`` bounds the header block, and so the bytes held in memory.
+    """
+
+    __slots__ = ("_held", "complete", "header", "limit", "too_long")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._held = bytearray()
+        self.complete = False
+        self.too_long = False
+        self.header = b""  # the fields, once complete, without the empty line
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes that may be stored now; after the header everything passes straight through."""
+        if self.complete:
+            return data
+        held = self._held
+        searched = max(0, len(held) - 3)
+        held += data
+        # The block is complete at the empty line; the first line may be that already (a message without header).
+        if held.find(b"\r\n\r\n", searched) >= 0 or held.startswith(b"\r\n") or len(held) > self.limit:
+            return self._settle()
+        return b""
+
+    def finish(self) -> bytes:
+        """The content has ended: what is still held."""
+        return b"" if self.complete else self._settle()
+
+    def _settle(self) -> bytes:
+        self.complete = True
+        held, self._held = bytes(self._held), bytearray()
+        # A line of an mbox file that a client passed on by mistake is kept as a field, so that the header goes on.
+        if held.startswith((b"From ", b">")) and _MBOX_LINE.match(held):
+            held = b"X-Mailbox-Line: " + held
+        fields = _FIELDS.match(held)
+        end = fields.end() if fields is not None else 0
+        self.header = held[:end]
+        # A line that is still open at the limit is part of the header if it could be a field.
+        self.too_long = end > self.limit or (len(held) > self.limit and _OPEN_FIELD.match(held, end) is not None)
+        if held.startswith(b"\r\n", end):
+            return held
+        # The header ended with a line that is no field: without an empty line it would lose what follows.
+        return held[:end] + b"\r\n" + held[end:]
+
+    @property
+    def message_id(self) -> str:
+        found = _MESSAGE_ID.search(b"\n" + self.header)
+        return found[1].strip().decode("utf-8", "replace") if found else ""
+
+    @property
+    def hops(self) -> int:
+        """How many Received: fields there are (RFC 5321 §6.3: a server counts them to find loops)."""
+        return len(_RECEIVED.findall(b"\n" + self.header))
+
+    def has(self, name: bytes) -> bool:
+        """Whether there is a field ``name`` (lower case)."""
+        return re.search(rb"\n" + re.escape(name) + rb"[ \t]*:", b"\n" + self.header.lower()) is not None

@@ -1,0 +1,32 @@
+"""The Received: field that every accepted message gets (RFC 5321 §4.4)."""
+
+from __future__ import annotations
+
+import re
+
+from ekiden.message.date import header_date
+from ekiden.message.envelope import Client, Recipient
+
+# What a client says of itself goes into a header: everything that could end a comment, a field or a line is replaced.
+_UNSAFE = re.compile(r"[^!#-'*-\[\]-~]")
+
+
+def received_field(
+    *, client: Client, queue_id: str, recipients: tuple[Recipient, ...], hostname: str, mail_name: str, at: float
+) -> bytes:
+    """The field, with its line ends, for a message that arrives at ``at`` (seconds since the epoch).
+
+    The recipient is named when there is just one, so that nobody learns of a blind copy.
+    """
+    if client.protocol == "local":
+        head = f"Received: by {hostname} ({mail_name}, from userid {client.port})\r\n\tid {queue_id}"
+    else:
+        helo = _UNSAFE.sub("?", client.helo) or "unknown"
+        address = f"IPv6:{client.address}" if client.is_ipv6 else client.address
+        head = (
+            f"Received: from {helo} ({client.name} [{address}])\r\n"
+            f"\tby {hostname} ({mail_name}) with {client.protocol} id {queue_id}"
+        )
+    if len(recipients) == 1:
+        head += f"\r\n\tfor <{recipients[0].address}>"
+    return f"{head}; {header_date(at)}\r\n".encode("utf-8", "surrogateescape")

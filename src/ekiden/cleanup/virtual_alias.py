@@ -1,0 +1,57 @@
+"""virtual_alias_maps: recipients replaced by others, again and again until nothing changes (virtual(5))."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from ekiden.message.address import Address
+from ekiden.message.envelope import Recipient
+
+Lookup = Callable[[Address], Awaitable[tuple[Address, ...] | None]]
+
+
+class AliasLoop(Exception):
+    """An alias leads back to itself, or to more addresses than the limit allows: broken configuration, temporary for mail."""
+
+
+class VirtualAliases:
+    """``lookup`` gives the addresses that stand for one address, or None; it raises TableTrouble."""
+
+    def __init__(self, lookup: Lookup, *, expansion_limit: int, recursion_limit: int) -> None:
+        self._lookup = lookup
+        self._expansion_limit = expansion_limit
+        self._recursion_limit = recursion_limit
+
+    async def expand(self, recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
+        """All recipients after aliasing, each address once, in order.
+
+        Raises AliasLoop, and TableTrouble when a table does not answer.
+        """
+        found: dict[str, Recipient] = {}
+        for recipient in recipients:
+            start = len(found)
+            await self._follow(recipient, recipient.address, (), found)
+            if len(found) - start > self._expansion_limit:
+                raise AliasLoop(f"{recipient.address}: more than {self._expansion_limit} addresses")
+        return tuple(found.values())
+
+    async def _follow(
+        self, recipient: Recipient, address: Address, inside: tuple[str, ...], found: dict[str, Recipient]
+    ) -> None:
+        targets = None
+        # An address that maps to itself, alone or among others, is final there (virtual(5)).
+        if address.key not in inside:
+            targets = await self._lookup(address)
+        if targets is None:
+            original = recipient.original or recipient.address
+            found.setdefault(
+                address.key,
+                Recipient(address, original if original != address else recipient.original, recipient.notify),
+            )
+            return
+        if len(inside) >= self._recursion_limit:
+            raise AliasLoop(f"{recipient.address}: aliases nested more than {self._recursion_limit} deep")
+        for target in targets:
+            await self._follow(recipient, target, (*inside, address.key), found)
+            if len(found) > self._expansion_limit + len(inside):
+                raise AliasLoop(f"{recipient.address}: more than {self._expansion_limit} addresses")

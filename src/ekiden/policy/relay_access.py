@@ -1,0 +1,35 @@
+"""Who may send mail to whom through this host: the rule that keeps it from being an open relay.
+
+Trusted clients (``mynetworks``, the sendmail command) may send anywhere; everybody else only to the domains that
+this host is responsible for, and there only to recipients that exist.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ekiden.message.address import Address
+from ekiden.message.reply import Refusal, reply
+
+
+class Destinations(Protocol):
+    """What routing knows about an address at SMTP time."""
+
+    async def is_relay_allowed_destination(self, address: Address) -> bool:
+        """Whether this host takes mail for the domain from anybody. Raises TableTrouble."""
+
+    async def check_recipient(self, address: Address) -> Refusal | None:
+        """A refusal when the address is in one of our domains but does not exist there."""
+
+
+class RelayAccess:
+    """Decides RCPT TO."""
+
+    def __init__(self, destinations: Destinations) -> None:
+        self._destinations = destinations
+
+    async def check(self, address: Address, *, trusted: bool) -> Refusal | None:
+        """None when the recipient is accepted. Raises TableTrouble: nobody knows, so the client tries again later."""
+        if not trusted and not await self._destinations.is_relay_allowed_destination(address):
+            return Refusal(reply(554, "5.7.1", f"<{address}>: Relay access denied"), "relay-denied")
+        return await self._destinations.check_recipient(address)

@@ -1,0 +1,165 @@
+"""The driver between a socket and a session's coroutine: bytes in on request, bytes out in one write, a deadline.
+
+A session waits for one thing at a time, so one waiter is enough. Deadlines of all connections of a worker are
+looked at by one timer (DeadlineWatch): ten thousand idle sessions cost no timer each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+# Bytes of a client that may wait while its session is busy; then reading pauses and TCP slows the client down.
+_READ_AHEAD_BYTES = 262_144
+
+
+class DeadlineWatch:
+    """Ends the waiting of connections whose deadline has passed, once a second."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, interval_s: float = 1.0) -> None:
+        self._loop = loop
+        self._interval_s = interval_s
+        self._timer: asyncio.TimerHandle | None = None
+        self.connections: set[Connection] = set()
+
+    def add(self, connection: Connection) -> None:
+        self.connections.add(connection)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._interval_s, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for connection in [late for late in self.connections if late.deadline < now]:
+            connection.expire()
+        if self.connections:
+            self._timer = self._loop.call_later(self._interval_s, self._look)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class Connection(asyncio.Protocol):
+    """One accepted connection; ``serve`` is the coroutine that holds the conversation."""
+
+    __slots__ = (
+        "_eof",
+        "_paused_reading",
+        "_received",
+        "_serve",
+        "_task",
+        "_waiter",
+        "_watch",
+        "_writable",
+        "deadline",
+        "expired",
+        "loop",
+        "lost",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        serve: Callable[[Connection], Coroutine[Any, Any, None]],
+        watch: DeadlineWatch,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._serve = serve
+        self._watch = watch
+        self.loop = loop
+        self.deadline = float("inf")
+        self.expired = False
+        self.lost = False
+        self._eof = False
+        self._paused_reading = False
+        self._received: bytes = b""
+        self._waiter: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._watch.add(self)
+        self._task = self.loop.create_task(self._serve(self))
+
+    def data_received(self, data: bytes) -> None:
+        self._received = self._received + data if self._received else data
+        if self._waiter is not None:
+            self._wake()
+        elif len(self._received) >= _READ_AHEAD_BYTES and not self._paused_reading:
+            self._paused_reading = True
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self._wake()
+        return True  # the client may have closed its side only: it still gets its replies
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = self._eof = True
+        self._watch.connections.discard(self)
+        self._wake()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        if self._writable is None:
+            self._writable = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    # What a session calls.
+
+    async def read(self) -> bytes:
+        """The next bytes of the client; b"" when it has closed. Raises TimeoutError at the deadline."""
+        while not self._received:
+            if self.expired:
+                raise TimeoutError
+            if self._eof:
+                return b""
+            self._waiter = self.loop.create_future()
+            await self._waiter
+        data, self._received = self._received, b""
+        if self._paused_reading:
+            self._paused_reading = False
+            self.transport.resume_reading()
+        return data
+
+    def write(self, data: bytes) -> None:
+        if not self.lost:
+            self.transport.write(data)
+
+    async def writable(self) -> None:
+        """Wait until the client has taken what was written. Raises TimeoutError at the deadline."""
+        while self._writable is not None and not self.lost:
+            if self.expired:
+                raise TimeoutError
+            await asyncio.shield(self._writable)
+
+    def close(self) -> None:
+        """Send what is written, then close."""
+        self._watch.connections.discard(self)
+        self.transport.close()
+
+    def abort(self) -> None:
+        self._watch.connections.discard(self)
+        self.transport.abort()
+
+    def expire(self) -> None:
+        """The deadline has passed: whoever waits gets TimeoutError."""
+        self.expired = True
+        self.deadline = float("inf")
+        self._wake()
+        self.resume_writing()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

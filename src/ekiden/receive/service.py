@@ -1,0 +1,82 @@
+"""What all sessions of one smtpd service share: its settings and the stations that a message goes to next."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from ekiden.cleanup.virtual_alias import VirtualAliases
+from ekiden.config.snapshot import Parameters
+from ekiden.message.clock import Clock
+from ekiden.message.queued import QueuedMessage
+from ekiden.message.reply import Reply
+from ekiden.observe.events import Observer
+from ekiden.policy.client_limits import ClientCounts
+from ekiden.policy.relay_access import RelayAccess
+from ekiden.protocol.smtp.data import BareNewline
+from ekiden.protocol.smtp.server import Limits, ehlo_reply
+from ekiden.queue.store import ContentWriter
+from ekiden.receive.client_name import ClientNames
+from ekiden.tables.match import NetworkList
+
+_BARE_NEWLINE = {
+    "reject": BareNewline.REJECT,
+    "normalize": BareNewline.NORMALIZE,
+    "yes": BareNewline.NORMALIZE,
+    "note": BareNewline.NOTE,
+    "no": BareNewline.ALLOW,
+}
+
+
+class SmtpService:
+    """Made anew at each reload; a running session keeps the one it began with."""
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        *,
+        intake: Callable[[QueuedMessage], Awaitable[None]],
+        content_writer: Callable[[str], ContentWriter],
+        has_space: Callable[[], Awaitable[bool]],
+        new_queue_id: Callable[[], str],
+        relay_access: RelayAccess,
+        aliases: VirtualAliases | None,
+        names: ClientNames,
+        counts: ClientCounts,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self.parameters = parameters
+        self.intake = intake
+        self.content_writer = content_writer
+        self.has_space = has_space
+        self.new_queue_id = new_queue_id
+        self.relay_access = relay_access
+        self.aliases = aliases
+        self.names = names
+        self.counts = counts
+        self.observer = observer
+        self.clock = clock
+        self.sessions = 0
+        self.stopping = False
+        self.trusted = NetworkList(parameters.mynetworks)
+        self.unlimited = NetworkList(parameters.smtpd_client_event_limit_exceptions)
+        self.newline_exclusions = NetworkList(parameters.smtpd_forbid_bare_newline_exclusions)
+        self.bare_newline = _BARE_NEWLINE[parameters.smtpd_forbid_bare_newline]
+        self.limits = Limits(command_line_bytes=parameters.line_length_limit)
+        self.greeting = Reply(220, None, (parameters.smtpd_banner,))
+        self.helo_reply = Reply(250, None, (parameters.myhostname,))
+        self.ehlo_reply = ehlo_reply(parameters.myhostname, self._extensions())
+
+    def _extensions(self) -> list[str]:
+        limit = self.parameters.message_size_limit
+        offered = [
+            "PIPELINING",
+            f"SIZE {limit}" if limit else "SIZE",
+            "VRFY",
+            "ENHANCEDSTATUSCODES",
+            "8BITMIME",
+        ]
+        dropped = {word.upper() for word in self.parameters.smtpd_discard_ehlo_keywords}
+        if self.parameters.disable_vrfy_command:
+            dropped.add("VRFY")
+        return [line for line in offered if line.partition(" ")[0] not in dropped]

@@ -1,0 +1,374 @@
+"""One SMTP session, from banner to QUIT: what each command means for this server (RFC 5321 §3, §4.1).
+
+The core (protocol.smtp.server) knows the protocol, the connection knows the socket; the session decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+
+from ekiden.cleanup.header_scan import HeaderScan
+from ekiden.cleanup.received import received_field
+from ekiden.cleanup.virtual_alias import AliasLoop
+from ekiden.message.envelope import Client, Envelope, Recipient
+from ekiden.message.queued import Pending, QueuedMessage
+from ekiden.message.reply import Refusal, Reply, reply
+from ekiden.observe import events
+from ekiden.protocol.smtp import commands
+from ekiden.protocol.smtp.data import BareNewline
+from ekiden.protocol.smtp.server import SmtpServer
+from ekiden.queue.store import StoreTrouble
+from ekiden.receive.connection import Connection
+from ekiden.receive.service import SmtpService
+from ekiden.receive.transaction import Transaction, store_refusal
+from ekiden.tables.table import TableTrouble
+
+SENDER_OK = reply(250, "2.1.0", "Ok")
+RECIPIENT_OK = reply(250, "2.1.5", "Ok")
+OK = reply(250, "2.0.0", "Ok")
+BYE = reply(221, "2.0.0", "Bye", closes=True)
+GO_AHEAD = Reply(354, None, ("End data with <CR><LF>.<CR><LF>",))
+TABLE_TROUBLE = reply(451, "4.3.0", "Error: a lookup table is not available")
+
+
+class SmtpSession:
+    def __init__(self, service: SmtpService, connection: Connection) -> None:
+        self.service = service
+        self.connection = connection
+        self.parameters = service.parameters
+        self.client = Client()
+        self.core: SmtpServer | None = None
+        self.trusted = False
+        self.transaction: Transaction | None = None
+        self.errors = 0
+        self.junk = 0
+        self.last_command = "CONNECT"
+        self.counts: dict[str, list[int]] = {}
+
+    async def run(self) -> None:
+        service, connection = self.service, self.connection
+        problem = ""
+        address = connection.transport.get_extra_info("peername")
+        if not address:  # the client is gone already
+            connection.abort()
+            return
+        service.sessions += 1
+        counted = False
+        connection.deadline = connection.loop.time() + self.parameters.smtpd_timeout
+        try:
+            await self._identify(address)
+            counted = self._is_limited
+            count = await service.counts.connect(self.client.address) if counted else 0
+            service.observer.emit(events.Connected(self.client))
+            refusal = self._admission(count)
+            if refusal is not None:
+                self._log_refusal(refusal, "CONNECT")
+                connection.write(refusal.reply.render())
+                return
+            problem = await self._converse()
+        except TimeoutError:
+            problem = "timeout"
+            connection.write(reply(421, "4.4.2", f"{self.parameters.myhostname} Error: timeout exceeded").render())
+        finally:
+            service.sessions -= 1
+            await self._drop_transaction()
+            if counted:
+                service.counts.disconnect(self.client.address)
+            connection.close()
+            if problem:
+                service.observer.emit(events.ConnectionLost(self.client, problem, self.last_command))
+            service.observer.emit(
+                events.Disconnected(self.client, {verb: (ok, all_) for verb, (ok, all_) in self.counts.items()})
+            )
+
+    async def _identify(self, address: tuple[Any, ...]) -> None:
+        host, port = str(address[0]), int(address[1])
+        # An IPv4 client of a dual-stack socket is an IPv4 client.
+        if host.startswith("::ffff:") and "." in host:
+            host = host[7:]
+        names = self.service.names
+        name = names.known(host)
+        if name is None:
+            name = await names.look_up(host)
+        self.client = Client(name=name, address=host, port=port, is_ipv6=":" in host)
+        self.trusted = self.service.trusted.matches(host)
+
+    @property
+    def _is_limited(self) -> bool:
+        return bool(self.parameters.smtpd_client_connection_count_limit) and not self.service.unlimited.matches(
+            self.client.address
+        )
+
+    def _admission(self, count: int) -> Refusal | None:
+        """Whether the client gets a session at all."""
+        service, limit = self.service, self.parameters.smtpd_client_connection_count_limit
+        if service.stopping or service.sessions > self.parameters.smtpd_session_limit:
+            text = f"{self.parameters.myhostname} Error: too busy, try again later"
+            return Refusal(reply(421, "4.3.2", text, closes=True), "too-busy")
+        if limit and count > limit:
+            text = f"{self.parameters.myhostname} Error: too many connections from {self.client.address}"
+            return Refusal(reply(421, "4.7.0", text, closes=True), "too-many-connections")
+        return None
+
+    async def _converse(self) -> str:
+        """The conversation itself. Returns how it ended when the client did not say QUIT, else ""."""
+        service, connection, timeout_s = self.service, self.connection, self.parameters.smtpd_timeout
+        newline = service.bare_newline
+        if newline is BareNewline.REJECT and service.newline_exclusions.matches(self.client.address):
+            newline = BareNewline.NORMALIZE
+        core = self.core = SmtpServer(
+            limits=service.limits,
+            bare_newline=newline,
+            size_limit=self.parameters.message_size_limit,
+            strict_envelopes=self.parameters.strict_rfc821_envelopes,
+        )
+        connection.write(service.greeting.render())
+        in_content = False
+        while not core.closed:
+            event = core.next_event()
+            if event is not None:
+                in_content = type(event) is commands.Content
+                await self._HANDLERS[type(event)](self, event)
+                continue
+            output = core.take_output()
+            if output:
+                connection.write(output)
+                await connection.writable()
+            # A command gets its time as a whole, however slowly its bytes drip; content earns time by its bytes.
+            if not in_content:
+                connection.deadline = connection.loop.time() + timeout_s
+            data = await connection.read()
+            if not data:
+                return f"lost connection after {self.last_command}"
+            if in_content:
+                now = connection.loop.time()
+                earned = max(connection.deadline, now) + len(data) / self.parameters.smtpd_min_data_rate
+                connection.deadline = min(earned, now + timeout_s)
+            elif service.stopping and self.transaction is None:
+                connection.write(reply(421, "4.3.2", f"{self.parameters.myhostname} Service shutting down").render())
+                return ""
+            core.receive(data)
+        connection.write(core.take_output())
+        return ""
+
+    # One small method a verb; each answers its question once.
+
+    async def _helo(self, event: commands.Helo) -> None:
+        await self._drop_transaction()
+        client = self.client
+        protocol = "ESMTP" if event.extended else "SMTP"
+        self.client = Client(client.name, client.address, event.name, protocol, client.port, client.is_ipv6)
+        self._count_junk()
+        await self._answer("EHLO" if event.extended else "HELO", self._hello_reply(event.extended))
+
+    def _hello_reply(self, extended: bool) -> Reply:
+        return self.service.ehlo_reply if extended else self.service.helo_reply
+
+    async def _mail(self, event: commands.Mail) -> None:
+        self.last_command = "MAIL"
+        if self.parameters.smtpd_helo_required and not self.client.helo:
+            await self._answer("MAIL", reply(503, "5.5.1", "Error: send HELO/EHLO first"))
+            return
+        if not await self.service.has_space():
+            await self._refuse("MAIL", store_refusal(StoreTrouble("queue_minfree", full=True)), sender=str(event.sender))
+            return
+        self.transaction = Transaction(event.sender, event.body, self.service.clock.time())
+        await self._answer("MAIL", SENDER_OK)
+
+    async def _rcpt(self, event: commands.Rcpt) -> None:
+        transaction = self.transaction
+        assert transaction is not None  # the core's states know RCPT only after an accepted MAIL
+        limit = self.parameters.smtpd_recipient_limit
+        if len(transaction.recipients) >= limit:
+            transaction.overshoot += 1
+            refusal = Refusal(reply(452, "4.5.3", "Error: too many recipients"), "too-many-recipients")
+            is_error = transaction.overshoot > self.parameters.smtpd_recipient_overshoot_limit
+            await self._refuse("RCPT", refusal, recipient=str(event.address), is_error=is_error)
+            return
+        try:
+            found = await self.service.relay_access.check(event.address, trusted=self.trusted)
+        except TableTrouble as trouble:
+            found = Refusal(TABLE_TROUBLE, "table-trouble", str(trouble))
+        if found is not None:
+            await self._refuse("RCPT", found, recipient=str(event.address))
+            return
+        if not transaction.queue_id:
+            transaction.queue_id = self.service.new_queue_id()
+            self.service.observer.emit(events.Accepting(transaction.queue_id, self.client))
+        transaction.recipients.append(Recipient(event.address))
+        await self._answer("RCPT", RECIPIENT_OK)
+
+    async def _data(self, _event: commands.Data) -> None:
+        transaction = self.transaction
+        assert transaction is not None  # the core's states know DATA only after an accepted RCPT
+        service = self.service
+        trace = received_field(
+            client=self.client,
+            queue_id=transaction.queue_id,
+            recipients=tuple(transaction.recipients),
+            hostname=self.parameters.myhostname,
+            mail_name=self.parameters.mail_name,
+            at=service.clock.time(),
+        )
+        scan = HeaderScan(self.parameters.header_block_limit)
+        transaction.begin_content(service.content_writer(transaction.queue_id), scan, trace)
+        await self._answer("DATA", GO_AHEAD)
+
+    async def _content(self, event: commands.Content) -> None:
+        if self.transaction is not None:
+            await self.transaction.take(event.data)
+
+    async def _end_of_content(self, event: commands.EndOfContent) -> None:
+        transaction = self.transaction
+        assert transaction is not None  # content follows an accepted DATA
+        self.last_command = "END-OF-MESSAGE"
+        self.junk = 0
+        refusal = await transaction.check_end(self.parameters.hopcount_limit) or event.refusal
+        if refusal is None:
+            refusal = await self._queue(transaction)
+        if refusal is not None:
+            await self._refuse("END-OF-MESSAGE", refusal)
+        else:
+            assert self.core is not None
+            self.core.reply(reply(250, "2.0.0", f"Ok: queued as {transaction.queue_id}"))
+        await self._drop_transaction()
+
+    async def _queue(self, transaction: Transaction) -> Refusal | None:
+        """Hand the message to the queue: from the return of this call on we are responsible for it."""
+        service, writer, scan = self.service, transaction.writer, transaction.scan
+        assert writer is not None  # check_end has refused a message whose content is gone
+        assert scan is not None
+        recipients = tuple(transaction.recipients)
+        try:
+            if service.aliases is not None:
+                recipients = await service.aliases.expand(recipients)
+            content = await writer.finish()
+            # From here on the content may be the queue's: a session that is cancelled must not take it away again.
+            transaction.writer = None
+            message = QueuedMessage(
+                queue_id=transaction.queue_id,
+                envelope=Envelope(transaction.sender, recipients, transaction.body, self.client),
+                content=content,
+                arrived=transaction.started,
+                pending=tuple([Pending(recipient) for recipient in recipients]),
+                message_id=scan.message_id,
+            )
+            service.observer.emit(events.MessageId(message.queue_id, message.message_id))
+            await service.intake(message)
+        except StoreTrouble as trouble:
+            await writer.discard()
+            return store_refusal(trouble)
+        except TableTrouble as trouble:
+            return Refusal(TABLE_TROUBLE, "table-trouble", str(trouble))
+        except AliasLoop as loop:
+            return Refusal(reply(451, "4.6.0", "Error: alias expansion error"), "alias-loop", str(loop))
+        return None
+
+    async def _rset(self, _event: commands.Rset) -> None:
+        await self._drop_transaction()
+        self._count_junk()
+        await self._answer("RSET", OK)
+
+    async def _noop(self, _event: commands.Noop) -> None:
+        self._count_junk()
+        await self._answer("NOOP", OK)
+
+    async def _vrfy(self, event: commands.Vrfy) -> None:
+        # RFC 5321 §3.5.3: a server that would not say anyway answers 252, which tells a spammer nothing.
+        self._count_junk()
+        if self.parameters.disable_vrfy_command:
+            await self._answer("VRFY", reply(502, "5.5.1", "VRFY command is disabled"))
+        else:
+            await self._answer("VRFY", reply(252, "2.0.0", f"{event.text}"))
+
+    async def _help(self, _event: commands.Help) -> None:
+        self._count_junk()
+        text = "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT"
+        await self._answer("HELP", reply(214, "2.0.0", text))
+
+    async def _quit(self, _event: commands.Quit) -> None:
+        await self._answer("QUIT", BYE)
+
+    async def _invalid(self, event: commands.Invalid) -> None:
+        stage = event.verb or "UNKNOWN"
+        self._log_refusal(Refusal(event.reply, event.reason), stage)
+        if event.junk:
+            self._count_junk()
+        await self._answer(stage if stage in _KNOWN_VERBS else "UNKNOWN", event.reply)
+
+    _HANDLERS: ClassVar[dict[type, Callable[..., Awaitable[None]]]] = {
+        commands.Helo: _helo,
+        commands.Mail: _mail,
+        commands.Rcpt: _rcpt,
+        commands.Data: _data,
+        commands.Content: _content,
+        commands.EndOfContent: _end_of_content,
+        commands.Rset: _rset,
+        commands.Noop: _noop,
+        commands.Vrfy: _vrfy,
+        commands.Help: _help,
+        commands.Quit: _quit,
+        commands.Invalid: _invalid,
+    }
+
+    # The one way out: every reply is counted, slowed down or turned into a farewell here.
+
+    async def _answer(self, verb: str, answer: Reply, *, is_error: bool | None = None) -> None:
+        core = self.core
+        assert core is not None  # there is a conversation
+        self.last_command = verb
+        count = self.counts.get(verb)
+        if count is None:
+            count = self.counts[verb] = [0, 0]
+        count[1] += 1
+        if answer.code < 400:
+            count[0] += 1
+        elif is_error is not False:
+            answer = await self._slow_down(answer)
+        if self.junk > self.parameters.smtpd_junk_command_limit:
+            answer = self._too_many_errors()
+        core.reply(answer)
+
+    async def _refuse(
+        self, stage: str, refusal: Refusal, *, sender: str = "", recipient: str = "", is_error: bool = True
+    ) -> None:
+        self._log_refusal(refusal, stage, sender=sender, recipient=recipient)
+        await self._answer(stage, refusal.reply, is_error=is_error)
+
+    async def _slow_down(self, answer: Reply) -> Reply:
+        self.errors += 1
+        if self.errors >= self.parameters.smtpd_hard_error_limit:
+            return self._too_many_errors()
+        if self.errors > self.parameters.smtpd_soft_error_limit:
+            await self.service.clock.sleep(self.parameters.smtpd_error_sleep_time)
+        return answer
+
+    def _too_many_errors(self) -> Reply:
+        return reply(421, "4.7.0", f"{self.parameters.myhostname} Error: too many errors", closes=True)
+
+    def _count_junk(self) -> None:
+        self.junk += 1
+
+    def _log_refusal(self, refusal: Refusal, stage: str, *, sender: str = "", recipient: str = "") -> None:
+        transaction = self.transaction
+        self.service.observer.emit(
+            events.Rejected(
+                client=self.client,
+                stage=stage,
+                reply=refusal.reply.text,
+                reason=refusal.reason,
+                sender=str(transaction.sender) if transaction is not None else sender,
+                recipient=recipient,
+                detail=refusal.detail,
+                queue_id=transaction.queue_id if transaction is not None else "",
+            )
+        )
+
+    async def _drop_transaction(self) -> None:
+        transaction, self.transaction = self.transaction, None
+        if transaction is not None:
+            await transaction.discard()
+
+
+_KNOWN_VERBS = frozenset({"HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "HELP", "QUIT"})
