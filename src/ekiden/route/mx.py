@@ -1,0 +1,222 @@
+"""From a next hop to the hosts to connect to, best first (RFC 5321 §5.1, RFC 7505, RFC 3974 §2).
+
+In:   a next hop; a Resolver, the own names and addresses, a random source.
+Out:  hosts in the order to try them, or why there are none: deferred where DNS could not say, failed where it could.
+Never: raises for what DNS says, asks for more than smtp_mx_record_limit hosts, names this host when it is MX itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from ekiden.config.snapshot import Parameters
+from ekiden.dns.name import host_name
+from ekiden.dns.resolver import DnsTrouble, Found, Mx, Resolver
+from ekiden.message.delivery import DeliveryResult, deferred, failed
+from ekiden.message.host import Host
+from ekiden.message.status import Status
+from ekiden.route.next_hop import NextHop, parse_next_hop
+
+_SMTP_PORT = 25
+_LOOKUPS_AT_ONCE = 10  # of hosts of one preference
+
+_BAD_HOST = Status(5, 1, 2)
+_NULL_MX = Status(5, 1, 10)
+_NOT_FOUND = Status(5, 4, 4)
+_LOOP = Status(5, 4, 6)
+_TRY_AGAIN = Status(4, 4, 3)
+
+_NO_HOST = "Host not found"
+_NO_RECORD = "Host found but no data record of requested type"
+
+
+class MxRouter:
+    """Finds hosts. ``own_addresses`` are those that this host receives mail on (route.own_addresses)."""
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        parameters: Parameters,
+        *,
+        own_addresses: frozenset[str] = frozenset(),
+        rng: random.Random | None = None,
+    ) -> None:
+        self._resolver = resolver
+        self._own_names = frozenset({parameters.myhostname.lower()})
+        self._own_addresses = own_addresses
+        self._random = rng if rng is not None else random.SystemRandom()
+        self._address_limit = parameters.smtp_mx_address_limit
+        self._record_limit = parameters.smtp_mx_record_limit
+        self._preference = parameters.smtp_address_preference
+        self._balance = parameters.smtp_balance_inet_protocols
+        self._defer_without_address = parameters.smtp_defer_if_no_mx_address_found
+        protocols = parameters.inet_protocols
+        self._ipv4 = "ipv4" in protocols or "all" in protocols
+        self._ipv6 = "ipv6" in protocols or "all" in protocols
+
+    async def hosts_for(self, next_hop: str, default_port: int = _SMTP_PORT) -> Sequence[Host] | DeliveryResult:
+        """The hosts of ``next_hop``; of a list (``a.example, [b.example]:587``) those of each member in turn."""
+        words = next_hop.replace(",", " ").split()
+        if len(words) == 1:
+            return await self._hosts_of(words[0], default_port)
+        hosts: list[Host] = []
+        problem: DeliveryResult | None = None
+        for word in words:
+            found = await self._hosts_of(word, default_port)
+            if not isinstance(found, DeliveryResult):
+                hosts.extend(found)
+            elif problem is None or problem.is_final:
+                problem = found
+        if hosts:
+            return hosts
+        return problem if problem is not None else failed(_BAD_HOST, "there is no next hop")
+
+    async def _hosts_of(self, word: str, default_port: int) -> Sequence[Host] | DeliveryResult:
+        hop = parse_next_hop(word, default_port)
+        if hop is None:
+            return failed(_BAD_HOST, f"{printable(word)}: not a valid host or domain name")
+        if hop.is_address:
+            if not (self._ipv6 if ":" in hop.host else self._ipv4):
+                return failed(_NOT_FOUND, f"[{hop.host}]: inet_protocols does not have its address family")
+            if hop.port == _SMTP_PORT and hop.host in self._own_addresses:
+                return _loops(word)
+            return (Host(f"[{hop.host}]", hop.host, hop.port),)
+        if not hop.use_mx:
+            return await self._one_host(word, hop)
+        try:
+            answer = await self._resolver.mx(hop.host)
+        except DnsTrouble as trouble:
+            return _try_again(hop.host, "MX", trouble)
+        if answer.found is Found.NXDOMAIN:
+            return failed(_NOT_FOUND, _name_service_error(hop.host, "MX", _NO_HOST))
+        if answer.found is Found.NODATA or not answer.records:
+            # RFC 5321 §5.1: the name is its own MX of preference 0.
+            return await self._one_host(word, hop)
+        return await self._mx_hosts(hop, answer.records)
+
+    async def _one_host(self, word: str, hop: NextHop) -> Sequence[Host] | DeliveryResult:
+        hosts = await self._addresses(hop.host, hop.port)
+        if isinstance(hosts, DeliveryResult):
+            return hosts
+        if hop.port == _SMTP_PORT and self._has_self(hop.host, hosts):
+            return _loops(word)
+        return self._limited(self._ordered(hosts))
+
+    async def _mx_hosts(self, hop: NextHop, records: Sequence[Mx]) -> Sequence[Host] | DeliveryResult:
+        usable = sorted((record for record in records if record.exchange), key=_preference_of)[: self._record_limit]
+        if not usable:
+            # RFC 7505 §3: the root as the only exchange. Beside other records it means nothing and is left out.
+            return failed(_NULL_MX, f"Domain {hop.host} does not accept mail (nullMX)")
+        watch_for_self = hop.port == _SMTP_PORT
+        hosts: list[Host] = []
+        problem: DeliveryResult | None = None
+        for _, group in groupby(usable, key=_preference_of):
+            exchanges = list(dict.fromkeys(record.exchange for record in group))
+            self._random.shuffle(exchanges)
+            equal: list[Host] = []
+            found_self = False
+            for exchange, found in await self._all_addresses(exchanges, hop.port):
+                if watch_for_self and self._has_self(exchange, () if isinstance(found, DeliveryResult) else found):
+                    found_self = True
+                elif isinstance(found, DeliveryResult):
+                    problem = found if problem is None or problem.is_final else problem
+                else:
+                    equal.extend(found)
+            if found_self:
+                # RFC 5321 §5.1: hosts of our own preference and worse would send it back to us.
+                return self._limited(hosts) if hosts else (problem if _may_pass(problem) else None) or _loops(hop.host)
+            hosts.extend(self._ordered(equal))
+            if self._address_limit and len(hosts) >= self._address_limit:
+                break
+        if hosts:
+            return self._limited(hosts)
+        assert problem is not None  # no host has an address, so each had a problem
+        if problem.is_final and self._defer_without_address:
+            return deferred(Status(4, 4, 4), problem.text)
+        return problem
+
+    async def _all_addresses(
+        self, exchanges: Sequence[str], port: int
+    ) -> list[tuple[str, Sequence[Host] | DeliveryResult]]:
+        if len(exchanges) == 1:
+            return [(exchanges[0], await self._addresses(exchanges[0], port))]
+        found: list[tuple[str, Sequence[Host] | DeliveryResult]] = []
+        for start in range(0, len(exchanges), _LOOKUPS_AT_ONCE):
+            some = exchanges[start : start + _LOOKUPS_AT_ONCE]
+            found += zip(some, await asyncio.gather(*(self._addresses(name, port) for name in some)), strict=True)
+        return found
+
+    async def _addresses(self, exchange: str, port: int) -> Sequence[Host] | DeliveryResult:
+        """The addresses of a host as they came, or why there are none."""
+        name = host_name(exchange)
+        if name is None:
+            # RFC 5321 §5.1 wants a domain name here; "192.0.2.1." is a frequent mistake.
+            return failed(
+                _NOT_FOUND, _name_service_error(printable(exchange), "MX", "Malformed or unexpected host name")
+            )
+        kind = "A" if self._ipv4 else "AAAA"
+        try:
+            answer = await self._resolver.addresses(name)
+        except DnsTrouble as trouble:
+            return _try_again(name, kind, trouble)
+        if answer.found is Found.RECORDS and answer.records:
+            return [Host(name, address, port) for address in answer.records]
+        why = _NO_HOST if answer.found is Found.NXDOMAIN else _NO_RECORD
+        return failed(_NOT_FOUND, _name_service_error(name, kind, why))
+
+    def _has_self(self, name: str, hosts: Iterable[Host]) -> bool:
+        return name in self._own_names or any(host.address in self._own_addresses for host in hosts)
+
+    def _ordered(self, hosts: Sequence[Host]) -> list[Host]:
+        """Hosts of equal preference in the order to try them."""
+        mixed = list(dict.fromkeys(hosts))
+        self._random.shuffle(mixed)
+        if self._preference != "any":
+            last = self._preference == "ipv4"
+            mixed.sort(key=lambda host: (":" in host.address) is last)
+        return mixed
+
+    def _limited(self, hosts: list[Host]) -> Sequence[Host]:
+        """The best of ``hosts``, of both protocols if there are both, so that one that is out of order does no harm."""
+        limit = self._address_limit
+        if not limit or len(hosts) <= limit:
+            return hosts
+        chosen, rest = hosts[:limit], hosts[limit:]
+        if self._balance and limit > 1:
+            is_ipv6 = ":" in chosen[0].address
+            if all((":" in host.address) is is_ipv6 for host in chosen):
+                other = next((host for host in rest if (":" in host.address) is not is_ipv6), None)
+                if other is not None:
+                    chosen[-1] = other
+        return chosen
+
+
+def _preference_of(record: Mx) -> int:
+    return record.preference
+
+
+def _may_pass(problem: DeliveryResult | None) -> bool:
+    """A better MX could not be looked up now: later there may be a host that is not us."""
+    return problem is not None and not problem.is_final
+
+
+def printable(name: str) -> str:
+    """A name as it may stand in a log line or reply: short, and without what a terminal or header would obey."""
+    shown = "".join(char if char.isprintable() else "?" for char in name[:100])
+    return shown + "..." if len(name) > 100 else shown
+
+
+def _name_service_error(name: str, kind: str, why: str) -> str:
+    return f"Host or domain name not found. Name service error for name={name} type={kind}: {why}"
+
+
+def _try_again(name: str, kind: str, trouble: DnsTrouble) -> DeliveryResult:
+    why = f"{_NO_HOST}, try again"
+    return deferred(_TRY_AGAIN, _name_service_error(name, kind, why), diagnostic=f"X-Ekiden; {trouble}")
+
+
+def _loops(name: str) -> DeliveryResult:
+    return failed(_LOOP, f"mail for {printable(name)} loops back to myself")
