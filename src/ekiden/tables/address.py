@@ -1,0 +1,105 @@
+"""The orders in which a mail address is looked up in tables (virtual(5), transport(5)), and address extensions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from msgspec import Struct
+
+from ekiden.message.address import Address
+from ekiden.tables.open import Maps
+
+# postconf(5) recipient_delimiter: these names are never split.
+_WHOLE = frozenset({"mailer-daemon", "postmaster", "double-bounce"})
+
+
+class Match(Struct, frozen=True):
+    """An answer, the key that had it, and the extension (with its delimiter) that the key did without."""
+
+    value: str
+    key: str
+    extension: str = ""
+
+
+def split_extension(local: str, delimiter: str) -> tuple[str, str]:
+    """``user+ext`` as ``("user", "+ext")``, split at the first character of ``delimiter``; else ``("user", "")``."""
+    if not delimiter or local.lower() in _WHOLE:
+        return local, ""
+    at = min((found for char in delimiter if (found := local.find(char)) >= 0), default=0)
+    if at == 0:
+        return local, ""
+    if local[at] == "-" and (local.lower().startswith("owner-") or local.lower().endswith("-request")):
+        return local, ""  # the names of a mailing list's keepers are not extensions of owner@ and list@
+    return local[:at], local[at:]
+
+
+async def find_alias(
+    maps: Maps,
+    address: Address,
+    *,
+    delimiter: str = "",
+    is_local: Callable[[str], Awaitable[bool]] | None = None,
+) -> Match | None:
+    """The order of virtual(5): user+ext@domain, user@domain, user+ext, user (local domains only), @domain.
+
+    ``is_local`` tells whether a domain is $myorigin or in $mydestination; it is asked only when needed.
+    Raises TableTrouble.
+    """
+    if not maps:
+        return None
+    domain = address.domain.lower()
+    user, extension = split_extension(address.local, delimiter)
+    whole = str(Address(address.local))
+    bare = str(Address(user)) if extension else whole
+    at_domain = f"@{domain}" if domain else ""
+    if (value := await maps.lookup(whole + at_domain)) is not None:
+        return Match(value, whole + at_domain)
+    if extension and (value := await maps.lookup(bare + at_domain)) is not None:
+        return Match(value, bare + at_domain, extension)
+    if not domain:
+        return None
+    if is_local is not None and await is_local(domain):
+        if (value := await maps.lookup(whole)) is not None:
+            return Match(value, whole)
+        if extension and (value := await maps.lookup(bare)) is not None:
+            return Match(value, bare, extension)
+    value = await maps.lookup(at_domain)
+    return None if value is None else Match(value, at_domain)
+
+
+async def find_transport(
+    maps: Maps, address: Address, *, delimiter: str = "", parent_matches: bool = False
+) -> Match | None:
+    """The order of transport(5): user+ext@domain, user@domain, domain, its parents, ``*``.
+
+    Parents are looked up as ``.example.com``, with ``parent_matches`` (transport_maps is in
+    parent_domain_matches_subdomains) as ``example.com``. Raises TableTrouble.
+    """
+    if not maps:
+        return None
+    domain = address.domain.lower()
+    user, extension = split_extension(address.local, delimiter)
+    whole = f"{Address(address.local)}@{domain}"
+    if (value := await maps.lookup(whole)) is not None:
+        return Match(value, whole)
+    if extension:
+        bare = f"{Address(user)}@{domain}"
+        if (value := await maps.lookup(bare)) is not None:
+            return Match(value, bare, extension)
+    for key in domain_keys(domain, dotted=not parent_matches):
+        if (value := await maps.lookup(key)) is not None:
+            return Match(value, key)
+    value = await maps.lookup("*")
+    return None if value is None else Match(value, "*")
+
+
+def domain_keys(domain: str, *, dotted: bool) -> list[str]:
+    """A domain and its parents, nearest first; the parents with a dot in front if ``dotted``."""
+    keys = [domain] if domain else []
+    if domain.startswith("["):  # an address literal has no parents
+        return keys
+    at = domain.find(".", 1)
+    while 0 <= at < len(domain) - 1:
+        keys.append(domain[at:] if dotted else domain[at + 1 :])
+        at = domain.find(".", at + 1)
+    return keys
