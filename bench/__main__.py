@@ -1,0 +1,113 @@
+"""``make bench``: Ekiden and its peer do the same work in one run on one machine; what counts is the ratio.
+
+python -m bench [--quick] [--only relay-4k,maildir-4k,...] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import footprint, work
+from bench.servers import SBIN, Ekiden, Postfix, Server
+
+BASE = Path("/var/tmp/ekiden-bench")
+MB = 1_000_000
+
+WORK: dict[str, tuple[str, float, Callable[[Server, int], work.Measured]]] = {
+    "relay-4k": (
+        "relay, 4 KiB, 50 connections, end to end",
+        5.0,
+        lambda server, count: work.relay(server, messages=count, size=4096),
+    ),
+    "relay-256k": (
+        "relay, 256 KiB",
+        1.5,
+        lambda server, count: work.relay(server, messages=max(200, count // 8), size=262_144),
+    ),
+    "maildir-4k": (
+        "delivery to one virtual Maildir, 4 KiB",
+        3.0,
+        lambda server, count: work.maildir(server, messages=count, size=4096),
+    ),
+}
+
+
+def side_by_side(name: str, count: int, rounds: int) -> bool:
+    title, wanted, run = WORK[name]
+    ours: list[work.Measured] = []
+    theirs: list[work.Measured] = []
+    # Turn by turn, so that whatever else the machine does hits both.
+    for _ in range(rounds):
+        theirs.append(run(Postfix(BASE / "postfix"), count // 2))
+        ours.append(run(Ekiden(BASE / "ekiden"), count))
+    rate, peer_rate = (statistics.median(m.per_second for m in side) for side in (ours, theirs))
+    cpu, peer_cpu = (statistics.median(m.cpu_ms_a_message for m in side) for side in (ours, theirs))
+    met = rate / peer_rate >= wanted
+    print(
+        f"{title}: {rate:.0f}/s, Postfix {peer_rate:.0f}/s: ratio {rate / peer_rate:.2f}"
+        f" (at least {wanted:g}): {'met' if met else 'NOT MET'}",
+        flush=True,
+    )
+    if name == "relay-4k":
+        cpu_met = cpu <= peer_cpu / 5
+        print(
+            f"CPU of the server a relayed message: {cpu:.2f} ms, Postfix {peer_cpu:.2f} ms: ratio 1/{peer_cpu / cpu:.2f}"
+            f" (at most 1/5): {'met' if cpu_met else 'NOT MET'}",
+            flush=True,
+        )
+        met = met and cpu_met
+    else:
+        print(f"  CPU a message: {cpu:.2f} ms, Postfix {peer_cpu:.2f} ms", flush=True)
+    return met
+
+
+def absolute(title: str, value: float, limit: float, unit: str) -> bool:
+    print(f"{title}: {value:.2f} {unit} (at most {limit:g}): {'met' if value <= limit else 'NOT MET'}", flush=True)
+    return value <= limit
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer messages, one round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--messages", type=int, default=8000)
+    parser.add_argument("--only", default="", help="names, separated by commas")
+    options = parser.parse_args()
+    if os.geteuid() != 0 or not (SBIN / "postfix").exists():
+        print("the benchmark needs root and Debian's postfix package: its ratios are to Postfix", file=sys.stderr)
+        return 69
+    count, rounds = (2000, 1) if options.quick else (options.messages, options.rounds)
+    chosen = options.only.split(",") if options.only else [*WORK, "idle", "large", "banner"]
+    BASE.mkdir(parents=True, exist_ok=True)
+    BASE.chmod(0o755)
+    met = True
+    try:
+        for name in chosen:
+            if name in WORK:
+                met = side_by_side(name, count, rounds) and met
+            elif name == "idle":
+                idle = footprint.idle_sessions(Ekiden(BASE / "ekiden"))
+                met = absolute(f"{idle.sessions} idle sessions, memory", idle.added_bytes / MB, 100, "MB") and met
+            elif name == "large":
+                large = footprint.large_messages(Ekiden(BASE / "ekiden"))
+                title = f"{large.clients} clients sending {large.size // MB} MB each ({large.seconds:.1f} s), memory a worker"
+                met = absolute(title, large.added_bytes_a_worker / MB, 64, "MB") and met
+            elif name == "banner":
+                seconds = statistics.median(footprint.seconds_to_banner(Ekiden(BASE / "ekiden")) for _ in range(5))
+                met = absolute("ekiden serve to first banner", seconds, 1.0, "s") and met
+            else:
+                print(f"there is no benchmark {name!r}", file=sys.stderr)
+                return 64
+    finally:
+        shutil.rmtree(BASE, ignore_errors=True)
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
