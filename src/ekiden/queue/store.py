@@ -107,7 +107,13 @@ class Store(Protocol):
     async def next_due(self) -> float | None:
         """When the next message that waits is due (seconds since the epoch), or None."""
 
-    async def entries(self, *, states: frozenset[QueueState] | None = None, limit: int = 0) -> list[QueueEntry]: ...
+    async def entries(
+        self, *, states: frozenset[QueueState] | None = None, limit: int = 0, after: str = ""
+    ) -> list[QueueEntry]:
+        """Messages in the order of their ids, those beyond ``after``; no more than ``limit`` (0: all of them).
+
+        A listing of a million messages goes page by page: ``after`` is the last id of the page before.
+        """
 
     async def entry(self, queue_id: str) -> QueueEntry | None: ...
 

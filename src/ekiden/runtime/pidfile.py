@@ -45,7 +45,7 @@ class PidFile:
         os.pwrite(self._fd, f"{pid}\n".encode(), 0)
 
     def close_copy(self) -> None:
-        """In a child: drop the descriptor. (The lock belongs to the open file; it is free when all copies are closed.)"""
+        """In a child: drop the descriptor; the lock belongs to the open file and ends with its last copy."""
         os.close(self._fd)
 
     def close(self) -> None:

@@ -1,0 +1,162 @@
+"""Listening sockets: which addresses the services of master.cf want, and opening them, one socket a worker.
+
+SO_REUSEPORT lets the kernel spread new connections over the workers' sockets (socket(7)), so that no worker waits for
+another. The supervisor keeps all of them open: connections that come while a worker is restarted wait in its backlog.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Iterator, Sequence
+
+from ekiden.config.master_cf import Service
+from ekiden.config.snapshot import Parameters
+from ekiden.runtime.control import ListenerKey
+
+# master(5)   [host:]port, the host in brackets where it holds colons
+_INET_NAME = re.compile(r"(?:(?:\[(?P<bracketed>[^\]]+)\]|(?P<host>[^:\[\]]+)):)?(?P<port>[A-Za-z0-9_-]+)")
+
+# What a host without IPv6 (or without IPv4) answers; for an address nobody asked for by name that is no error.
+_NOT_ON_THIS_HOST = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+_LISTENING_COMMANDS = ("smtpd",)
+
+
+class ListenTrouble(Exception):
+    """A service cannot be listened for; the text names the address and the cause."""
+
+
+class WantedListener:
+    """An address to listen on, and for which service. ``optional``: the host may lack this address."""
+
+    __slots__ = ("key", "optional", "service")
+
+    def __init__(self, key: ListenerKey, service: Service, *, optional: bool) -> None:
+        self.key, self.service, self.optional = key, service, optional
+
+
+def service_key(service: Service) -> str:
+    """How master.cf tells services apart: ``name/type``."""
+    return f"{service.name}/{service.type}"
+
+
+def wanted_listeners(services: Sequence[Service], parameters: Parameters) -> list[WantedListener]:
+    """Every address to listen on, without doubles. Raises ListenTrouble for a name that means no address."""
+    found: dict[tuple[str, int], WantedListener] = {}
+    for service in services:
+        if service.type != "inet" or service.command not in _LISTENING_COMMANDS:
+            continue
+        for listener in _of_service(service, parameters):
+            found.setdefault((listener.key.address, listener.key.port), listener)
+    return list(found.values())
+
+
+def _of_service(service: Service, parameters: Parameters) -> Iterator[WantedListener]:
+    parts = _INET_NAME.fullmatch(service.name)
+    if parts is None:
+        raise ListenTrouble(f"{service.name}: not [address:]port")
+    port = _port(parts["port"], service)
+    host = parts["bracketed"] or parts["host"]
+    families = _families(parameters)
+    for interface in (host,) if host else parameters.inet_interfaces:
+        for address, optional in _addresses(interface, families, service):
+            yield WantedListener(ListenerKey(service_key(service), address, port), service, optional=optional)
+
+
+def _port(text: str, service: Service) -> int:
+    if text.isdigit():
+        if not 0 < int(text) < 65536:
+            raise ListenTrouble(f"{service.name}: not a port number: {text}")
+        return int(text)
+    try:
+        return socket.getservbyname(text, "tcp")
+    except OSError:
+        raise ListenTrouble(f"{service.name}: no such service in /etc/services: {text}") from None
+
+
+def _families(parameters: Parameters) -> tuple[int, ...]:
+    """The IP versions of ``inet_protocols``, IPv4 first."""
+    names = {name.lower() for name in parameters.inet_protocols}
+    versions = tuple(v for v, name in ((4, "ipv4"), (6, "ipv6")) if name in names or "all" in names)
+    if not versions:
+        raise ListenTrouble(f"inet_protocols = {' '.join(parameters.inet_protocols)}: names neither ipv4 nor ipv6")
+    return versions
+
+
+_SPECIAL = {"all": {4: "0.0.0.0", 6: "::"}, "loopback-only": {4: "127.0.0.1", 6: "::1"}}
+
+
+def _addresses(interface: str, versions: Sequence[int], service: Service) -> Iterator[tuple[str, bool]]:
+    """The addresses that ``interface`` stands for, and whether each may be missing on this host."""
+    if (special := _SPECIAL.get(interface.lower())) is not None:
+        for version in versions:
+            yield special[version], len(versions) > 1
+        return
+    bare = interface.strip("[]")
+    try:
+        yield str(ipaddress.ip_address(bare)), False
+        return
+    except ValueError:
+        pass
+    try:
+        infos = socket.getaddrinfo(bare, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ListenTrouble(f"{service.name}: address of {bare}: {error.strerror}") from None
+    seen: dict[str, None] = {}
+    for family, _, _, _, address in infos:
+        if (6 if family == socket.AF_INET6 else 4) in versions:
+            seen[str(address[0])] = None
+    for text in seen:
+        # localhost is ::1 too in /etc/hosts of hosts that have no IPv6.
+        yield text, len(seen) > 1
+
+
+def open_listeners(wanted: WantedListener, count: int, backlog: int, *, probe: bool = True) -> list[socket.socket]:
+    """``count`` listening sockets on one address; none where an optional address is not on this host.
+
+    ``probe`` refuses an address that is in use. Raises ListenTrouble.
+    """
+    key = wanted.key
+    sockets: list[socket.socket] = []
+    try:
+        if probe:
+            # Without SO_REUSEPORT: with it, a second server of the same user would silently share the port.
+            _bound(key, reuse_port=False).close()
+        for _ in range(count):
+            sockets.append(_bound(key, reuse_port=True))
+            sockets[-1].listen(backlog)
+    except OSError as error:
+        for opened in sockets:
+            opened.close()
+        if wanted.optional and error.errno in _NOT_ON_THIS_HOST:
+            return []
+        raise ListenTrouble(f"cannot listen on {key}: {_cause(error, key)}") from error
+    return sockets
+
+
+def _bound(key: ListenerKey, *, reuse_port: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in key.address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((key.address, key.port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _cause(error: OSError, key: ListenerKey) -> str:
+    if error.errno == errno.EACCES and key.port < 1024:
+        return f"{error.strerror} (a port below 1024 needs root or CAP_NET_BIND_SERVICE)"
+    if error.errno == errno.EADDRINUSE:
+        return f"{error.strerror} (another program listens there)"
+    return error.strerror or os.strerror(error.errno or 0)

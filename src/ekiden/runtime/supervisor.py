@@ -1,0 +1,420 @@
+"""The supervisor: opens the listening sockets, starts the other processes, restarts one that dies, reloads and stops.
+
+    SIGTERM, SIGINT   stop: what is in flight has stop_timeout to finish; a second one hurries
+    SIGHUP            reload: a configuration with errors is refused, and the server goes on as it was
+
+It is the only process that stays root (with the deliverer), so it never touches a message, never reads the network,
+and believes nothing of its children but Ready and Failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable
+
+from ekiden.config.load import Configuration, load
+from ekiden.config.registry import Reload as ReloadKind
+from ekiden.config.snapshot import Parameters
+from ekiden.observe.events import Note, Observer
+from ekiden.runtime import control
+from ekiden.runtime.child import Child, fork
+from ekiden.runtime.control import AddListeners, AddPeer, ControlTrouble, Failed, Ready, Reload, RemoveListeners
+from ekiden.runtime.listeners import ListenerKey, ListenTrouble, WantedListener, open_listeners, wanted_listeners
+from ekiden.runtime.pidfile import PidFile
+from ekiden.runtime.privileges import Owner, argument_area
+from ekiden.runtime.stopping import Stopping
+from ekiden.runtime.wakeup import SignalWakeup
+from ekiden.runtime.worker_context import Listener, WorkerContext
+
+WorkerMain = Callable[[WorkerContext], int | None]
+ServiceMain = Callable[[Parameters, socket.socket], int | None]
+
+_MAIN_SERVICE = "ekiden"
+
+
+class Programs:
+    """What the children run. ``state`` may be missing: workers then count for themselves."""
+
+    def __init__(self, worker: WorkerMain, deliverer: ServiceMain, state: ServiceMain | None = None) -> None:
+        self.worker, self.deliverer, self.state = worker, deliverer, state
+
+
+class Supervisor:
+    """Runs one server from start to stop. All it needs from outside has been checked and is passed in."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        owner: Owner,
+        programs: Programs,
+        observer: Observer,
+        pid_file: PidFile,
+        *,
+        close_log: Callable[[], None],
+        reload_log: Callable[[Parameters], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._configuration = configuration
+        self._programs = programs
+        self._observer = observer
+        self._pid_file = pid_file
+        self._close_log, self._reload_log = close_log, reload_log
+        self._monotonic = monotonic
+        self._as_root = os.geteuid() == 0
+        self._title_area = argument_area()
+        self._selector = selectors.DefaultSelector()
+        self._wakeup = SignalWakeup([signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD])
+        self._selector.register(self._wakeup.socket, selectors.EVENT_READ, self._signalled)
+        self._listeners: dict[ListenerKey, tuple[WantedListener, list[socket.socket]]] = {}
+        self._workers = [
+            Child(f"worker-{index}", index=index, owner=owner)
+            for index in range(worker_count(configuration.parameters))
+        ]
+        self._services = [Child("state", owner=owner)] if programs.state is not None else []
+        self._services.append(Child("deliverer", owner=None))
+        self._stopping: Stopping | None = None
+        self._serving = False
+        self._exit_code = os.EX_OK
+
+    @property
+    def _parameters(self) -> Parameters:
+        return self._configuration.parameters
+
+    @property
+    def _children(self) -> list[Child]:
+        return self._services + self._workers
+
+    def open_listeners(self) -> None:
+        """Raises ListenTrouble; a server that listens nowhere (only sends mail of this host) is fine."""
+        for wanted in wanted_listeners(self._configuration.services, self._parameters):
+            sockets = self._open(wanted, probe=True)
+            if sockets:
+                self._listeners[wanted.key] = (wanted, sockets)
+
+    def run(self, on_ready: Callable[[], None]) -> int:
+        """Start everything and serve until told to stop; the exit code. ``on_ready`` is called once, when it serves."""
+        # Values made so far live until the end: without them in the collector's lists children share their pages.
+        gc.collect()
+        gc.freeze()
+        start_deadline = self._monotonic() + self._parameters.process_start_timeout
+        for child in self._children:
+            self._start(child)
+        while True:
+            now = self._monotonic()
+            if self._stopping is not None:
+                if self._stopping.advance(now):
+                    return self._exit_code
+            elif not self._serving:
+                if all(child.ready for child in self._children):
+                    self._serving = True
+                    self._say_listening()
+                    on_ready()
+                elif now >= start_deadline:
+                    late = ", ".join(child.role for child in self._children if not child.ready)
+                    self._give_up(f"not ready within process_start_timeout: {late}")
+                    continue
+            self._restart_due(now)
+            for key, _ in self._selector.select(self._sleep_s(start_deadline)):
+                key.data()
+
+    def close(self) -> None:
+        for _, sockets in self._listeners.values():
+            for sock in sockets:
+                sock.close()
+        self._listeners.clear()
+        self._selector.close()
+        self._wakeup.close()
+
+    # -- children ---------------------------------------------------------------------------------------------------
+
+    def _start(self, child: Child) -> None:
+        try:
+            fork(
+                child,
+                lambda sock: self._run_child(child, sock),
+                close_foreign=lambda: self._close_foreign(child),
+                title_area=self._title_area,
+                directory=str(self._parameters.queue_directory),
+                now=self._monotonic(),
+            )
+        except OSError as error:
+            self._note(f"cannot start {child.role}: {error.strerror}", "error")
+            child.died(self._monotonic(), self._parameters.service_throttle_time)
+            return
+        assert child.control is not None
+        self._selector.register(child.control, selectors.EVENT_READ, lambda: self._heard(child))
+        self._introduce(child)
+
+    def _run_child(self, child: Child, sock: socket.socket) -> int | None:
+        """In the child."""
+        if child.is_worker:
+            listeners = [
+                Listener(wanted.service, sockets[child.index], key)
+                for key, (wanted, sockets) in self._listeners.items()
+            ]
+            return self._programs.worker(
+                WorkerContext(
+                    index=child.index,
+                    workers=len(self._workers),
+                    directory=self._configuration.directory,
+                    configuration=self._configuration,
+                    listeners=listeners,
+                    control=sock,
+                    started_as_root=self._as_root,
+                )
+            )
+        main = self._programs.state if child.role == "state" else self._programs.deliverer
+        assert main is not None
+        return main(self._parameters, sock)
+
+    def _close_foreign(self, child: Child) -> None:
+        """In the child: close, through their owners, the descriptors that are the supervisor's or other children's."""
+        self._selector.close()
+        self._wakeup.close_copy()
+        self._pid_file.close_copy()
+        self._close_log()
+        for other in self._children:
+            if other.control is not None:
+                other.control.close()
+        for _, sockets in self._listeners.values():
+            for index, sock in enumerate(sockets):
+                if index != child.index:
+                    sock.close()
+
+    def _introduce(self, child: Child) -> None:
+        """Connect a child that just started with those that it works with: workers with services."""
+        for other in self._services if child.is_worker else self._workers:
+            if other.control is None:
+                continue
+            worker, service = (child, other) if child.is_worker else (other, child)
+            here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            with here, there:
+                told = worker.tell(AddPeer(service.role), (here.fileno(),))
+                told = service.tell(AddPeer(worker.role), (there.fileno(),)) and told
+            if not told:
+                self._note(f"{worker.role} and {service.role} could not be connected", "error")
+
+    def _heard(self, child: Child) -> None:
+        assert child.control is not None
+        try:
+            received = control.receive(child.control)
+        except BlockingIOError:
+            return
+        except (ControlTrouble, OSError) as error:
+            self._note(f"{child.role}: {error}: killing it", "error")
+            self._forget_control(child)
+            child.signal(signal.SIGKILL)
+            return
+        if received is None:
+            self._forget_control(child)  # it is dying: SIGCHLD follows
+            return
+        message, fds = received
+        control.close_all(fds)
+        if isinstance(message, Ready):
+            child.ready = True
+        elif isinstance(message, Failed):
+            child.failure = message.text
+
+    def _forget_control(self, child: Child) -> None:
+        if child.control is not None:
+            self._selector.unregister(child.control)
+            child.control.close()
+            child.control = None
+
+    def _collect_dead(self) -> None:
+        for child in self._children:
+            if child.pid:
+                pid, status = os.waitpid(child.pid, os.WNOHANG)
+                if pid:
+                    self._died(child, status)
+
+    def _died(self, child: Child, status: int) -> None:
+        # Its last words may still lie in the socket.
+        while child.control is not None:
+            self._hear_last_words(child, child.control)
+        cause = child.failure or _cause_of_death(status)
+        child.died(self._monotonic(), self._parameters.service_throttle_time)
+        if self._stopping is not None:
+            if status != 0:
+                self._note(f"{child.role} ended: {cause}", "warning")
+        elif not self._serving:
+            self._give_up(f"{child.role} did not start: {cause}")
+        else:
+            self._note(f"{child.role} died: {cause}; it is started again", "error")
+
+    def _hear_last_words(self, child: Child, sock: socket.socket) -> None:
+        try:
+            received = control.receive(sock)
+        except (ControlTrouble, OSError):
+            received = None
+        if received is None:
+            self._forget_control(child)
+            return
+        message, fds = received
+        control.close_all(fds)
+        if isinstance(message, Failed):
+            child.failure = message.text
+
+    def _restart_due(self, now: float) -> None:
+        if self._stopping is not None:
+            return
+        for child in self._children:
+            if child.restart_at is not None and now >= child.restart_at:
+                self._start(child)
+
+    def _sleep_s(self, start_deadline: float) -> float | None:
+        times: list[float] = []
+        if self._stopping is not None:
+            if self._stopping.deadline is not None:
+                times.append(self._stopping.deadline)
+        else:
+            times += [child.restart_at for child in self._children if child.restart_at is not None]
+            if not self._serving:
+                times.append(start_deadline)
+        return max(0.0, min(times) - self._monotonic()) if times else None
+
+    # -- stop and reload --------------------------------------------------------------------------------------------
+
+    def _signalled(self) -> None:
+        for number in self._wakeup.take():
+            if number == signal.SIGHUP:
+                if self._serving and self._stopping is None:
+                    self._reload()
+            elif number in (signal.SIGTERM, signal.SIGINT):
+                if self._stopping is not None:
+                    self._stopping.hurry(self._monotonic())
+                else:
+                    self._note("stopping")
+                    self._stop()
+        # SIGCHLD, which may have been merged with another of its kind or lost to a full wake-up socket.
+        self._collect_dead()
+
+    def _stop(self) -> None:
+        # Our copies of the listening sockets go first, so that a worker that closes its own refuses connections.
+        for _, sockets in self._listeners.values():
+            for sock in sockets:
+                sock.close()
+        self._stopping = Stopping(
+            [self._workers, self._services],
+            self._parameters.stop_timeout,
+            self._parameters.process_kill_delay,
+            lambda text: self._note(text, "warning"),
+        )
+
+    def _give_up(self, text: str) -> None:
+        self._note(text, "fatal")
+        self._exit_code = os.EX_UNAVAILABLE
+        if self._stopping is None:
+            self._stop()
+
+    def _reload(self) -> None:
+        try:
+            fresh = load(self._configuration.directory)
+            errors = [problem for problem in fresh.problems if problem.is_error]
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the files, the server goes on
+            self._note(f"reload refused: {error}", "error")
+            return
+        if errors:
+            for problem in errors[:20]:
+                self._note(f"reload refused: {problem}", "error")
+            return
+        kept, changed = keep_restart_parameters(self._parameters, fresh.parameters)
+        opened: dict[ListenerKey, tuple[WantedListener, list[socket.socket]]] = {}
+        try:
+            wanted = {listener.key: listener for listener in wanted_listeners(fresh.services, kept)}
+            # A port that we hold on another address would make the probe fail: it is ours.
+            ports = {key.port for key in self._listeners}
+            for key, listener in wanted.items():
+                if key not in self._listeners and (sockets := self._open(listener, probe=key.port not in ports)):
+                    opened[key] = (listener, sockets)
+        except ListenTrouble as error:
+            _close_all(opened.values())
+            self._note(f"reload refused: {error}", "error")
+            return
+        for name in changed:
+            self._note(f"{name} has changed: this takes effect at the next restart", "warning")
+        gone = {key: self._listeners.pop(key) for key in list(self._listeners) if key not in wanted}
+        for key in self._listeners:
+            self._listeners[key] = (wanted[key], self._listeners[key][1])
+        self._listeners.update(opened)
+        self._configuration = fresh.with_parameters(kept)
+        self._reload_log(kept)
+        self._tell_reload(opened, list(gone))
+        _close_all(gone.values())
+        self._note("configuration reloaded")
+        if opened or gone:
+            self._say_listening()
+
+    def _tell_reload(
+        self, opened: dict[ListenerKey, tuple[WantedListener, list[socket.socket]]], gone: list[ListenerKey]
+    ) -> None:
+        for child in self._children:
+            if child.control is None:
+                continue
+            told = child.tell(Reload())
+            if child.is_worker:
+                if gone:
+                    told = child.tell(RemoveListeners(tuple(gone))) and told
+                keys = list(opened)
+                for at in range(0, len(keys), control.MESSAGE_FDS):
+                    some = tuple(keys[at : at + control.MESSAGE_FDS])
+                    told = (
+                        child.tell(AddListeners(some), tuple(opened[key][1][child.index].fileno() for key in some))
+                        and told
+                    )
+            if not told:
+                # It does not read: a restart gives it the new configuration.
+                self._note(f"{child.role} does not take the reload: killing it", "error")
+                child.signal(signal.SIGKILL)
+
+    # -- sockets and log --------------------------------------------------------------------------------------------
+
+    def _open(self, wanted: WantedListener, *, probe: bool) -> list[socket.socket]:
+        sockets = open_listeners(wanted, len(self._workers), self._parameters.smtpd_listen_backlog, probe=probe)
+        if not sockets:
+            self._note(f"not listening on {wanted.key}: this host does not have such an address")
+        return sockets
+
+    def _say_listening(self) -> None:
+        addresses = ", ".join(str(key) for key in self._listeners) or "no address"
+        self._note(f"serving on {addresses} with {len(self._workers)} workers")
+
+    def _note(self, text: str, level: str = "info") -> None:
+        self._observer.emit(Note(_MAIN_SERVICE, text, level))
+
+
+def worker_count(parameters: Parameters) -> int:
+    """``worker_processes``, or one for each CPU that this process may use."""
+    return parameters.worker_processes or len(os.sched_getaffinity(0))
+
+
+def keep_restart_parameters(old: Parameters, new: Parameters) -> tuple[Parameters, list[str]]:
+    """``new``, but with the old values of what a reload cannot change, and the names of those that would change."""
+    changed = [
+        name
+        for name, parameter in Parameters.declared().items()
+        if parameter.reload is ReloadKind.RESTART and getattr(old, name) != getattr(new, name)
+    ]
+    kept = {name: old.settings.get(name, Parameters.declared()[name].default) for name in changed}
+    return new.with_overrides(kept), changed
+
+
+def _cause_of_death(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+        return f"killed by signal {-code}"
+    return f"exit code {code}"
+
+
+def _close_all(listeners: Iterable[tuple[WantedListener, list[socket.socket]]]) -> None:
+    for _, sockets in listeners:
+        for sock in sockets:
+            sock.close()
