@@ -1,0 +1,48 @@
+"""cleanup.received: RFC 5321 §4.4, and nothing a client says can forge a line."""
+
+from __future__ import annotations
+
+import re
+
+from ekiden.cleanup.received import received_field
+from ekiden.message.address import Address
+from ekiden.message.envelope import Client, Recipient
+
+
+def field(client: Client, *recipients: str) -> str:
+    addresses = tuple(Recipient(Address(*text.split("@"))) for text in recipients)
+    return received_field(
+        client=client, queue_id="Q1", recipients=addresses, hostname="mx.example", mail_name="Ekiden", at=0.0
+    ).decode()
+
+
+def test_with_one_recipient() -> None:
+    client = Client(name="host.example", address="192.0.2.1", helo="helo.example", protocol="ESMTP")
+    text = field(client, "a@b.example")
+    assert text.startswith(
+        "Received: from helo.example (host.example [192.0.2.1])\r\n"
+        "\tby mx.example (Ekiden) with ESMTP id Q1\r\n"
+        "\tfor <a@b.example>; "
+    )
+    assert re.search(r"; Thu, 1 Jan 1970 \d\d:00:00 [+-]\d{4}\r\n\Z", text)
+
+
+def test_several_recipients_are_not_named() -> None:
+    text = field(Client(helo="h"), "a@b.example", "c@d.example")
+    assert "for <" not in text
+
+
+def test_ipv6_is_tagged() -> None:
+    assert "[IPv6:2001:db8::1]" in field(Client(address="2001:db8::1", helo="h", is_ipv6=True), "a@b.example")
+
+
+def test_a_hostile_helo_stays_inside_its_word() -> None:
+    text = field(Client(helo="x) evil\r\nBcc: z@z.example (\x00<b>"), "a@b.example")
+    assert text.count("\r\n") == 3
+    assert "Bcc: " not in text
+    assert re.match(r"Received: from [!-'*-~]+ \(unknown \[unknown\]\)\r\n", text)
+
+
+def test_a_local_message_names_the_user_id() -> None:
+    client = Client(protocol="local", port=1000)
+    assert field(client, "a@b.example").startswith("Received: by mx.example (Ekiden, from userid 1000)\r\n\tid Q1\r\n")
