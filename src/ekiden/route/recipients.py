@@ -1,0 +1,109 @@
+"""Who exists here: the answer to RCPT TO before a message is taken (smtpd_reject_unlisted_recipient)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ekiden.config.snapshot import Parameters
+from ekiden.message.address import Address
+from ekiden.message.reply import Refusal, reply
+from ekiden.route.domain_class import DomainClass, domain_key
+from ekiden.tables.address import find_alias, split_extension
+from ekiden.tables.open import Maps
+
+# The system's user list, which is no table of ours: it is asked through ``user_exists``.
+_PASSWORD_WORDS = frozenset({"unix:passwd.byname", "proxy:unix:passwd.byname"})
+
+
+OpenTables = Callable[[Sequence[str]], Maps]
+
+
+class LocalAliases(Protocol):
+    """alias_maps, whose files have a form of their own: it stands for them when local recipients are checked."""
+
+    async def lookup(self, key: str) -> object | None:
+        """Anything but None when the alias ``key`` (a local part in lower case) is there. Raises TableTrouble."""
+
+
+class KnownRecipients:
+    """Checks addresses of own domains. Local parts are compared without regard to case, as they are delivered."""
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        open_tables: OpenTables,
+        *,
+        user_exists: Callable[[str], bool],
+        local_aliases: LocalAliases | None = None,
+    ) -> None:
+        self._origin = domain_key(parameters.myorigin)  # the domain of names that have none
+        self._delimiter = parameters.recipient_delimiter
+        self._aliases = open_tables(parameters.virtual_alias_maps)
+        words = parameters.local_recipient_maps
+        self._checks_local = bool(words)
+        self._user_exists = user_exists if _PASSWORD_WORDS.intersection(words) else None
+        alias_words = frozenset(parameters.alias_maps) if local_aliases is not None else frozenset()
+        self._local_aliases = None if alias_words.isdisjoint(words) else local_aliases
+        self._local = open_tables([word for word in words if word not in _PASSWORD_WORDS | alias_words])
+        self._mailboxes = open_tables(parameters.virtual_mailbox_maps)
+        self._relay = open_tables(parameters.relay_recipient_maps)
+        self._codes = {
+            DomainClass.LOCAL: parameters.unknown_local_recipient_reject_code,
+            DomainClass.VIRTUAL_ALIAS: parameters.unknown_virtual_alias_reject_code,
+            DomainClass.VIRTUAL_MAILBOX: parameters.unknown_virtual_mailbox_reject_code,
+            DomainClass.RELAY: parameters.unknown_relay_recipient_reject_code,
+        }
+
+    async def check(self, address: Address, domain: str, klass: DomainClass) -> Refusal | None:
+        """A refusal for an address of an own domain that does not exist. Raises TableTrouble."""
+        if klass is DomainClass.DEFAULT:
+            return None
+        if not address.domain and address.local.lower() == "postmaster":
+            return None  # RFC 5321 §4.5.1: this host's postmaster can always be reached
+        asked = Address(address.local.lower(), domain or self._origin)
+        is_local = _yes if klass is DomainClass.LOCAL else None
+        if await find_alias(self._aliases, asked, delimiter=self._delimiter, is_local=is_local) is not None:
+            return None
+        if klass is DomainClass.LOCAL:
+            known = await self._is_local(asked)
+        elif klass is DomainClass.VIRTUAL_MAILBOX:
+            known = await self._is_listed(self._mailboxes, asked)
+        elif klass is DomainClass.RELAY:
+            known = await self._is_listed(self._relay, asked)
+        else:
+            known = False
+        return None if known else self._unknown(address, klass)
+
+    async def _is_local(self, asked: Address) -> bool:
+        if not self._checks_local:
+            return True
+        user, extension = split_extension(asked.local, self._delimiter)
+        if self._user_exists is not None and self._user_exists(user):
+            return True
+        if self._local_aliases is not None:
+            for name in (asked.local, user) if extension else (user,):
+                if await self._local_aliases.lookup(name) is not None:
+                    return True
+        return await find_alias(self._local, asked, delimiter=self._delimiter, is_local=_yes) is not None
+
+    async def _is_listed(self, tables: Maps, asked: Address) -> bool:
+        # No table of recipients: they are not listed here, and only the delivery can say who exists.
+        return not tables or await find_alias(tables, asked, delimiter=self._delimiter) is not None
+
+    def _unknown(self, address: Address, klass: DomainClass) -> Refusal:
+        code = self._codes[klass]
+        text = f"<{address}>: Recipient address rejected: User unknown in {_TABLES[klass]} table"
+        return Refusal(reply(code, f"{code // 100}.1.1", text), "unknown-user", klass.value)
+
+
+_TABLES = {
+    DomainClass.LOCAL: "local recipient",
+    DomainClass.VIRTUAL_ALIAS: "virtual alias",
+    DomainClass.VIRTUAL_MAILBOX: "virtual mailbox",
+    DomainClass.RELAY: "relay recipient",
+}
+
+
+async def _yes(_domain: str) -> bool:
+    return True
