@@ -5,7 +5,7 @@ A parameter is a class attribute of a group in ``config.parameters``; its name i
     class SmtpdParameters(Group):
         smtpd_recipient_limit = Int("1000", minimum=1, doc="The most recipients one message may have ...")
 
-Read on a snapshot (an instance) the attribute is the parsed value, typed: ``parameters.smtpd_recipient_limit`` is an int.
+Read on a snapshot (an instance) the attribute is the parsed value, typed: ``snapshot.smtpd_recipient_limit`` is an int.
 Read on the class it is the declaration itself, with name, default and documentation.
 """
 
