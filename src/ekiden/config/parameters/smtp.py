@@ -25,7 +25,6 @@ class SmtpParameters(Group):
     lmtp_tcp_port = Text("24", doc="The port of LMTP next hops that name none.")
 
     # Which servers are tried.
-    smtp_mx_address_limit = Int("5", doc="The most addresses of a next hop that one attempt tries; 0: all.")
     lmtp_mx_address_limit = Int("5", doc="The most addresses of an LMTP next hop that one attempt tries; 0: all.")
     smtp_mx_session_limit = Int(
         "2", doc="The most sessions, past the EHLO handshake, that one attempt may use; 0: no limit."

@@ -1,0 +1,218 @@
+"""One connection to an SMTP or LMTP server: the client core on a socket, and one deadline.
+
+The core is fed where the bytes arrive; a delivery sleeps until there is an event for it, and is woken once for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import cast
+
+from msgspec import Struct
+
+from ekiden.message.host import Host
+from ekiden.protocol.smtp.client import Event, SmtpClient, Stage, Transaction
+
+
+class UnixHost(Struct, frozen=True):
+    """A server behind a unix-domain socket."""
+
+    name: str  # this host's
+    path: str
+
+    def __str__(self) -> str:
+        """As the mail log's ``relay=`` writes it."""
+        return f"{self.name}[{self.path}]"
+
+
+Endpoint = Host | UnixHost
+
+
+class Lost(Event, frozen=True):
+    """The connection ended while the core waited."""
+
+    stage: Stage
+
+
+class TimedOut(Event, frozen=True):
+    stage: Stage
+
+
+class Connection(asyncio.Protocol):
+    """``timeouts`` are seconds by Stage; ``born`` is the loop's time."""
+
+    __slots__ = (
+        "_armed", "_deadline", "_event", "_loop", "_retiring", "_stage", "_timeouts", "_timer", "_transport", "_waiter",
+        "_writable", "born", "client", "closed", "endpoint", "idle_since", "lost", "relay", "uses",
+    )  # fmt: skip
+
+    def __init__(
+        self, client: SmtpClient, endpoint: Endpoint, timeouts: tuple[float, ...], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.client = client
+        self.endpoint = endpoint
+        self.relay = str(endpoint)
+        self.born = loop.time()
+        self.idle_since = 0.0
+        self.uses = 0  # transactions begun
+        self.lost = False
+        self.closed: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._timeouts = timeouts
+        self._transport: asyncio.Transport | None = None
+        self._retiring = False
+        self._event: Event | None = None  # came while nobody waited
+        self._waiter: asyncio.Future[Event] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._stage = client.stage  # what the deadline is for
+        self._deadline = float("inf")
+        self._armed = float("inf")  # when the timer goes off; never later than the deadline
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- what a delivery does --
+
+    async def event(self) -> Event:
+        """The next event, within the time its stage has: the core's, Lost or TimedOut."""
+        if (event := self._event) is not None:
+            self._event = None
+            return event
+        if self.lost:
+            return Lost(self.client.stage)
+        self._expect()
+        self._waiter = self._loop.create_future()
+        return await self._waiter
+
+    def begin(self, transaction: Transaction) -> None:
+        self.uses += 1
+        self.client.begin(transaction)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what the core wants written."""
+        if (output := self.client.take_output()) and self._transport is not None:
+            self._transport.write(output)
+
+    async def drain(self) -> bool:
+        """Wait until there is room for more; False: an event has come, so that no more is wanted."""
+        if self._writable is not None and self._event is None and not self.lost:
+            # Progress, not the whole content, is what the time is for: every wait has it anew.
+            self._stage = self.client.stage
+            self._set_deadline(self._loop.time() + self._timeouts[self._stage])
+            await self._writable
+        return self._event is None and not self.lost
+
+    @property
+    def usable(self) -> bool:
+        """Another transaction can begin: the server has neither gone nor spoken unasked."""
+        return (
+            self.client.reusable
+            and not self.lost
+            and self._event is None
+            and self._transport is not None
+            and not self._transport.is_closing()
+        )
+
+    def retire(self, *, wait_for_reply: bool) -> None:
+        """Say QUIT where that makes sense and close; nobody waits for it."""
+        if self.usable:
+            self._retiring = True
+            self.client.quit()
+            self.flush()
+            self._expect()
+            if not wait_for_reply:
+                self._close()
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once and send nothing more, least of all a final dot."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- what the loop calls --
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        client = self.client
+        client.receive(data)
+        event = client.next_event()
+        if (output := client.take_output()) and self._transport is not None:
+            self._transport.write(output)
+        if event is not None:
+            self._tell(event)
+        elif self._waiter is not None and client.stage is not self._stage:
+            self._expect()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._wake_writer()
+        if self._waiter is not None:
+            self._tell(Lost(self.client.stage))
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        self._wake_writer()
+
+    # -- inside --
+
+    def _tell(self, event: Event) -> None:
+        self._deadline = float("inf")
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            if not waiter.done():  # else the delivery was cancelled
+                waiter.set_result(event)
+            return
+        if self._retiring:
+            self._close()
+            return
+        self._event = event
+        self._wake_writer()
+
+    def _wake_writer(self) -> None:
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    def _close(self) -> None:
+        # What is still to be written may take as long as a reply to QUIT; then the deadline ends it.
+        if self._transport is not None:
+            self._transport.close()
+
+    def _expect(self) -> None:
+        self._stage = self.client.stage
+        self._set_deadline(self._loop.time() + self._timeouts[self._stage])
+
+    def _set_deadline(self, deadline: float) -> None:
+        """The timer is moved only when it would come too late: else it looks at the deadline when it goes off."""
+        self._deadline = deadline
+        if deadline < self._armed and not self.lost:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._armed = deadline
+            self._timer = self._loop.call_at(deadline, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._armed = float("inf")
+        if self._loop.time() < self._deadline:
+            if self._deadline != float("inf"):
+                self._set_deadline(self._deadline)
+            return
+        event = TimedOut(self._stage)
+        if self._transport is not None:
+            self._transport.abort()
+        self.lost = True
+        self._tell(event)

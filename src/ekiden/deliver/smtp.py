@@ -1,0 +1,333 @@
+"""The ``smtp`` delivery agent: a message to the servers of its next hop (RFC 5321 §5). ``lmtp`` shares its engine.
+
+A delivery first takes an idle connection of its next hop. Without one it has the next hop's hosts looked up and tries
+them in order, until every recipient has a final answer, the hosts end, or smtp_mx_session_limit sessions were held.
+What the last server said of a recipient is its result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from ekiden.config.snapshot import Parameters
+from ekiden.deliver.connection import Connection, Endpoint, Lost, TimedOut, UnixHost
+from ekiden.deliver.connection_pool import ConnectionPool
+from ekiden.deliver.smtp_outcome import facts_of, label, of_connect, of_loop, of_refusal, of_reply, of_trouble
+from ekiden.deliver.smtp_settings import SmtpSettings, smtp_settings
+from ekiden.message.clock import Clock
+from ekiden.message.content import InlineContent
+from ekiden.message.delivery import DeliveryRequest, DeliveryResult, deferred, failed
+from ekiden.message.envelope import BodyType
+from ekiden.message.host import Host
+from ekiden.message.status import Status
+from ekiden.observe.events import Note, Observer
+from ekiden.protocol.smtp.client import (
+    Event,
+    Finished,
+    Ready,
+    Refused,
+    SendContent,
+    SmtpClient,
+    SpokeToSelf,
+    Stage,
+    Transaction,
+    Trouble,
+)  # fmt: skip
+from ekiden.protocol.smtp.client_transaction import wire_path
+from ekiden.queue.content import chunks
+from ekiden.queue.store import StoreTrouble
+
+HostsFor = Callable[[str], Awaitable[Sequence[Host] | DeliveryResult]]
+Endpoints = Callable[[str], Awaitable[Sequence[Endpoint] | DeliveryResult]]
+
+
+class SmtpAgent:
+    """An Agent. ``hosts_for`` turns a next hop into its hosts in the order to try, or says why there are none.
+
+    ``hostname`` is the name that tells a loop; myhostname unless given.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        *,
+        hosts_for: HostsFor,
+        clock: Clock,
+        observer: Observer,
+        hostname: str | None = None,
+    ) -> None:
+        name = parameters.myhostname if hostname is None else hostname
+        self._engine = Engine(
+            smtp_settings(parameters), endpoints=hosts_for, clock=clock, observer=observer, own_name=name
+        )
+
+    async def deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
+        return await self._engine.deliver(request)
+
+    async def close(self) -> None:
+        await self._engine.pool.close()
+
+
+class _Job:
+    """One delivery under way: ``results`` so far, ``open`` the recipients that another server may still take."""
+
+    __slots__ = ("connect_s", "open", "paths", "request", "results", "sender", "sessions", "tried")
+
+    def __init__(self, request: DeliveryRequest, sender: bytes, paths: list[bytes]) -> None:
+        self.request = request
+        self.sender = sender
+        self.paths = paths
+        self.results: list[DeliveryResult | None] = [None] * len(paths)
+        self.open = list(range(len(paths)))
+        self.sessions = 0
+        self.connect_s = 0.0
+        self.tried: Endpoint | None = None  # by a connection of the pool
+
+    def settle(self, result: DeliveryResult) -> None:
+        """One final result for all that are open."""
+        for at in self.open:
+            self.results[at] = result
+        self.open = []
+
+    def remember(self, result: DeliveryResult) -> None:
+        """A reason to wait, for the open ones; a server's own words about a recipient outweigh a failed connection."""
+        for at in self.open:
+            known = self.results[at]
+            if known is None or result.relay != "none" or known.relay == "none":
+                self.results[at] = result
+
+
+class Engine:
+    """What SMTP and LMTP share: sessions, transactions, the next server, connections used again."""
+
+    def __init__(
+        self, settings: SmtpSettings, *, endpoints: Endpoints, clock: Clock, observer: Observer, own_name: str
+    ) -> None:
+        self.pool = ConnectionPool(settings)
+        self._settings = settings
+        self._endpoints = endpoints
+        self._clock = clock
+        self._observer = observer
+        self._own_name = own_name
+
+    async def deliver(self, request: DeliveryRequest) -> list[DeliveryResult]:
+        job = _job(request)
+        if job.open and (connection := self.pool.take(request.next_hop)) is not None:
+            await self._reuse(connection, job)
+        if job.open and (not self._settings.session_limit or job.sessions < self._settings.session_limit):
+            await self._try_servers(job)
+        return [result if result is not None else _NO_SERVER for result in job.results]
+
+    async def _reuse(self, connection: Connection, job: _Job) -> None:
+        # The server may have gone while the connection lay idle: then nothing was tried yet.
+        if await self._transact(connection, job, reused=True):
+            job.sessions += 1
+            job.tried = connection.endpoint
+
+    async def _try_servers(self, job: _Job) -> None:
+        settings = self._settings
+        started = self._clock.monotonic()
+        found = await self._endpoints(job.request.next_hop)
+        if isinstance(found, DeliveryResult):
+            if found.is_final:
+                job.settle(found)
+            else:
+                job.remember(found)
+            return
+        if settings.address_limit:
+            found = found[: settings.address_limit]
+        for place, endpoint in enumerate(found):
+            if endpoint == job.tried:
+                continue
+            connection = await self._connect(endpoint, job, started, best=place == 0)
+            if connection is not None:
+                job.sessions += 1
+                await self._transact(connection, job)
+            if not job.open or job.sessions == settings.session_limit > 0:
+                return
+            started = self._clock.monotonic()
+
+    # -- a session --
+
+    async def _connect(self, endpoint: Endpoint, job: _Job, started: float, *, best: bool) -> Connection | None:
+        """A connection whose server is ready for a transaction; None: ``job`` knows why not."""
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+        # Only a server on the mail port may be taken for ourselves: a filter on this host may well use our name.
+        at_mail_port = isinstance(endpoint, Host) and endpoint.port == settings.default_port and not settings.rules.lmtp
+        client = SmtpClient(settings.rules, own_name=self._own_name if at_mail_port else "")
+        connection = Connection(client, endpoint, settings.timeouts, loop)
+        try:
+            async with asyncio.timeout(settings.connect_timeout_s or None):
+                await self._open(connection, endpoint, loop)
+        except OSError as error:  # TimeoutError is one
+            result = of_connect(error, endpoint, connect_s=self._clock.monotonic() - started)
+            self._observer.emit(Note(settings.transport, result.text, queue_id=job.request.queue_id))
+            job.remember(result)
+            return None
+        self.pool.opened(connection)
+        try:
+            event = await connection.event()
+        except BaseException:
+            connection.abort()
+            raise
+        job.connect_s = self._clock.monotonic() - started
+        if isinstance(event, Ready):
+            return connection
+        self._no_session(event, connection, job, best=best)
+        connection.abort()
+        return None
+
+    async def _open(self, connection: Connection, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> None:
+        if isinstance(endpoint, UnixHost):
+            await loop.create_unix_connection(lambda: connection, endpoint.path)
+            return
+        bind = self._settings.bind_ipv6 if ":" in endpoint.address else self._settings.bind_ipv4
+        await loop.create_connection(
+            lambda: connection, endpoint.address, endpoint.port, local_addr=(bind, 0) if bind else None
+        )
+
+    def _no_session(self, event: Event, connection: Connection, job: _Job, *, best: bool) -> None:
+        endpoint, request = connection.endpoint, job.request
+        facts = facts_of(endpoint, job.connect_s)
+        if isinstance(event, Refused):
+            result = of_refusal(event, endpoint, facts, skip_5xx_greeting=self._settings.skip_5xx_greeting)
+        elif isinstance(event, SpokeToSelf):
+            result = of_loop(request.next_hop, endpoint, facts, best=best)
+            text = f"host {label(endpoint)} greeted me with my own hostname {event.name}"
+            self._observer.emit(Note(self._settings.transport, text, "warning", request.queue_id))
+        elif isinstance(event, Lost | TimedOut | Trouble):
+            result = of_trouble(event, endpoint, facts)
+        else:
+            raise TypeError(f"no end of a handshake: {event}")
+        if result.is_final:
+            job.settle(result)
+            return
+        self._observer.emit(Note(self._settings.transport, result.text, queue_id=request.queue_id))
+        job.remember(result)
+
+    # -- a transaction --
+
+    async def _transact(self, connection: Connection, job: _Job, *, reused: bool = False) -> bool:
+        """One transaction for the open recipients; the connection then goes back to the pool or away.
+
+        False: it was a reused connection that turned out dead, and ``job`` is as it was.
+        """
+        started = self._clock.monotonic()
+        try:
+            event = await self._converse(connection, job)
+        except StoreTrouble as trouble:
+            connection.abort()
+            job.settle(deferred(Status(4, 3, 0), f"cannot read the content: {trouble}"))
+            return True
+        except BaseException:
+            connection.abort()
+            raise
+        if event is None:  # there was no need to ask the server
+            self.pool.give_back(job.request.next_hop, connection)
+            return True
+        if reused and _was_stale(event, connection.client):
+            connection.abort()
+            return False
+        self._judge(event, connection, job, self._clock.monotonic() - started)
+        if isinstance(event, Finished) and connection.usable:
+            self.pool.give_back(job.request.next_hop, connection)
+        else:
+            connection.abort()
+        return True
+
+    async def _converse(self, connection: Connection, job: _Job) -> Event | None:
+        """MAIL to the last reply: the event that ends it, or None when ``job`` was settled without a word."""
+        request, client = job.request, connection.client
+        content = request.content
+        transaction = Transaction(
+            job.sender,
+            [job.paths[at] for at in job.open],
+            size=content.size,
+            eight_bit=request.envelope.body is BodyType.EIGHT_BIT_MIME,
+        )
+        if (problem := _misfit(transaction, connection)) is not None:
+            job.settle(problem)
+            return None
+        connection.begin(transaction)
+        event = await connection.event()
+        if not isinstance(event, SendContent):
+            return event
+        if isinstance(content, InlineContent):
+            client.send_content(content.data)
+        else:
+            async for chunk in chunks(content):
+                client.send_content(chunk)
+                connection.flush()
+                if not await connection.drain():
+                    return await connection.event()
+        client.end_content()
+        connection.flush()
+        return await connection.event()
+
+    def _judge(self, event: Event, connection: Connection, job: _Job, transmit_s: float) -> None:
+        """Give every open recipient its result; those that are put off stay open for the next server."""
+        endpoint = connection.endpoint
+        facts = facts_of(endpoint, job.connect_s, transmit_s)
+        job.connect_s = 0.0
+        trouble: DeliveryResult | None = None
+        still_open: list[int] = []
+        for at, outcome in zip(job.open, connection.client.outcomes, strict=True):
+            if outcome is not None:
+                result = of_reply(outcome, endpoint, connection.relay, facts, final=self._settings.assume_final)
+                if not result.is_final:
+                    still_open.append(at)
+            else:
+                if trouble is None:
+                    if not isinstance(event, Lost | TimedOut | Trouble):
+                        event = Trouble(connection.client.stage, "no reply for every recipient")
+                    trouble = of_trouble(event, endpoint, facts)
+                result = trouble
+                # After the final dot the message may have arrived: another server now would make a duplicate likely.
+                if not isinstance(event, Lost | TimedOut | Trouble) or event.stage is not Stage.END_OF_DATA:
+                    still_open.append(at)
+            job.results[at] = result
+        job.open = still_open
+
+
+_NO_SERVER = deferred(Status(4, 4, 4), "no server to connect to")
+
+
+def _job(request: DeliveryRequest) -> _Job:
+    sender = wire_path(request.envelope.sender)
+    paths = [wire_path(recipient.address) for recipient in request.recipients]
+    job = _Job(request, sender or b"<>", [path or b"<>" for path in paths])
+    if sender is None:
+        job.settle(failed(Status(5, 1, 7), "bad sender address syntax"))
+    elif None in paths:
+        for at, path in enumerate(paths):
+            if path is None:
+                job.results[at] = failed(Status(5, 1, 3), "bad recipient address syntax")
+        job.open = [at for at, path in enumerate(paths) if path is not None]
+    return job
+
+
+def _misfit(transaction: Transaction, connection: Connection) -> DeliveryResult | None:
+    """Why this server need not be asked at all."""
+    extensions = connection.client.extensions
+    if 0 < extensions.size_limit < transaction.size:
+        text = (
+            f"message size {transaction.size} exceeds size limit {extensions.size_limit} "
+            f"of server {label(connection.endpoint)}"
+        )
+        return failed(Status(5, 3, 4), text, relay=connection.relay)
+    if transaction.needs_utf8 and not extensions.smtputf8:
+        text = f"SMTPUTF8 is required, but was not offered by host {label(connection.endpoint)}"
+        return failed(Status(5, 6, 7), text, relay=connection.relay)
+    return None
+
+
+def _was_stale(event: Event, client: SmtpClient) -> bool:
+    """A reused connection that ended before the server took notice of the message: gone, or 421 for an answer."""
+    first = (Stage.RSET, Stage.MAIL)
+    if isinstance(event, Lost | Trouble):
+        return event.stage in first or event.stage is Stage.IDLE
+    return isinstance(event, Finished) and all(
+        outcome is not None and outcome.stage in first and outcome.reply.code == 421 for outcome in client.outcomes
+    )

@@ -1,0 +1,148 @@
+"""What an SMTP or LMTP agent takes from the parameters: the same list, under the one prefix or the other."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from ekiden.config.snapshot import Parameters
+from ekiden.protocol.smtp.client import ClientRules, Stage
+from ekiden.protocol.smtp.replies import ReplyLimits
+
+# Service names that stand for a port in main.cf, as /etc/services has them.
+_PORTS = {"smtp": 25, "lmtp": 24, "submission": 587, "submissions": 465, "smtps": 465}
+
+
+class SmtpSettings(Struct, frozen=True):
+    """Times are in seconds."""
+
+    transport: str  # "smtp" or "lmtp"
+    rules: ClientRules
+    timeouts: tuple[float, ...]  # by Stage: how long each may take
+    connect_timeout_s: float  # 0: the system's limit
+    bind_ipv4: str
+    bind_ipv6: str
+    default_port: int
+    address_limit: int  # 0: none, as for the next one
+    session_limit: int
+    skip_5xx_greeting: bool
+    skip_quit_response: bool
+    cache: bool
+    cache_time_s: float
+    cache_limit: int
+    reuse_time_s: float
+    reuse_count: int  # 0: no limit
+    assume_final: bool  # what is accepted has reached the mailbox
+
+
+def smtp_settings(parameters: Parameters) -> SmtpSettings:
+    rules = ClientRules(
+        helo_name=parameters.smtp_helo_name,
+        always_ehlo=parameters.smtp_always_send_ehlo,
+        never_ehlo=parameters.smtp_never_send_ehlo,
+        discard_keywords=frozenset(word.upper() for word in parameters.smtp_discard_ehlo_keywords),
+        line_length_limit=parameters.smtp_line_length_limit,
+        replies=_reply_limits(parameters),
+    )
+    return SmtpSettings(
+        transport="smtp",
+        rules=rules,
+        timeouts=_timeouts(
+            hello=parameters.smtp_helo_timeout,
+            reset=parameters.smtp_rset_timeout,
+            mail=parameters.smtp_mail_timeout,
+            rcpt=parameters.smtp_rcpt_timeout,
+            data=parameters.smtp_data_init_timeout,
+            content=parameters.smtp_data_xfer_timeout,
+            done=parameters.smtp_data_done_timeout,
+            quit_=parameters.smtp_quit_timeout,
+        ),
+        connect_timeout_s=parameters.smtp_connect_timeout,
+        bind_ipv4=parameters.smtp_bind_address,
+        bind_ipv6=parameters.smtp_bind_address6,
+        default_port=port_number(parameters.smtp_tcp_port),
+        address_limit=parameters.smtp_mx_address_limit,
+        session_limit=parameters.smtp_mx_session_limit,
+        skip_5xx_greeting=parameters.smtp_skip_5xx_greeting,
+        skip_quit_response=parameters.smtp_skip_quit_response,
+        cache=parameters.smtp_connection_cache_on_demand,
+        cache_time_s=parameters.smtp_connection_cache_time_limit,
+        cache_limit=parameters.smtp_connection_cache_limit,
+        reuse_time_s=parameters.smtp_connection_reuse_time_limit,
+        reuse_count=parameters.smtp_connection_reuse_count_limit,
+        assume_final=False,
+    )
+
+
+def lmtp_settings(parameters: Parameters) -> SmtpSettings:
+    rules = ClientRules(
+        helo_name=parameters.lmtp_lhlo_name,
+        lmtp=True,
+        discard_keywords=frozenset(word.upper() for word in parameters.lmtp_discard_lhlo_keywords),
+        line_length_limit=parameters.lmtp_line_length_limit,
+        replies=_reply_limits(parameters),
+    )
+    return SmtpSettings(
+        transport="lmtp",
+        rules=rules,
+        timeouts=_timeouts(
+            hello=parameters.lmtp_lhlo_timeout,
+            reset=parameters.lmtp_rset_timeout,
+            mail=parameters.lmtp_mail_timeout,
+            rcpt=parameters.lmtp_rcpt_timeout,
+            data=parameters.lmtp_data_init_timeout,
+            content=parameters.lmtp_data_xfer_timeout,
+            done=parameters.lmtp_data_done_timeout,
+            quit_=parameters.lmtp_quit_timeout,
+        ),
+        connect_timeout_s=parameters.lmtp_connect_timeout,
+        bind_ipv4=parameters.lmtp_bind_address,
+        bind_ipv6=parameters.lmtp_bind_address6,
+        default_port=port_number(parameters.lmtp_tcp_port),
+        address_limit=parameters.lmtp_mx_address_limit,
+        session_limit=parameters.lmtp_mx_session_limit,
+        skip_5xx_greeting=parameters.lmtp_skip_5xx_greeting,
+        skip_quit_response=parameters.lmtp_skip_quit_response,
+        cache=parameters.lmtp_connection_cache_on_demand,
+        cache_time_s=parameters.lmtp_connection_cache_time_limit,
+        cache_limit=parameters.lmtp_connection_cache_limit,
+        reuse_time_s=parameters.lmtp_connection_reuse_time_limit,
+        reuse_count=parameters.lmtp_connection_reuse_count_limit,
+        assume_final=parameters.lmtp_assume_final,
+    )
+
+
+def _reply_limits(parameters: Parameters) -> ReplyLimits:
+    return ReplyLimits(
+        line_bytes=parameters.smtp_reply_line_limit,
+        lines=parameters.smtp_reply_lines_limit,
+        reply_bytes=parameters.smtp_reply_size_limit,
+    )
+
+
+def _timeouts(
+    *, hello: float, reset: float, mail: float, rcpt: float, data: float, content: float, done: float, quit_: float
+) -> tuple[float, ...]:
+    by_stage = {
+        Stage.IDLE: quit_,
+        Stage.GREETING: hello,
+        Stage.EHLO: hello,
+        Stage.HELO: hello,
+        Stage.LHLO: hello,
+        Stage.RSET: reset,
+        Stage.MAIL: mail,
+        Stage.RCPT: rcpt,
+        Stage.DATA: data,
+        Stage.CONTENT: content,
+        Stage.END_OF_DATA: done,
+        Stage.QUIT: quit_,
+    }
+    return tuple(by_stage[stage] for stage in Stage)
+
+
+def port_number(text: str) -> int:
+    """A port as main.cf writes it: a number or a mail service's name. Raises ValueError."""
+    if text in _PORTS:
+        return _PORTS[text]
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise ValueError(f"not a port: {text}")
+    return int(text)

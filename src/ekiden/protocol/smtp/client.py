@@ -1,0 +1,401 @@
+"""The client's side of SMTP (RFC 5321) and LMTP (RFC 2033), without I/O.
+
+In:   the server's bytes by receive(); what the caller wants by begin(), send_content(), end_content() and quit().
+Out:  bytes for the server by take_output(); events by next_event(), each of which is the caller's turn to act.
+Never: a command that holds CR, LF or NUL, a final dot for a transaction without recipients that the server accepted
+      (but see RFC 2920 §3.1 below), an exception for anything that a server says.
+
+    Ready          the greeting and EHLO are done           -> begin() or quit()
+    SendContent    DATA was accepted                        -> send_content() ..., end_content()
+    Finished       the transaction is over, see .outcomes   -> begin() again or quit(), if .reusable
+    Refused        the server wants no session              -> close
+    SpokeToSelf    the server has our own name              -> close
+    Trouble        what the server says is not SMTP         -> close
+    Closed         QUIT has its answer                      -> close
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from ekiden.message.reply import Reply
+from ekiden.protocol.smtp.client_content import ContentEncoder
+from ekiden.protocol.smtp.client_extensions import Extensions, extensions_of, server_name
+from ekiden.protocol.smtp.client_transaction import Outcome, Stage, Transaction
+from ekiden.protocol.smtp.replies import ReplyLimits, ReplyReader, ReplyTrouble
+
+
+class Event(Struct, frozen=True):
+    """The caller's turn."""
+
+
+class Ready(Event, frozen=True):
+    pass
+
+
+class SendContent(Event, frozen=True):
+    pass
+
+
+class Finished(Event, frozen=True):
+    pass
+
+
+class Closed(Event, frozen=True):
+    pass
+
+
+class Refused(Event, frozen=True):
+    stage: Stage  # GREETING, EHLO, HELO, LHLO
+    reply: Reply
+
+
+class SpokeToSelf(Event, frozen=True):
+    stage: Stage
+    name: str
+
+
+class Trouble(Event, frozen=True):
+    stage: Stage
+    text: str
+
+
+READY, SEND_CONTENT, FINISHED, CLOSED = Ready(), SendContent(), Finished(), Closed()
+
+
+class ClientRules(Struct, frozen=True):
+    """What is the same for all connections of one agent."""
+
+    helo_name: str
+    lmtp: bool = False
+    always_ehlo: bool = True  # no: only where the greeting holds ESMTP
+    never_ehlo: bool = False
+    discard_keywords: frozenset[str] = frozenset()  # in upper case
+    line_length_limit: int = 998
+    replies: ReplyLimits = ReplyLimits()
+
+
+class SmtpClient:
+    """One connection. ``own_name``: the name that no other server can have; empty: do not look for loops."""
+
+    __slots__ = (
+        "_content", "_ended", "_needs_reset", "_out", "_own_name", "_reader", "_rules", "extensions", "stage",
+        "transaction",
+    )  # fmt: skip
+
+    def __init__(self, rules: ClientRules, *, own_name: str = "") -> None:
+        self._rules = rules
+        self._own_name = own_name.lower()
+        self._reader = ReplyReader(rules.replies)
+        self._out: list[bytes] = []
+        self._content = ContentEncoder(rules.line_length_limit)
+        self._needs_reset = False  # the server still holds a transaction that was given up
+        self._ended = False  # nothing the server says counts any more
+        self.stage = Stage.GREETING
+        self.extensions = Extensions()
+        self.transaction: Transaction | None = None
+
+    # -- bytes --
+
+    def receive(self, data: bytes) -> None:
+        if not self._ended:
+            self._reader.receive(data)
+
+    def take_output(self) -> bytes:
+        if len(self._out) == 1:
+            return self._out.pop()
+        out = b"".join(self._out)
+        self._out.clear()
+        return out
+
+    def next_event(self) -> Event | None:
+        """The next event; None: more bytes are needed."""
+        while not self._ended and self._reader.pending:
+            # An answer before its question: the server and we no longer speak of the same command.
+            if self._out and self.stage is not Stage.CONTENT:
+                return self._trouble("a reply to a command that was not sent yet")
+            try:
+                reply = self._reader.next()
+            except ReplyTrouble as trouble:
+                return self._trouble(str(trouble))
+            if reply is None:
+                return None
+            event = _HANDLERS[self.stage](self, reply)
+            if event is not None:
+                return event
+        return None
+
+    @property
+    def reusable(self) -> bool:
+        """The session can take another transaction: it is idle and the server has said nothing unasked."""
+        return self.stage is Stage.IDLE and not self._ended and not self._reader.pending
+
+    @property
+    def outcomes(self) -> list[Outcome | None]:
+        """How the last transaction ended, one a recipient; None: the server never decided."""
+        return self.transaction.outcomes if self.transaction is not None else []
+
+    # -- what the caller wants --
+
+    def begin(self, transaction: Transaction) -> None:
+        """Start a transaction: with PIPELINING all of it up to DATA in one burst (RFC 2920 §3.1)."""
+        if self.stage is not Stage.IDLE:
+            raise RuntimeError(f"a transaction cannot begin: the client waits for {self.stage.name}")
+        self.transaction = transaction
+        if self._reader.pending:
+            return  # what the server said unasked makes the next event: the session is not to be trusted
+        if self._needs_reset:
+            self._needs_reset = False
+            if not self.extensions.pipelining:
+                self._ask(Stage.RSET, b"RSET\r\n")
+                return
+            self._ask(Stage.RSET, b"RSET\r\n" + self._burst(transaction))
+        elif self.extensions.pipelining:
+            self._ask(Stage.MAIL, self._burst(transaction))
+        else:
+            self._ask(Stage.MAIL, self._mail(transaction))
+
+    def send_content(self, data: bytes) -> None:
+        """The next piece of the content, lines as they come. Ignored once the server has broken off."""
+        # A reply in the middle of the content is read first: it decides whether there is any sense in the rest.
+        if self.stage is Stage.CONTENT and not self._reader.pending and (encoded := self._content.encode(data)):
+            self._out.append(encoded)
+
+    def end_content(self) -> None:
+        """All of the content was given: the final dot, in the same output as the last piece."""
+        if self.stage is Stage.CONTENT and not self._reader.pending:
+            self._out.append(self._content.end())
+            self.stage = Stage.END_OF_DATA
+
+    def quit(self) -> None:
+        """Say goodbye; only where the server waits for a command, else there is nothing to say."""
+        if self.stage is Stage.IDLE and not self._ended:
+            self._ask(Stage.QUIT, b"QUIT\r\n")
+
+    # -- commands --
+
+    def _ask(self, stage: Stage, command: bytes) -> None:
+        self.stage = stage
+        self._out.append(command)
+
+    def _mail(self, transaction: Transaction) -> bytes:
+        extensions = self.extensions
+        command = b"MAIL FROM:" + transaction.sender
+        if extensions.size:
+            command += b" SIZE=%d" % transaction.size
+        if transaction.eight_bit and extensions.eight_bit_mime:
+            command += b" BODY=8BITMIME"
+        if transaction.needs_utf8 and extensions.smtputf8:
+            command += b" SMTPUTF8"
+        return command + b"\r\n"
+
+    def _burst(self, transaction: Transaction) -> bytes:
+        recipients = b">\r\nRCPT TO:<".join([path[1:-1] for path in transaction.recipients])
+        return self._mail(transaction) + b"RCPT TO:<" + recipients + b">\r\nDATA\r\n"
+
+    # -- answers, one handler a stage --
+
+    def _greeted(self, reply: Reply) -> Event | None:
+        if reply.code // 100 != 2:
+            return self._refused(reply)
+        if (name := server_name(reply)).lower() == self._own_name != "":
+            return self._to_self(name)
+        rules = self._rules
+        helo_name = rules.helo_name.encode("ascii", "replace")
+        if rules.lmtp:
+            self._ask(Stage.LHLO, b"LHLO " + helo_name + b"\r\n")
+        elif not rules.never_ehlo and (rules.always_ehlo or "ESMTP" in reply.text.upper().split()):
+            self._ask(Stage.EHLO, b"EHLO " + helo_name + b"\r\n")
+        else:
+            self._ask(Stage.HELO, b"HELO " + helo_name + b"\r\n")
+        return None
+
+    def _hello(self, reply: Reply) -> Event | None:
+        if reply.code // 100 != 2:
+            # RFC 5321 §3.2: a server that does not know EHLO is asked with HELO.
+            if self.stage is Stage.EHLO and reply.code // 100 == 5:
+                self._ask(Stage.HELO, b"HELO " + self._rules.helo_name.encode("ascii", "replace") + b"\r\n")
+                return None
+            return self._refused(reply)
+        if self.stage is Stage.HELO:
+            self.extensions = Extensions(name=server_name(reply))
+        else:
+            self.extensions = extensions_of(reply, self._rules.discard_keywords)
+        if self.extensions.name.lower() == self._own_name != "":
+            return self._to_self(self.extensions.name)
+        self.stage = Stage.IDLE
+        return READY
+
+    def _after_reset(self, reply: Reply) -> Event | None:
+        assert self.transaction is not None
+        if reply.code == 421:
+            return self._give_up(reply)
+        if reply.code // 100 != 2:
+            # RFC 5321 §4.1.1.5 leaves a server no choice but 250. It is no word about the recipients of this message.
+            return self._trouble(f"a reply that does not fit the command: {reply.text}")
+        if self.extensions.pipelining:
+            self.stage = Stage.MAIL
+        else:
+            self._ask(Stage.MAIL, self._mail(self.transaction))
+        return None
+
+    def _after_mail(self, reply: Reply) -> Event | None:
+        transaction = self.transaction
+        assert transaction is not None
+        severity = reply.code // 100
+        if severity == 3:
+            return self._trouble(f"a reply that does not fit the command: {reply.text}")
+        if reply.code == 421:
+            return self._give_up(reply)
+        if severity != 2:
+            transaction.refused = True
+            transaction.decide_open(Stage.MAIL, reply)
+            if not self.extensions.pipelining:
+                return self._finish()
+        self.stage = Stage.RCPT
+        if not self.extensions.pipelining:
+            self._out.append(b"RCPT TO:" + transaction.recipients[0] + b"\r\n")
+        return None
+
+    def _after_rcpt(self, reply: Reply) -> Event | None:
+        transaction = self.transaction
+        assert transaction is not None
+        severity = reply.code // 100
+        if severity == 3:
+            return self._trouble(f"a reply that does not fit the command: {reply.text}")
+        if reply.code == 421:
+            return self._give_up(reply)
+        at = transaction.next
+        transaction.next = at + 1
+        if not transaction.refused:
+            if severity == 2:
+                transaction.accepted.append(at)
+            else:
+                transaction.decide(at, Stage.RCPT, _too_many(reply) if transaction.accepted else reply)
+        pipelining = self.extensions.pipelining
+        if transaction.next < len(transaction.recipients):
+            if not pipelining:
+                self._out.append(b"RCPT TO:" + transaction.recipients[transaction.next] + b"\r\n")
+        elif pipelining:
+            self.stage = Stage.DATA
+        elif transaction.accepted:
+            self._ask(Stage.DATA, b"DATA\r\n")
+        else:
+            self._needs_reset = True
+            return self._finish()
+        return None
+
+    def _after_data(self, reply: Reply) -> Event | None:
+        transaction = self.transaction
+        assert transaction is not None
+        severity = reply.code // 100
+        if severity == 2:
+            return self._trouble(f"a reply that does not fit the command: {reply.text}")
+        if reply.code == 421:
+            return self._give_up(reply)
+        if severity == 3:
+            if transaction.accepted:
+                self.stage = Stage.CONTENT
+                return SEND_CONTENT
+            # RFC 2920 §3.1: a server that accepts DATA for nobody gets a message of nothing. LMTP has no such rule,
+            # and its server would answer that dot with no reply at all (RFC 2033 §4.2).
+            if self._rules.lmtp:
+                self._ended = True
+                return self._finish()
+            self._ask(Stage.END_OF_DATA, b".\r\n")
+            return None
+        transaction.decide_open(Stage.DATA, reply)
+        self._needs_reset = not transaction.refused
+        return self._finish()
+
+    def _amid_content(self, reply: Reply) -> Event | None:
+        """The server does not wait for the dot: a refusal is one, but it cannot accept what it has not seen."""
+        assert self.transaction is not None
+        if reply.code // 100 < 4 or self._rules.lmtp:
+            return self._trouble(f"a reply before the end of the message: {reply.text}")
+        self.transaction.decide_open(Stage.END_OF_DATA, reply)
+        self._ended = True
+        return self._finish()
+
+    def _after_content(self, reply: Reply) -> Event | None:
+        transaction = self.transaction
+        assert transaction is not None
+        if reply.code // 100 == 3:
+            return self._trouble(f"a reply that does not fit the command: {reply.text}")
+        if reply.code == 421:
+            return self._give_up(reply)
+        accepted = transaction.accepted
+        if self._rules.lmtp:
+            # RFC 2033 §4.2: one reply for each recipient that was accepted, in their order.
+            transaction.decide(accepted.pop(0), Stage.END_OF_DATA, reply)
+            return self._finish() if not accepted else None
+        for at in accepted:
+            transaction.decide(at, Stage.END_OF_DATA, reply)
+        return self._finish()
+
+    def _goodbye(self, reply: Reply) -> Event | None:
+        self._ended = True
+        self.stage = Stage.IDLE
+        return CLOSED
+
+    def _unasked(self, reply: Reply) -> Event | None:
+        return self._trouble(f"a reply to no command: {reply.text}")
+
+    # -- ends --
+
+    def _finish(self) -> Event:
+        self.stage = Stage.IDLE
+        return FINISHED
+
+    def _give_up(self, reply: Reply) -> Event:
+        """421, at any point: the server closes, and who is not decided yet is put off (RFC 5321 §3.8)."""
+        assert self.transaction is not None
+        self.transaction.decide_open(self.stage, reply)
+        self._ended = True
+        return self._finish()
+
+    def _refused(self, reply: Reply) -> Event:
+        self._ended = True
+        return Refused(self.stage, reply)
+
+    def _to_self(self, name: str) -> Event:
+        self._ended = True
+        return SpokeToSelf(self.stage, name)
+
+    def _trouble(self, text: str) -> Event:
+        self._ended = True
+        self._out.clear()
+        return Trouble(self.stage, text)
+
+
+def _too_many(reply: Reply) -> Reply:
+    """RFC 5321 §4.5.3.1.10: 552 may be an old server's "too many recipients", which is temporary."""
+    if reply.code == 552 and (reply.status is None or (reply.status.subject, reply.status.detail) == (5, 3)):
+        return reply.softened()
+    return reply
+
+
+_HANDLERS: tuple[Callable[[SmtpClient, Reply], Event | None], ...] = tuple(
+    {
+        Stage.IDLE: SmtpClient._unasked,
+        Stage.GREETING: SmtpClient._greeted,
+        Stage.EHLO: SmtpClient._hello,
+        Stage.HELO: SmtpClient._hello,
+        Stage.LHLO: SmtpClient._hello,
+        Stage.RSET: SmtpClient._after_reset,
+        Stage.MAIL: SmtpClient._after_mail,
+        Stage.RCPT: SmtpClient._after_rcpt,
+        Stage.DATA: SmtpClient._after_data,
+        Stage.CONTENT: SmtpClient._amid_content,
+        Stage.END_OF_DATA: SmtpClient._after_content,
+        Stage.QUIT: SmtpClient._goodbye,
+    }[stage]
+    for stage in Stage
+)
+
+__all__ = [
+    "CLOSED", "FINISHED", "READY", "SEND_CONTENT", "ClientRules", "Closed", "Event", "Finished", "Outcome",
+    "Ready", "Refused", "SendContent", "SmtpClient", "SpokeToSelf", "Stage", "Transaction", "Trouble",
+]  # fmt: skip

@@ -1,0 +1,76 @@
+"""One mail transaction as the client sees it: what it asks for, and how it ended for each recipient."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from ekiden.message.address import Address
+from ekiden.message.reply import Reply
+
+
+class Stage(enum.IntEnum):
+    """What the client waits for: the reply to this. An IntEnum, because tables are indexed by it for every reply."""
+
+    IDLE = 0  # nothing: ready for a transaction, or the session is over
+    GREETING = 1
+    EHLO = 2
+    HELO = 3
+    LHLO = 4
+    RSET = 5
+    MAIL = 6
+    RCPT = 7
+    DATA = 8
+    CONTENT = 9  # it is the caller's turn to send the content
+    END_OF_DATA = 10
+    QUIT = 11
+
+
+class Outcome(Struct, frozen=True):
+    """The reply that decided a recipient, and what it answered."""
+
+    stage: Stage
+    reply: Reply
+
+
+# Control characters anywhere, and in a domain also what would end the path, could smuggle a parameter or a command.
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
+_FORBIDDEN_IN_DOMAIN = re.compile(r"[\x00-\x20\x7f<>]")
+
+
+def wire_path(address: Address) -> bytes | None:
+    """``<address>`` (RFC 5321 §4.1.2), or None for an address that no command line can hold."""
+    if _FORBIDDEN_IN_DOMAIN.search(address.domain) is not None or _FORBIDDEN.search(address.local) is not None:
+        return None
+    return f"<{address}>".encode("utf-8", "surrogateescape")
+
+
+class Transaction:
+    """``outcomes`` has one place a recipient; None is a recipient that no reply has decided.
+
+    ``sender`` and ``recipients`` are paths of wire_path(); ``size`` is the content's in bytes, before dot-stuffing.
+    """
+
+    __slots__ = ("accepted", "eight_bit", "needs_utf8", "next", "outcomes", "recipients", "refused", "sender", "size")
+
+    def __init__(self, sender: bytes, recipients: Sequence[bytes], *, size: int, eight_bit: bool = False) -> None:
+        self.sender = sender
+        self.recipients = recipients
+        self.size = size
+        self.eight_bit = eight_bit
+        self.needs_utf8 = not sender.isascii() or not all(map(bytes.isascii, recipients))
+        self.outcomes: list[Outcome | None] = [None] * len(recipients)
+        self.accepted: list[int] = []  # recipients with a 2xx reply to RCPT that still wait for the end of data
+        self.next = 0  # the recipient whose reply comes next
+        self.refused = False  # MAIL was refused: what the server says to the rest of the burst decides nothing
+
+    def decide(self, at: int, stage: Stage, reply: Reply) -> None:
+        self.outcomes[at] = Outcome(stage, reply)
+
+    def decide_open(self, stage: Stage, reply: Reply) -> None:
+        """One reply for all recipients that nothing has decided."""
+        outcome = Outcome(stage, reply)
+        self.outcomes = [outcome if known is None else known for known in self.outcomes]
