@@ -7,7 +7,9 @@ from ekiden.message.address import Address
 from ekiden.message.date import header_date
 
 
-def missing_fields(scan: HeaderScan, *, sender: Address, full_name: str, queue_id: str, hostname: str, at: float) -> bytes:
+def missing_fields(
+    scan: HeaderScan, *, sender: Address, full_name: str, queue_id: str, hostname: str, at: float
+) -> bytes:
     """The fields, with their line ends, to put before the header that ``scan`` has read."""
     lines: list[str] = []
     if not scan.has(b"message-id"):

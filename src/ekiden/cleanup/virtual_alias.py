@@ -6,12 +6,16 @@ from collections.abc import Awaitable, Callable
 
 from ekiden.message.address import Address
 from ekiden.message.envelope import Recipient
+from ekiden.protocol.smtp.path import parse_mailbox
+from ekiden.tables.address import find_alias
+from ekiden.tables.open import Maps
+from ekiden.tables.table import TableTrouble
 
 Lookup = Callable[[Address], Awaitable[tuple[Address, ...] | None]]
 
 
 class AliasLoop(Exception):
-    """An alias leads back to itself, or to more addresses than the limit allows: broken configuration, temporary for mail."""
+    """Aliases nest deeper, or give more addresses, than the limits allow: wrong configuration, temporary for mail."""
 
 
 class VirtualAliases:
@@ -55,3 +59,25 @@ class VirtualAliases:
             await self._follow(recipient, target, (*inside, address.key), found)
             if len(found) > self._expansion_limit + len(inside):
                 raise AliasLoop(f"{recipient.address}: more than {self._expansion_limit} addresses")
+
+
+def table_lookup(maps: Maps, *, delimiter: str, is_local: Callable[[str], Awaitable[bool]], myorigin: str) -> Lookup:
+    """A Lookup in the order of virtual(5). A right-hand side that is no address list raises TableTrouble."""
+
+    async def lookup(address: Address) -> tuple[Address, ...] | None:
+        found = await find_alias(maps, address, delimiter=delimiter, is_local=is_local)
+        if found is None:
+            return None
+        targets: list[Address] = []
+        for text in found.value.split(","):
+            word = text.strip()
+            # "@other.example" keeps the local part (virtual(5)).
+            target = Address(address.local, word[1:]) if word.startswith("@") else parse_mailbox(word)
+            if target is None:
+                raise TableTrouble(f"{found.key}: {word!r} is not an address")
+            if found.extension and not word.startswith("@"):
+                target = Address(target.local + found.extension, target.domain)
+            targets.append(target if target.domain else Address(target.local, myorigin))
+        return tuple(targets)
+
+    return lookup

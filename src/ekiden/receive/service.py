@@ -12,8 +12,9 @@ from ekiden.message.reply import Reply
 from ekiden.observe.events import Observer
 from ekiden.policy.client_limits import ClientCounts
 from ekiden.policy.relay_access import RelayAccess
+from ekiden.protocol.smtp import server_replies
 from ekiden.protocol.smtp.data import BareNewline
-from ekiden.protocol.smtp.server import Limits, ehlo_reply
+from ekiden.protocol.smtp.limits import RFC_PATH_LIMITS, Limits, PathLimits
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames
 from ekiden.tables.match import NetworkList
@@ -62,10 +63,13 @@ class SmtpService:
         self.unlimited = NetworkList(parameters.smtpd_client_event_limit_exceptions)
         self.newline_exclusions = NetworkList(parameters.smtpd_forbid_bare_newline_exclusions)
         self.bare_newline = _BARE_NEWLINE[parameters.smtpd_forbid_bare_newline]
-        self.limits = Limits(command_line_bytes=parameters.line_length_limit)
+        self.limits = Limits(
+            command_line_bytes=parameters.line_length_limit,
+            path=RFC_PATH_LIMITS if parameters.strict_rfc821_envelopes else PathLimits(),
+        )
         self.greeting = Reply(220, None, (parameters.smtpd_banner,))
-        self.helo_reply = Reply(250, None, (parameters.myhostname,))
-        self.ehlo_reply = ehlo_reply(parameters.myhostname, self._extensions())
+        self.helo_reply = server_replies.helo_reply(parameters.myhostname)
+        self.ehlo_reply = server_replies.ehlo_reply(parameters.myhostname, self._extensions())
 
     def _extensions(self) -> list[str]:
         limit = self.parameters.message_size_limit

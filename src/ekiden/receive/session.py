@@ -15,7 +15,7 @@ from ekiden.message.envelope import Client, Envelope, Recipient
 from ekiden.message.queued import Pending, QueuedMessage
 from ekiden.message.reply import Refusal, Reply, reply
 from ekiden.observe import events
-from ekiden.protocol.smtp import commands
+from ekiden.protocol.smtp import commands, server_replies
 from ekiden.protocol.smtp.data import BareNewline
 from ekiden.protocol.smtp.server import SmtpServer
 from ekiden.queue.store import StoreTrouble
@@ -24,11 +24,6 @@ from ekiden.receive.service import SmtpService
 from ekiden.receive.transaction import Transaction, store_refusal
 from ekiden.tables.table import TableTrouble
 
-SENDER_OK = reply(250, "2.1.0", "Ok")
-RECIPIENT_OK = reply(250, "2.1.5", "Ok")
-OK = reply(250, "2.0.0", "Ok")
-BYE = reply(221, "2.0.0", "Bye", closes=True)
-GO_AHEAD = Reply(354, None, ("End data with <CR><LF>.<CR><LF>",))
 TABLE_TROUBLE = reply(451, "4.3.0", "Error: a lookup table is not available")
 
 
@@ -92,11 +87,11 @@ class SmtpSession:
         if name is None:
             name = await names.look_up(host)
         self.client = Client(name=name, address=host, port=port, is_ipv6=":" in host)
-        self.trusted = self.service.trusted.matches(host)
+        self.trusted = self.service.trusted.contains(host)
 
     @property
     def _is_limited(self) -> bool:
-        return bool(self.parameters.smtpd_client_connection_count_limit) and not self.service.unlimited.matches(
+        return bool(self.parameters.smtpd_client_connection_count_limit) and not self.service.unlimited.contains(
             self.client.address
         )
 
@@ -115,7 +110,7 @@ class SmtpSession:
         """The conversation itself. Returns how it ended when the client did not say QUIT, else ""."""
         service, connection, timeout_s = self.service, self.connection, self.parameters.smtpd_timeout
         newline = service.bare_newline
-        if newline is BareNewline.REJECT and service.newline_exclusions.matches(self.client.address):
+        if newline is BareNewline.REJECT and service.newline_exclusions.contains(self.client.address):
             newline = BareNewline.NORMALIZE
         core = self.core = SmtpServer(
             limits=service.limits,
@@ -171,10 +166,12 @@ class SmtpSession:
             await self._answer("MAIL", reply(503, "5.5.1", "Error: send HELO/EHLO first"))
             return
         if not await self.service.has_space():
-            await self._refuse("MAIL", store_refusal(StoreTrouble("queue_minfree", full=True)), sender=str(event.sender))
+            await self._refuse(
+                "MAIL", store_refusal(StoreTrouble("queue_minfree", full=True)), sender=str(event.sender)
+            )
             return
         self.transaction = Transaction(event.sender, event.body, self.service.clock.time())
-        await self._answer("MAIL", SENDER_OK)
+        await self._answer("MAIL", server_replies.SENDER_OK)
 
     async def _rcpt(self, event: commands.Rcpt) -> None:
         transaction = self.transaction
@@ -197,7 +194,7 @@ class SmtpSession:
             transaction.queue_id = self.service.new_queue_id()
             self.service.observer.emit(events.Accepting(transaction.queue_id, self.client))
         transaction.recipients.append(Recipient(event.address))
-        await self._answer("RCPT", RECIPIENT_OK)
+        await self._answer("RCPT", server_replies.RECIPIENT_OK)
 
     async def _data(self, _event: commands.Data) -> None:
         transaction = self.transaction
@@ -213,7 +210,7 @@ class SmtpSession:
         )
         scan = HeaderScan(self.parameters.header_block_limit)
         transaction.begin_content(service.content_writer(transaction.queue_id), scan, trace)
-        await self._answer("DATA", GO_AHEAD)
+        await self._answer("DATA", server_replies.SEND_CONTENT)
 
     async def _content(self, event: commands.Content) -> None:
         if self.transaction is not None:
@@ -224,6 +221,10 @@ class SmtpSession:
         assert transaction is not None  # content follows an accepted DATA
         self.last_command = "END-OF-MESSAGE"
         self.junk = 0
+        if event.has_bare_newline and event.refusal is None:
+            self.service.observer.emit(
+                events.Note("smtpd", f"bare newline in content from {self.client}", queue_id=transaction.queue_id)
+            )
         refusal = await transaction.check_end(self.parameters.hopcount_limit) or event.refusal
         if refusal is None:
             refusal = await self._queue(transaction)
@@ -231,7 +232,7 @@ class SmtpSession:
             await self._refuse("END-OF-MESSAGE", refusal)
         else:
             assert self.core is not None
-            self.core.reply(reply(250, "2.0.0", f"Ok: queued as {transaction.queue_id}"))
+            self.core.reply(server_replies.queued_reply(transaction.queue_id))
         await self._drop_transaction()
 
     async def _queue(self, transaction: Transaction) -> Refusal | None:
@@ -268,11 +269,11 @@ class SmtpSession:
     async def _rset(self, _event: commands.Rset) -> None:
         await self._drop_transaction()
         self._count_junk()
-        await self._answer("RSET", OK)
+        await self._answer("RSET", server_replies.OK)
 
     async def _noop(self, _event: commands.Noop) -> None:
         self._count_junk()
-        await self._answer("NOOP", OK)
+        await self._answer("NOOP", server_replies.OK)
 
     async def _vrfy(self, event: commands.Vrfy) -> None:
         # RFC 5321 §3.5.3: a server that would not say anyway answers 252, which tells a spammer nothing.
@@ -280,15 +281,14 @@ class SmtpSession:
         if self.parameters.disable_vrfy_command:
             await self._answer("VRFY", reply(502, "5.5.1", "VRFY command is disabled"))
         else:
-            await self._answer("VRFY", reply(252, "2.0.0", f"{event.text}"))
+            await self._answer("VRFY", server_replies.vrfy_reply(event.text))
 
     async def _help(self, _event: commands.Help) -> None:
         self._count_junk()
-        text = "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT"
-        await self._answer("HELP", reply(214, "2.0.0", text))
+        await self._answer("HELP", server_replies.HELP)
 
     async def _quit(self, _event: commands.Quit) -> None:
-        await self._answer("QUIT", BYE)
+        await self._answer("QUIT", server_replies.BYE)
 
     async def _invalid(self, event: commands.Invalid) -> None:
         stage = event.verb or "UNKNOWN"

@@ -1,4 +1,4 @@
-"""One mail transaction: from MAIL to the end of content. RSET, a refused MAIL and the end of a message drop it whole."""
+"""One mail transaction, from MAIL to the end of content; RSET and the end of a message drop it whole."""
 
 from __future__ import annotations
 
