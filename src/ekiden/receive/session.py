@@ -120,9 +120,11 @@ class SmtpSession:
         )
         connection.write(service.greeting.render())
         in_content = False
+        answered = True
         while not core.closed:
             event = core.next_event()
             if event is not None:
+                answered = True
                 in_content = type(event) is commands.Content
                 await self._HANDLERS[type(event)](self, event)
                 continue
@@ -131,8 +133,9 @@ class SmtpSession:
                 connection.write(output)
                 await connection.writable()
             # A command gets its time as a whole, however slowly its bytes drip; content earns time by its bytes.
-            if not in_content:
+            if answered and not in_content:
                 connection.deadline = connection.loop.time() + timeout_s
+            answered = False
             data = await connection.read()
             if not data:
                 return f"lost connection after {self.last_command}"

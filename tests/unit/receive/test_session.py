@@ -1,0 +1,390 @@
+"""receive.session: what the server decides, seen from a client's side of a loopback connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from ekiden.cleanup.virtual_alias import VirtualAliases
+from ekiden.config.snapshot import Parameters
+from ekiden.message.address import Address
+from ekiden.message.content import Content, InlineContent
+from ekiden.message.queued import QueuedMessage
+from ekiden.message.reply import Refusal, reply
+from ekiden.observe.events import ConnectionLost, Event, Rejected
+from ekiden.policy.client_limits import LocalCounts
+from ekiden.policy.relay_access import RelayAccess
+from ekiden.queue.store import StoreTrouble
+from ekiden.receive.client_name import ClientNames
+from ekiden.receive.connection import Connection, DeadlineWatch
+from ekiden.receive.service import SmtpService
+from ekiden.receive.session import SmtpSession
+from ekiden.tables.table import TableTrouble
+
+
+class Destinations:
+    async def is_relay_allowed_destination(self, address: Address) -> bool:
+        return address.domain == "here.example"
+
+    async def check_recipient(self, address: Address) -> Refusal | None:
+        if address.local == "trouble":
+            raise TableTrouble("texthash:/x: not there")
+        if address.local == "nobody":
+            return Refusal(reply(550, "5.1.1", f"<{address}>: User unknown"), "unknown-user")
+        return None
+
+
+class Writer:
+    def __init__(self) -> None:
+        self.data = b""
+        self.size = 0
+        self.discarded = False
+        self.full_after: int | None = None
+
+    def write(self, data: bytes | bytearray | memoryview) -> bool:
+        self.data += bytes(data)
+        self.size = len(self.data)
+        return self.full_after is not None and self.size > self.full_after
+
+    async def drain(self) -> None:
+        raise StoreTrouble("no space", full=True)
+
+    async def finish(self) -> Content:
+        return InlineContent(self.data)
+
+    async def discard(self) -> None:
+        self.discarded = True
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def time(self) -> float:
+        return 1_800_000_000.0
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+class World:
+    """One service on a loopback port, with everything behind it faked."""
+
+    def __init__(self, aliases: VirtualAliases | None = None, **settings: str) -> None:
+        self.queued: list[QueuedMessage] = []
+        self.events: list[Event] = []
+        self.writers: list[Writer] = []
+        self.clock = Clock()
+        self.trouble: StoreTrouble | None = None
+        self.space = True
+        self.full_after: int | None = None
+        defaults = {"myhostname": "mx.here.example", "mynetworks": "192.0.2.0/24", "smtpd_peername_lookup": "no"}
+        self.service = SmtpService(
+            Parameters({**defaults, **settings}),
+            intake=self._intake,
+            content_writer=self._writer,
+            has_space=self._has_space,
+            new_queue_id=lambda: f"Q{len(self.writers)}",
+            relay_access=RelayAccess(Destinations()),
+            aliases=aliases,
+            names=ClientNames(None, {}),
+            counts=LocalCounts(),
+            observer=self,
+            clock=self.clock,
+        )
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    async def _intake(self, message: QueuedMessage) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+        self.queued.append(message)
+
+    def _writer(self, _queue_id: str) -> Writer:
+        writer = Writer()
+        writer.full_after = self.full_after
+        self.writers.append(writer)
+        return writer
+
+    async def _has_space(self) -> bool:
+        return self.space
+
+    def rejections(self) -> list[str]:
+        return [event.reason for event in self.events if isinstance(event, Rejected)]
+
+    def play(self, talk: Callable[[Talk], Awaitable[None]], watch_interval_s: float = 1.0) -> None:
+        async def run() -> None:
+            loop = asyncio.get_running_loop()
+            watch = DeadlineWatch(loop, watch_interval_s)
+            server = await loop.create_server(
+                lambda: Connection(lambda connection: SmtpSession(self.service, connection).run(), watch, loop),
+                "127.0.0.1",
+                0,
+            )
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+            async with asyncio.timeout(20):
+                await talk(Talk(reader, writer))
+            writer.close()
+            await writer.wait_closed()
+            while watch.connections:
+                await asyncio.sleep(0)
+            server.close()
+            await server.wait_closed()
+            watch.close()
+
+        asyncio.run(run())
+
+
+class Talk:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def reply(self) -> str:
+        lines = []
+        while True:
+            line = (await self.reader.readline()).decode()
+            lines.append(line.rstrip("\r\n"))
+            if line[3:4] != "-":
+                return "\n".join(lines)
+
+    async def say(self, text: str) -> str:
+        self.writer.write(text.encode() + b"\r\n")
+        return await self.reply()
+
+    async def hello(self) -> None:
+        await self.reply()
+        await self.say("EHLO client.example")
+
+    async def envelope(self, *recipients: str) -> list[str]:
+        await self.say("MAIL FROM:<a@b.example>")
+        return [await self.say(f"RCPT TO:<{recipient}>") for recipient in recipients]
+
+
+def play(world: World, talk: Callable[[Talk], Awaitable[None]], **options: Any) -> World:
+    world.play(talk, **options)
+    return world
+
+
+def test_a_message_is_queued_with_its_trace() -> None:
+    async def talk(client: Talk) -> None:
+        assert (await client.reply()).startswith("220 mx.here.example ESMTP")
+        assert "250-PIPELINING" in await client.say("EHLO client.example")
+        assert await client.envelope("u@here.example") == ["250 2.1.5 Ok"]
+        assert (await client.say("DATA")).startswith("354 ")
+        assert await client.say("Message-ID: <1@x>\r\n\r\nHello\r\n.") == "250 2.0.0 Ok: queued as Q0"
+        assert await client.say("QUIT") == "221 2.0.0 Bye"
+
+    world = play(World(), talk)
+    (message,) = world.queued
+    assert message.message_id == "<1@x>"
+    assert str(message.envelope.sender) == "a@b.example"
+    assert [str(pending.recipient.address) for pending in message.pending] == ["u@here.example"]
+    assert isinstance(message.content, InlineContent)
+    assert message.content.data.startswith(b"Received: from client.example (unknown [127.0.0.1])\r\n")
+    assert message.content.data.endswith(b"\r\nMessage-ID: <1@x>\r\n\r\nHello\r\n")
+    assert not world.writers[0].discarded
+
+
+@pytest.mark.parametrize(
+    "probe", ["MAIL FROM: test@example.com", "MAIL FROM:<test@example.com>", "MAIL FROM:test@example.com"]
+)
+def test_the_textbook_probe_is_told_that_relaying_is_denied(probe: str) -> None:
+    async def talk(client: Talk) -> None:
+        await client.reply()
+        await client.say("EHLO test")
+        assert (await client.say(probe)).startswith("250 ")
+        answer = await client.say("RCPT TO: test@external.com")
+        assert answer == "554 5.7.1 <test@external.com>: Relay access denied"
+        assert (await client.say("DATA")).startswith("554 5.5.1")
+
+    world = play(World(), talk)
+    assert world.rejections()[0] == "relay-denied"
+
+
+def test_mynetworks_may_relay() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        assert await client.envelope("x@elsewhere.example") == ["250 2.1.5 Ok"]
+
+    play(World(mynetworks="127.0.0.0/8"), talk)
+
+
+def test_unknown_users_and_broken_tables() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        answers = await client.envelope("nobody@here.example", "trouble@here.example", "u@here.example")
+        assert [answer[:9] for answer in answers] == ["550 5.1.1", "451 4.3.0", "250 2.1.5"]
+
+    assert play(World(), talk).rejections() == ["unknown-user", "table-trouble"]
+
+
+def test_the_recipient_limit_refuses_softly() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        answers = await client.envelope(*(f"u{at}@here.example" for at in range(4)))
+        assert [answer[:3] for answer in answers] == ["250", "250", "452", "452"]
+
+    play(World(smtpd_recipient_limit="2"), talk)
+
+
+def test_errors_are_slowed_down_and_then_end_the_session() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        answers = [await client.say("WRONG") for _ in range(5)]
+        assert [answer[:3] for answer in answers] == ["500"] * 4 + ["421"]
+        assert await client.reader.read() == b""
+
+    world = play(World(smtpd_soft_error_limit="2", smtpd_hard_error_limit="5"), talk)
+    assert world.clock.slept == [1.0, 1.0]
+
+
+def test_junk_commands_end_the_session() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        answers = [await client.say("NOOP") for _ in range(4)]
+        assert [answer[:3] for answer in answers] == ["250", "250", "250", "421"]
+
+    play(World(smtpd_junk_command_limit="4"), talk)
+
+
+def test_a_full_disk_is_said_at_mail() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        assert (await client.say("MAIL FROM:<a@b.example>")) == "452 4.3.1 Insufficient system storage"
+
+    world = World()
+    world.space = False
+    play(world, talk)
+
+
+def test_a_disk_that_fills_during_content_is_said_at_its_end() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        await client.envelope("u@here.example")
+        await client.say("DATA")
+        assert await client.say("A: b\r\n\r\n" + "x" * 5000 + "\r\n.") == "452 4.3.1 Insufficient system storage"
+        assert (await client.say("NOOP")).startswith("250")
+
+    world = World()
+    world.full_after = 1000
+    play(world, talk)
+    assert world.queued == []
+    assert world.writers[0].discarded
+
+
+def test_a_queue_that_cannot_write_refuses_for_now_and_keeps_nothing() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        await client.envelope("u@here.example")
+        await client.say("DATA")
+        assert (await client.say("A: b\r\n\r\n.")).startswith("451 4.3.0")
+
+    world = World()
+    world.trouble = StoreTrouble("I/O error")
+    play(world, talk)
+    assert world.writers[0].discarded
+
+
+def test_too_many_hops() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        await client.envelope("u@here.example")
+        await client.say("DATA")
+        assert (await client.say("Received: x\r\n" * 6 + "\r\n.")).startswith("554 5.4.6")
+
+    assert play(World(hopcount_limit="5"), talk).queued == []
+
+
+def test_a_header_that_is_too_long() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        await client.envelope("u@here.example")
+        await client.say("DATA")
+        assert (await client.say("X-A: b\r\n" * 500 + "\r\n.")).startswith("552 5.3.4")
+        assert (await client.say("NOOP")).startswith("250")
+
+    assert play(World(header_block_limit="1000"), talk).queued == []
+
+
+def test_aliases_are_expanded_before_the_queue() -> None:
+    async def lookup(address: Address) -> tuple[Address, ...] | None:
+        return (Address("x", "y.example"), Address("z", "y.example")) if address.local == "all" else None
+
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        await client.envelope("all@here.example")
+        await client.say("DATA")
+        assert (await client.say("A: b\r\n\r\n.")).startswith("250")
+
+    world = play(World(aliases=VirtualAliases(lookup, expansion_limit=9, recursion_limit=9)), talk)
+    assert [str(pending.recipient.address) for pending in world.queued[0].pending] == ["x@y.example", "z@y.example"]
+
+
+@pytest.mark.parametrize("opening", ["", "EHLO x\r\n", "EHLO x\r\nMAIL FROM:<a@b.example>\r\n"])
+def test_a_silent_client_is_dropped_in_every_state(opening: str) -> None:
+    async def talk(client: Talk) -> None:
+        await client.reply()
+        client.writer.write(opening.encode())
+        rest = await client.reader.read()
+        assert rest.endswith(b"421 4.4.2 mx.here.example Error: timeout exceeded\r\n")
+
+    world = play(World(smtpd_timeout="1s"), talk, watch_interval_s=0.1)
+    assert [event.problem for event in world.events if isinstance(event, ConnectionLost)] == ["timeout"]
+
+
+def test_a_command_that_drips_gets_no_more_time() -> None:
+    async def talk(client: Talk) -> None:
+        await client.reply()
+
+        async def drip() -> None:
+            while True:
+                client.writer.write(b"N")
+                await client.writer.drain()
+                await asyncio.sleep(0.05)
+
+        dripping = asyncio.ensure_future(drip())
+        assert b"421 4.4.2" in await client.reader.read()
+        dripping.cancel()
+
+    play(World(smtpd_timeout="1s"), talk, watch_interval_s=0.1)
+
+
+def test_a_client_that_vanishes_leaves_nothing_behind() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        await client.envelope("u@here.example")
+        await client.say("DATA")
+        client.writer.write(b"A: b\r\n\r\nhalf of")
+
+    world = play(World(), talk)
+    assert world.queued == []
+    assert world.writers[0].discarded
+    assert world.service.sessions == 0
+
+
+def test_connections_of_one_client_are_counted() -> None:
+    async def talk(client: Talk) -> None:
+        assert (await client.reply()).startswith("421 4.7.0 mx.here.example Error: too many connections from 127.0.0.1")
+
+    world = World(smtpd_client_connection_count_limit="1")
+    asyncio.run(world.service.counts.connect("127.0.0.1"))
+    play(world, talk)
+
+
+def test_a_pipelined_burst_is_answered_in_one_piece() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        client.writer.write(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<u@here.example>\r\nDATA\r\n")
+        answers = await client.reader.readuntil(b"354 End data with <CR><LF>.<CR><LF>\r\n")
+        assert answers.count(b"\r\n") == 3
+        client.writer.write(b"A: b\r\n\r\n.\r\nQUIT\r\n")
+        assert (await client.reader.read()).endswith(b"221 2.0.0 Bye\r\n")
+
+    assert len(play(World(), talk).queued) == 1
