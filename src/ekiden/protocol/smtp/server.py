@@ -1,0 +1,179 @@
+"""The server's side of SMTP as a pure state machine (RFC 5321, RFC 1870, RFC 2920).
+
+In:   the bytes of a client, in pieces of any size: ``receive``.
+Out:  one event at a time: ``next_event``. Each question among them wants its ``reply`` before the next event comes;
+      so a client that pipelines needs no special care, and what it sends behind DATA is content only if DATA was
+      accepted. ``take_output`` has all replies since it was last called, for one write.
+Never: does I/O, raises for what a client sends, keeps more of it than a line and what the driver has not asked for.
+
+    core.receive(data)
+    while (event := core.next_event()) is not None:
+        if type(event) is Content: ...take it...
+        else: core.reply(...)
+    write(core.take_output())
+"""
+
+from __future__ import annotations
+
+import functools
+
+from ekiden.message.reply import Reply
+from ekiden.protocol.smtp import server_replies as replies
+from ekiden.protocol.smtp.commands import Content, EndOfContent, Event, Invalid, Question
+from ekiden.protocol.smtp.data import BareNewline, DataReceiver
+from ekiden.protocol.smtp.limits import Limits, PathLimits
+from ekiden.protocol.smtp.lines import LineBuffer
+from ekiden.protocol.smtp.server_replies import ehlo_reply, greeting, helo_reply, queued_reply, vrfy_reply
+from ekiden.protocol.smtp.states import State, next_state
+from ekiden.protocol.smtp.verbs import FOREIGN, NOT_IMPLEMENTED, OUT_OF_ORDER, VERBS, Rules, printable
+
+__all__ = [
+    "BareNewline",
+    "Limits",
+    "PathLimits",
+    "SmtpServer",
+    "State",
+    "ehlo_reply",
+    "greeting",
+    "helo_reply",
+    "queued_reply",
+    "vrfy_reply",
+]
+
+_CONTROL_CHARACTERS = bytes((*range(0x20), 0x7F))
+
+# No SMTP command begins with anything but a letter. A TLS ClientHello (0x16), a binary protocol or an XML document
+# does; it is recognised by its first byte, for a line feed may never come. Spaces and line ends have answers of
+# their own.
+_MAY_BEGIN_LINE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz \t\r\n"
+
+# Nearly every reply is one of a few dozen; hashing one costs a tenth of rendering it.
+_render = functools.lru_cache(maxsize=512)(Reply.render)
+
+
+class SmtpServer:
+    """One session. ``state`` is for reading; only ``reply`` moves it, by the table in states.py."""
+
+    __slots__ = ("_bare_newline", "_content", "_lines", "_open", "_output", "_rules", "state")
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        bare_newline: BareNewline,
+        size_limit: int,
+        strict_envelopes: bool = False,
+    ) -> None:
+        """``size_limit`` is in octets of content; 0 is no limit (``message_size_limit``)."""
+        self.state = State.CONNECTED
+        self._rules = Rules(limits, size_limit, strict_envelopes)
+        self._bare_newline = bare_newline
+        self._lines = LineBuffer(limits.command_line_bytes)
+        self._open: Question | None = None  # the question that waits for its reply
+        self._content: DataReceiver | None = None
+        self._output: list[bytes] = []
+
+    @property
+    def closed(self) -> bool:
+        """The session is over: nothing more is read."""
+        return self.state is State.CLOSED
+
+    def receive(self, data: bytes) -> None:
+        if self.state is not State.CLOSED:
+            self._lines.extend(data)
+
+    def next_event(self) -> Event | None:
+        """The next event; None while a question is open, when more bytes are needed, and when the session is over."""
+        if self._open is not None or self.state is State.CLOSED:
+            return None
+        if self._content is not None:
+            return self._next_content(self._content)
+        line = self._lines.pop()
+        if line is not None:
+            self._open = self._parse(line)
+        elif _is_foreign(self._lines.first_byte()):
+            self._open = Invalid("", replies.NOT_SMTP, "not-smtp")
+        return self._open
+
+    def reply(self, reply: Reply) -> None:
+        """The answer to the open question. Raises RuntimeError when there is none."""
+        question = self._open
+        if question is None:
+            raise RuntimeError("a reply without a question")
+        self._open = None
+        self._output.append(_render(reply))
+        state = next_state(self.state, type(question), reply)
+        if state is not self.state:
+            self._move(state)
+
+    def take_output(self) -> bytes:
+        if not self._output:
+            return b""
+        output = self._output[0] if len(self._output) == 1 else b"".join(self._output)
+        self._output.clear()
+        return output
+
+    def _move(self, state: State) -> None:
+        self.state = state
+        self._content = None
+        if state is State.CONTENT:
+            self._content = DataReceiver(bare_newline=self._bare_newline, size_limit=self._rules.size_limit)
+        elif state is State.CLOSED:
+            self._lines.clear()
+
+    def _parse(self, line: bytes) -> Question:
+        text = line[:-2]
+        if line[-2:] != b"\r\n":
+            refusal = self._bad_line_end(line)
+            if refusal is not None:
+                return refusal
+            text = line[:-1]
+        name, _, arguments = text.strip(b" ").partition(b" ")
+        verb = VERBS.get(name) or VERBS.get(name.upper())
+        if verb is None and _is_foreign(line[:1]):
+            return Invalid("", replies.NOT_SMTP, "not-smtp")
+        if len(text.translate(None, _CONTROL_CHARACTERS)) != len(text):
+            if b"\r" in text:
+                return Invalid(printable(name), replies.BARE_CR_IN_COMMAND, "bare-newline")
+            return Invalid(printable(name), replies.CONTROL_CHARACTER, "control-character")
+        if verb is None:
+            return _unknown(name.upper())
+        if self.state not in verb.states:
+            return Invalid(printable(verb.name), OUT_OF_ORDER[verb.name, self.state], "bad-sequence", verb.junk)
+        return verb.parse(arguments.strip(b" "), self._rules)
+
+    def _bad_line_end(self, line: bytes) -> Invalid | None:
+        """What is wrong with a line that does not end in CRLF; None when it is taken all the same."""
+        if _is_foreign(line[:1]):
+            return Invalid("", replies.NOT_SMTP, "not-smtp")
+        if not line.endswith(b"\n"):
+            return Invalid("", replies.LINE_TOO_LONG, "line-too-long")
+        if self._bare_newline is BareNewline.REJECT:
+            return Invalid("", replies.BARE_LF_IN_COMMAND, "bare-newline")
+        return None
+
+    def _next_content(self, receiver: DataReceiver) -> Event | None:
+        while not receiver.ended:
+            data = self._lines.take()
+            if not data:
+                return None
+            content = receiver.feed(data)
+            self._lines.give_back(receiver.unused)
+            if content:
+                return Content(content)
+        self._open = EndOfContent(receiver.refusal, receiver.size, receiver.has_bare_newline)
+        return self._open
+
+
+def _is_foreign(first_byte: bytes) -> bool:
+    return first_byte not in _MAY_BEGIN_LINE
+
+
+def _unknown(name: bytes) -> Invalid:
+    if not name:
+        return Invalid("", replies.BAD_SYNTAX, "syntax")
+    if name in FOREIGN:
+        return Invalid(printable(name), replies.NOT_SMTP, "not-smtp")
+    if name in NOT_IMPLEMENTED:
+        return Invalid(printable(name), replies.NOT_IMPLEMENTED, "not-implemented")
+    return Invalid(printable(name), replies.UNKNOWN_COMMAND, "unknown-command")

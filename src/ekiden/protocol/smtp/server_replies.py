@@ -1,0 +1,88 @@
+"""What the server core says by itself, and the replies that every SMTP server gives (RFC 5321 §4.2, RFC 3463).
+
+Codes and texts are those that clients, log readers and administrators know from Postfix where it has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ekiden.message.reply import Reply, reply
+
+# Success.
+OK = reply(250, "2.0.0", "Ok")
+SENDER_OK = reply(250, "2.1.0", "Ok")
+RECIPIENT_OK = reply(250, "2.1.5", "Ok")
+SEND_CONTENT = reply(354, None, "End data with <CR><LF>.<CR><LF>")
+BYE = reply(221, "2.0.0", "Bye", closes=True)
+HELP = reply(214, "2.0.0", "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT")
+
+# Lines that are no command.
+LINE_TOO_LONG = reply(500, "5.5.2", "Error: command line too long")
+BAD_SYNTAX = reply(500, "5.5.2", "Error: bad syntax")
+CONTROL_CHARACTER = reply(501, "5.5.2", "Error: control character in command")
+BARE_CR_IN_COMMAND = reply(501, "5.5.2", "Error: bare <CR> received")
+# As with smtpd_forbid_bare_newline_reject_code at its default; the session ends, for what a client that cuts its
+# lines differently meant to say next is unknown.
+BARE_LF_IN_COMMAND = reply(550, "5.5.2", "Error: bare <LF> received", closes=True)
+NOT_SMTP = reply(221, "2.7.0", "Error: this is an SMTP server", closes=True)
+UNKNOWN_COMMAND = reply(500, "5.5.2", "Error: command not recognized")  # RFC 5321 §4.2.4: 502 is for known ones
+NOT_IMPLEMENTED = reply(502, "5.5.1", "Error: command not implemented")
+
+# Commands at the wrong time.
+NESTED_MAIL = reply(503, "5.5.1", "Error: nested MAIL command")
+NEED_MAIL = reply(503, "5.5.1", "Error: need MAIL command")
+NEED_RCPT = reply(503, "5.5.1", "Error: need RCPT command")
+NO_VALID_RECIPIENTS = reply(554, "5.5.1", "Error: no valid recipients")
+
+# Arguments.
+HELO_SYNTAX = reply(501, "5.5.4", "Syntax: HELO hostname")
+EHLO_SYNTAX = reply(501, "5.5.4", "Syntax: EHLO hostname")
+HELO_TOO_LONG = reply(501, "5.5.4", "Error: host name too long")
+MAIL_SYNTAX = reply(501, "5.5.4", "Syntax: MAIL FROM:<address>")
+RCPT_SYNTAX = reply(501, "5.5.4", "Syntax: RCPT TO:<address>")
+DATA_SYNTAX = reply(501, "5.5.4", "Syntax: DATA")
+RSET_SYNTAX = reply(501, "5.5.4", "Syntax: RSET")
+QUIT_SYNTAX = reply(501, "5.5.4", "Syntax: QUIT")
+VRFY_SYNTAX = reply(501, "5.5.4", "Syntax: VRFY address")
+BAD_SENDER = reply(501, "5.1.7", "Bad sender address syntax")
+BAD_RECIPIENT = reply(501, "5.1.3", "Bad recipient address syntax")
+LONG_SENDER = reply(501, "5.1.7", "Bad sender address: too long")
+LONG_RECIPIENT = reply(501, "5.1.3", "Bad recipient address: too long")
+NEEDS_SMTPUTF8 = reply(553, "5.6.7", "Address has non-ASCII characters and SMTPUTF8 is not offered")
+BAD_SIZE = reply(501, "5.5.4", "Bad message size syntax")
+REPEATED_PARAMETER = reply(501, "5.5.4", "Error: parameter given twice")
+SIZE_TOO_BIG = reply(552, "5.3.4", "Message size exceeds fixed limit")
+
+# Content.
+BARE_LF = reply(550, "5.5.2", "Error: bare <LF> received")
+BARE_CR = reply(550, "5.5.2", "Error: bare <CR> received")
+MESSAGE_TOO_BIG = reply(552, "5.3.4", "Error: message file too big")
+
+
+def greeting(hostname: str, text: str = "ESMTP Ekiden") -> Reply:
+    """The banner; RFC 5321 §4.2 wants the host's name first."""
+    return Reply(220, None, (f"{hostname} {text}",))
+
+
+def helo_reply(hostname: str) -> Reply:
+    return Reply(250, None, (hostname,))
+
+
+def ehlo_reply(hostname: str, extensions: Iterable[str]) -> Reply:
+    """RFC 5321 §4.1.1.1: our name, then one extension keyword with its parameters a line."""
+    return Reply(250, None, (hostname, *extensions))
+
+
+def queued_reply(queue_id: str) -> Reply:
+    return reply(250, "2.0.0", f"Ok: queued as {queue_id}")
+
+
+def vrfy_reply(text: str) -> Reply:
+    """RFC 5321 §3.5.3: "cannot verify, but will take it", which tells a spammer nothing."""
+    return reply(252, "2.0.0", text)
+
+
+def unsupported_option(keyword: str) -> Reply:
+    """RFC 5321 §4.1.1.11; ``keyword`` must be printable."""
+    return reply(555, "5.5.4", f"Unsupported option: {keyword}")

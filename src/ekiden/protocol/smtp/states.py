@@ -1,0 +1,47 @@
+"""The states of an SMTP session on the server's side (RFC 5321 §4.1.4), and the only table of moves between them."""
+
+from __future__ import annotations
+
+import enum
+
+from ekiden.message.reply import Reply, Severity
+from ekiden.protocol.smtp.commands import Data, EndOfContent, Helo, Mail, Question, Quit, Rcpt, Rset
+
+
+class State(enum.IntEnum):
+    """An IntEnum because its hash is an integer's: every command looks its move up."""
+
+    CONNECTED = 0  # no HELO yet
+    GREETED = 1  # between two transactions (also after a transaction that no HELO preceded)
+    SENDER = 2  # MAIL accepted
+    RECIPIENTS = 3  # at least one RCPT accepted
+    CONTENT = 4  # after 354, until the reply to the end of content
+    CLOSED = 5  # nothing more is read
+
+
+_OPEN = (State.CONNECTED, State.GREETED, State.SENDER, State.RECIPIENTS)
+
+# What is not in the table does not move: a refused command leaves all as it was (RFC 5321 §4.1.4).
+TRANSITIONS: dict[tuple[State, type[Question], int], State] = {
+    # RFC 5321 §4.1.4: an EHLO in the middle of a session resets it as RSET does.
+    **{(state, Helo, Severity.OK): State.GREETED for state in _OPEN},
+    (State.CONNECTED, Mail, Severity.OK): State.SENDER,
+    (State.GREETED, Mail, Severity.OK): State.SENDER,
+    (State.SENDER, Rcpt, Severity.OK): State.RECIPIENTS,
+    (State.RECIPIENTS, Rcpt, Severity.OK): State.RECIPIENTS,
+    (State.RECIPIENTS, Data, Severity.MORE): State.CONTENT,
+    # Accepted or not, the end of content ends the transaction (RFC 5321 §4.1.1.4).
+    (State.CONTENT, EndOfContent, Severity.OK): State.GREETED,
+    (State.CONTENT, EndOfContent, Severity.TEMPORARY): State.GREETED,
+    (State.CONTENT, EndOfContent, Severity.PERMANENT): State.GREETED,
+    (State.SENDER, Rset, Severity.OK): State.GREETED,
+    (State.RECIPIENTS, Rset, Severity.OK): State.GREETED,
+    **{(state, Quit, Severity.OK): State.CLOSED for state in _OPEN},
+}
+
+
+def next_state(state: State, question: type[Question], reply: Reply) -> State:
+    """Where ``reply`` to a question of this type leads. A reply that closes, and any 421 (RFC 5321 §3.8), ends all."""
+    if reply.closes or reply.code == 421:
+        return State.CLOSED
+    return TRANSITIONS.get((state, question, reply.code // 100), state)
