@@ -17,6 +17,8 @@ from ekiden.tables.address import domain_keys
 from ekiden.tables.open import is_table, open_table
 from ekiden.tables.table import Table
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 # A list may name a file that names a file; deeper than this it names itself.
 _FILE_DEPTH = 10
 # Clients whose answer is remembered; when there are more, all are forgotten at once.
@@ -83,10 +85,14 @@ class DomainList:
 class NetworkList:
     """Networks and addresses (mynetworks). Raises ConfigError for a member that is neither."""
 
-    __slots__ = ("_known", "_networks")
+    __slots__ = ("_known", "_members", "_networks")
 
     def __init__(self, words: Sequence[str]) -> None:
-        self._networks = [(included, *_network(word)) for included, word in _members(words)]
+        self._members = [(included, _network(word)) for included, word in _members(words)]
+        self._networks = [
+            (included, network.version, int(network.network_address), int(network.netmask))
+            for included, network in self._members
+        ]
         self._known: dict[str, bool] = {}
 
     def __bool__(self) -> bool:
@@ -115,12 +121,12 @@ class NetworkList:
                 return included
         return False
 
-    def is_open_to_all(self) -> bool:
-        """Whether the whole Internet (of IPv4 or IPv6) is in the list."""
-        return any(included and mask == 0 for included, _version, _first, mask in self._networks)
+    def networks(self) -> list[tuple[bool, Network]]:
+        """The members in their order, with whether they include."""
+        return list(self._members)
 
 
-def parse_network(word: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+def parse_network(word: str) -> Network:
     """``192.0.2.0/24``, ``192.0.2.1``, ``[2001:db8::]/32``, ``[::1]``. Raises ConfigError that says what is right."""
     address, slash, length = word.partition("/")
     bare = address[1:-1] if address.startswith("[") and address.endswith("]") else address
@@ -136,15 +142,13 @@ def parse_network(word: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise ConfigError(f"{word!r} has bits behind its mask: write {shown}/{wide.prefixlen}") from error
 
 
-def _network(word: str) -> tuple[int, int, int]:
+def _network(word: str) -> Network:
     if is_table(word) and not word.startswith("["):
         try:
-            network = ipaddress.ip_network(word)  # IPv6 without brackets looks like a table
+            return ipaddress.ip_network(word)  # IPv6 without brackets looks like a table
         except ValueError:
             raise ConfigError(f"{word!r}: a list of networks cannot name tables yet; /path names a file") from None
-    else:
-        network = parse_network(word)
-    return network.version, int(network.network_address), int(network.netmask)
+    return parse_network(word)
 
 
 def _members(words: Sequence[str], depth: int = 0) -> Iterator[tuple[bool, str]]:

@@ -24,6 +24,9 @@ TABLE_TYPES = tuple(sorted(_OPENERS))
 # Types of Postfix that keep a compiled form of a file whose source texthash reads as it is.
 _COMPILED = frozenset({"btree", "cdb", "dbm", "hash", "lmdb", "sdbm"})
 
+# Types whose name is the path of a file with a text form.
+FILE_TYPES = _COMPILED | {"texthash"}
+
 
 class Maps:
     """Tables that are asked in order; the first that has the key answers."""
