@@ -1,0 +1,374 @@
+"""What can be done to a shard, each thing as one object that the writer thread applies inside a transaction.
+
+Puts and removals are what mail is made of, so the writer merges theirs into statements of many rows; the others are
+applied one by one. Everything here runs on the writer thread.
+"""
+
+# ruff: noqa: S608 -- the statements are made of this package's own words; every value is bound
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
+
+from ekiden.message.queued import QueuedMessage, QueueState
+from ekiden.queue.codec import COLUMNS, Row, Unreadable, message_of
+from ekiden.queue.schema import PARKED, WAITING
+from ekiden.queue.store import Change
+
+T = TypeVar("T")
+
+# Statements of a few sizes stay prepared: a batch of 100 puts is 64 + 32 + 4 rows, three executions.
+_SIZES = (64, 32, 16, 8, 4, 2, 1)
+_COLUMN_LIST = ", ".join(COLUMNS)
+_ROW_MARKS = "(" + ", ".join("?" * len(COLUMNS)) + ")"
+_INSERT = {size: f"INSERT INTO message ({_COLUMN_LIST}) VALUES " + ", ".join([_ROW_MARKS] * size) for size in _SIZES}
+_DELETE = {size: f"DELETE FROM message WHERE queue_id IN ({', '.join('?' * size)})" for size in _SIZES}
+_ACTIVATE = {
+    size: f"UPDATE message SET state = 'active' WHERE queue_id IN ({', '.join('?' * size)})" for size in _SIZES
+}
+_CLAIM = f"SELECT {_COLUMN_LIST} FROM message WHERE {WAITING} AND due <= ? ORDER BY due LIMIT ?"
+_NEXT_DUE = f"SELECT due FROM message WHERE {WAITING} ORDER BY due LIMIT 1"
+# A message on hold whose delivery was under way keeps its place; the round counts all the same.
+_POSTPONE = (
+    "UPDATE message SET state = CASE state WHEN 'hold' THEN 'hold' ELSE 'deferred' END, due = ?, pending = ?, "
+    "delay_warned = max(delay_warned, ?), attempts = attempts + 1 WHERE queue_id = ?"
+)
+_RESTING_STATE = "CASE WHEN attempts > 0 THEN 'deferred' ELSE 'incoming' END"
+
+
+class Lease(Struct):
+    """Whose turn a message is: it is active until ``until`` (monotonic seconds)."""
+
+    until: float
+    in_file: bool
+
+
+class Leases:
+    """The leases of a shard. They live in memory alone: the shard has one owner, which holds its lock.
+
+    When the owner dies its leases die with it, and the next owner finds every active message free. Kept on the
+    monotonic clock, so that a step of the wall clock never hands out a message that is being delivered.
+    """
+
+    def __init__(self) -> None:
+        self.held: dict[str, Lease] = {}
+        self._none_expires_before = float("inf")
+
+    def apply(self, changes: dict[str, Lease | None]) -> None:
+        for queue_id, lease in changes.items():
+            if lease is None:
+                self.held.pop(queue_id, None)
+            else:
+                self.held[queue_id] = lease
+                self._none_expires_before = min(self._none_expires_before, lease.until)
+
+    def expired(self, now: float) -> list[str]:
+        """The messages whose lease ran out; looks through all leases only when one can have."""
+        if now < self._none_expires_before:
+            return []
+        found = [queue_id for queue_id, lease in self.held.items() if lease.until <= now]
+        self._none_expires_before = min((x.until for x in self.held.values() if x.until > now), default=float("inf"))
+        if found:  # they stay in the table until claimed again
+            self._none_expires_before = now
+        return found
+
+
+class Transaction:
+    """One transaction under way: the connection, and what is to happen once it is durable."""
+
+    __slots__ = ("connection", "ended_files", "lease_changes", "leases", "monotonic", "reports")
+
+    def __init__(self, connection: sqlite3.Connection, leases: Leases, monotonic: float) -> None:
+        self.connection = connection
+        self.leases = leases
+        self.monotonic = monotonic
+        self.lease_changes: dict[str, Lease | None] = {}
+        self.ended_files: list[str] = []  # queue ids whose content file nobody names any more
+        self.reports: list[tuple[str, str]] = []  # (queue id, reason) of messages found corrupt
+
+    def lease(self, queue_id: str) -> Lease | None:
+        if queue_id in self.lease_changes:
+            return self.lease_changes[queue_id]
+        return self.leases.held.get(queue_id)
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        for part in parts(rows):
+            self.connection.execute(_INSERT[len(part)], [value for row in part for value in row])
+
+    def delete(self, queue_ids: Sequence[str]) -> None:
+        """Remove messages; ids that are not there do not matter."""
+        for queue_id in queue_ids:
+            lease = self.lease(queue_id)
+            if lease is None:
+                row = self.connection.execute(
+                    "SELECT content IS NULL FROM message WHERE queue_id = ?", (queue_id,)
+                ).fetchone()
+                in_file = row is not None and bool(row[0])
+            else:
+                in_file = lease.in_file
+                self.lease_changes[queue_id] = None
+            if in_file:
+                self.ended_files.append(queue_id)
+        for part in parts(queue_ids):
+            self.connection.execute(_DELETE[len(part)], part)
+
+    def activate(self, queue_ids: Sequence[str]) -> None:
+        for part in parts(queue_ids):
+            self.connection.execute(_ACTIVATE[len(part)], part)
+
+
+def parts(items: Sequence[T]) -> Iterable[Sequence[T]]:
+    """The items in runs of the sizes for which statements stay prepared."""
+    at, left = 0, len(items)
+    for size in _SIZES:
+        while left >= size:
+            yield items[at : at + size]
+            at, left = at + size, left - size
+
+
+class Operation(Generic[T]):
+    """One thing to do, and the caller that waits for it."""
+
+    __slots__ = ("error", "future", "result")
+
+    adds = False  # needs space: what must give way when the disk is full
+
+    def __init__(self, future: asyncio.Future[T]) -> None:
+        self.future = future
+        self.result: T | None = None
+        self.error: Exception | None = None
+
+    def apply(self, transaction: Transaction) -> T:
+        raise NotImplementedError
+
+
+class Put(Operation[None]):
+    __slots__ = ("lease_s", "row")
+
+    adds = True
+
+    def __init__(self, future: asyncio.Future[None], row: Row, lease_s: float) -> None:
+        super().__init__(future)
+        self.row, self.lease_s = row, lease_s
+
+    def apply(self, transaction: Transaction) -> None:
+        transaction.insert((self.row,))
+        self.note(transaction)
+
+    def note(self, transaction: Transaction) -> None:
+        """The row has been inserted: the lease begins with the commit."""
+        if self.lease_s > 0:
+            transaction.lease_changes[self.row[0]] = Lease(transaction.monotonic + self.lease_s, self.row[11] is None)
+
+
+class Remove(Operation[None]):
+    """The end of a message that leaves nothing behind."""
+
+    __slots__ = ("queue_id",)
+
+    def __init__(self, future: asyncio.Future[None], queue_id: str) -> None:
+        super().__init__(future)
+        self.queue_id = queue_id
+
+    def apply(self, transaction: Transaction) -> None:
+        transaction.delete((self.queue_id,))
+
+
+class Settle(Operation[None]):
+    """Any other end of a round: recipients still wait (``pending``), or messages are born."""
+
+    __slots__ = ("born", "delay_warned", "due", "pending", "queue_id")
+
+    def __init__(
+        self, future: asyncio.Future[None], queue_id: str, pending: bytes | None, due: float, delay_warned: bool,
+        born: Sequence[Row],
+    ) -> None:  # fmt: skip
+        super().__init__(future)
+        self.queue_id, self.pending, self.due = queue_id, pending, due
+        self.delay_warned, self.born = delay_warned, born
+
+    @property
+    def adds(self) -> bool:  # type: ignore[override]
+        return bool(self.born)
+
+    def apply(self, transaction: Transaction) -> None:
+        # A message that an administrator has deleted meanwhile is not there any more; what is born of it lives.
+        transaction.insert(self.born)
+        if self.pending is None:
+            transaction.delete((self.queue_id,))
+            return
+        transaction.connection.execute(_POSTPONE, (self.due, self.pending, int(self.delay_warned), self.queue_id))
+        transaction.lease_changes[self.queue_id] = None
+
+
+class Claim(Operation[list[QueuedMessage]]):
+    __slots__ = ("content_directory", "lease_s", "limit", "now")
+
+    def __init__(
+        self, future: asyncio.Future[list[QueuedMessage]], now: float, limit: int, lease_s: float, content: Path
+    ) -> None:
+        super().__init__(future)
+        self.now, self.limit, self.lease_s, self.content_directory = now, limit, lease_s, content
+
+    def apply(self, transaction: Transaction) -> list[QueuedMessage]:
+        claimed: list[QueuedMessage] = []
+        self._free_expired(transaction)
+        # A corrupt row leaves the index, so each round of the loop finds the next ones.
+        while len(claimed) < self.limit:
+            wanted = self.limit - len(claimed)
+            rows = transaction.connection.execute(_CLAIM, (self.now, wanted)).fetchall()
+            good = [message for row in rows if (message := self._read(transaction, row)) is not None]
+            transaction.activate([message.queue_id for message in good])
+            claimed += good
+            if len(rows) < wanted:
+                break
+        until = transaction.monotonic + self.lease_s
+        for message in claimed:
+            in_file = not hasattr(message.content, "data")
+            transaction.lease_changes[message.queue_id] = Lease(until, in_file)
+        return claimed
+
+    def _free_expired(self, transaction: Transaction) -> None:
+        for queue_id in transaction.leases.expired(transaction.monotonic):
+            if transaction.lease(queue_id) is None:
+                continue
+            transaction.connection.execute(
+                f"UPDATE message SET state = {_RESTING_STATE} WHERE queue_id = ? AND state = 'active'", (queue_id,)
+            )
+            transaction.lease_changes[queue_id] = None
+
+    def _read(self, transaction: Transaction, row: Row) -> QueuedMessage | None:
+        try:
+            message = message_of(row, self.content_directory)
+            if row[11] is None:
+                _check_file(self.content_directory / row[0], row[4])
+        except Unreadable as error:
+            reason = str(error)
+            transaction.connection.execute(
+                "UPDATE message SET state = 'corrupt', reason = ? WHERE queue_id = ?", (reason, row[0])
+            )
+            transaction.reports.append((row[0], reason))
+            return None
+        return message
+
+
+def _check_file(path: Path, size: int) -> None:
+    try:
+        found = os.stat(path).st_size
+    except OSError as error:
+        raise Unreadable(f"the content file {path.name}: {error.strerror}") from error
+    if found != size:
+        raise Unreadable(f"the content file {path.name} has {found} bytes instead of {size}")
+
+
+class NextDue(Operation[float | None]):
+    __slots__ = ()
+
+    def apply(self, transaction: Transaction) -> float | None:
+        row = transaction.connection.execute(_NEXT_DUE).fetchone()
+        return None if row is None else row[0]
+
+
+# What each change may be applied to when it names messages. A requeue leaves hold alone: what an administrator has
+# put aside comes back by a release only. Releasing a corrupt message has it read again (the file may be back).
+_MAY_CHANGE = {
+    Change.HOLD: frozenset({QueueState.INCOMING, QueueState.ACTIVE, QueueState.DEFERRED}),
+    Change.RELEASE: frozenset({QueueState.HOLD, QueueState.CORRUPT}),
+    Change.REQUEUE: frozenset({QueueState.INCOMING, QueueState.DEFERRED}),
+    Change.DELETE: frozenset(QueueState),
+}
+
+# The next messages that a change of all of them concerns; each is out of its own condition once changed.
+_NEXT_OF_ALL = {
+    Change.HOLD: f"SELECT queue_id FROM message WHERE {WAITING} AND id <= :last ORDER BY due LIMIT :limit",
+    Change.RELEASE: f"SELECT queue_id FROM message WHERE {PARKED} AND state = 'hold' AND id <= :last LIMIT :limit",
+    Change.REQUEUE: f"SELECT queue_id FROM message WHERE {WAITING} AND due > :now AND id <= :last "
+    "ORDER BY due LIMIT :limit",
+    Change.DELETE: "SELECT queue_id FROM message WHERE id <= :last ORDER BY id LIMIT :limit",
+}
+
+
+class Alter(Operation[list[str]]):
+    """An administrator's change to messages by id."""
+
+    __slots__ = ("change", "now", "queue_ids")
+
+    def __init__(self, future: asyncio.Future[list[str]], queue_ids: Sequence[str], change: Change, now: float) -> None:
+        super().__init__(future)
+        self.queue_ids, self.change, self.now = queue_ids, change, now
+
+    def apply(self, transaction: Transaction) -> list[str]:
+        return self.alter(transaction, self.queue_ids)
+
+    def alter(self, transaction: Transaction, queue_ids: Sequence[str]) -> list[str]:
+        execute = transaction.connection.execute
+        done: list[str] = []
+        for queue_id in queue_ids:
+            row = execute("SELECT state FROM message WHERE queue_id = ?", (queue_id,)).fetchone()
+            if row is None or QueueState(row[0]) not in _MAY_CHANGE[self.change]:
+                continue
+            if self.change is Change.HOLD:
+                execute(
+                    "UPDATE message SET state = 'hold', reason = 'by the administrator' WHERE queue_id = ?", (queue_id,)
+                )
+            elif self.change is Change.REQUEUE:
+                execute("UPDATE message SET due = min(due, ?) WHERE queue_id = ?", (self.now, queue_id))
+            elif self.change is Change.RELEASE:
+                # The delivery that was under way when the message was put on hold may still be.
+                state = "'active'" if transaction.lease(queue_id) is not None else _RESTING_STATE
+                execute(
+                    f"UPDATE message SET state = {state}, reason = '', due = min(due, ?) WHERE queue_id = ?",
+                    (self.now, queue_id),
+                )
+            done.append(queue_id)
+        if self.change is Change.DELETE:
+            transaction.delete(done)
+        return done
+
+
+class AlterAll(Alter):
+    """A change to the next ``limit`` of all messages that it concerns, the rows up to ``last``."""
+
+    __slots__ = ("last", "limit")
+
+    def __init__(self, future: asyncio.Future[list[str]], change: Change, now: float, last: int, limit: int) -> None:
+        super().__init__(future, (), change, now)
+        self.last, self.limit = last, limit
+
+    def apply(self, transaction: Transaction) -> list[str]:
+        rows = transaction.connection.execute(
+            _NEXT_OF_ALL[self.change], {"now": self.now, "last": self.last, "limit": self.limit}
+        ).fetchall()
+        return self.alter(transaction, [row[0] for row in rows])
+
+
+class Call(Operation[Any]):
+    """Anything else that wants the writer's connection for a moment."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, future: asyncio.Future[Any], function: Callable[[Transaction], Any]) -> None:
+        super().__init__(future)
+        self.function = function
+
+    def apply(self, transaction: Transaction) -> Any:
+        return self.function(transaction)
+
+
+def free_active(connection: sqlite3.Connection) -> None:
+    """At start: whoever had leased these is gone.
+
+    No index has the active messages (each message would pay for it twice), but the other indexes have all the rest, so
+    that a million deferred messages are not read to find them.
+    """
+    connection.execute(
+        f"UPDATE message SET state = {_RESTING_STATE} WHERE id IN (SELECT id FROM message EXCEPT "
+        f"SELECT id FROM message WHERE {WAITING} EXCEPT SELECT id FROM message WHERE {PARKED})"
+    )

@@ -1,0 +1,125 @@
+"""The shards of a queue, one a worker: listing them without a server, and taking over those that nobody owns.
+
+A message changes its shard in two steps, each durable: first it is put into the new one, then removed from the old.
+A crash in between leaves it in both; the next adoption finds the queue id already there and only removes. A content
+file is linked, not copied, so that it has a name in each shard that names it.
+"""
+
+# ruff: noqa: S608 -- the statements are made of this package's own words; every value is bound
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from ekiden.config.snapshot import Parameters
+from ekiden.message.clock import Clock
+from ekiden.queue.codec import COLUMNS, Row
+from ekiden.queue.listing import read_entries
+from ekiden.queue.operations import Transaction
+from ekiden.queue.schema import content_directory, database, open_reader, trouble_of
+from ekiden.queue.sqlite_store import ShardInUse, SqliteStore, shard_directory
+from ekiden.queue.store import QueueEntry, StoreTrouble
+
+_MOVE_AT_ONCE = 64  # messages, each with up to queue_inline_limit of content in memory
+
+_COLUMN_LIST = ", ".join(COLUMNS)
+_TAKE = f"SELECT {_COLUMN_LIST} FROM message ORDER BY id LIMIT {_MOVE_AT_ONCE}"
+_PUT = (
+    f"INSERT INTO message ({_COLUMN_LIST}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT (queue_id) DO NOTHING"
+)
+
+
+def shard_numbers(queue_directory: Path) -> list[int]:
+    """The shards that exist on disk, in order. Raises StoreTrouble."""
+    try:
+        names = [entry.name for entry in (queue_directory / "shards").iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreTrouble(f"{queue_directory / 'shards'}: {error.strerror}") from error
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def read_shards(queue_directory: Path, *, on_trouble: Callable[[StoreTrouble], None] | None = None) -> list[QueueEntry]:
+    """Every message of every shard, oldest first, read from disk whether a server runs or not. Blocks.
+
+    A shard that cannot be read raises StoreTrouble, or, given ``on_trouble``, is told to it and skipped.
+    """
+    found: list[QueueEntry] = []
+    for number in shard_numbers(queue_directory):
+        directory = shard_directory(queue_directory, number)
+        if not database(directory).exists():
+            continue
+        try:
+            found += _read_shard(directory, number)
+        except StoreTrouble as trouble:
+            if on_trouble is None:
+                raise
+            on_trouble(trouble)
+    found.sort(key=lambda entry: (entry.message.arrived, entry.message.queue_id))
+    return found
+
+
+def _read_shard(directory: Path, number: int) -> list[QueueEntry]:
+    connection = open_reader(database(directory))
+    try:
+        return read_entries(connection, content_directory(directory), str(number))
+    except sqlite3.Error as error:
+        raise trouble_of(error, database(directory)) from error
+    finally:
+        connection.close()
+
+
+async def adopt_orphans(
+    queue_directory: Path, workers: int, *, into: SqliteStore, clock: Clock, parameters: Parameters
+) -> int:
+    """Move the messages of the shards that no worker owns into ``into``; returns how many. Raises StoreTrouble.
+
+    The shards from number ``workers`` up are orphans; the worker of shard n takes those whose number is n modulo
+    ``workers``, so that each is taken once. To be awaited before the scheduler claims: a message that is in both
+    shards after a crash is then removed from the old one before it can be delivered out of the new one. States, due
+    times and attempts stay as they are. An emptied shard is removed; one that another process holds is left alone.
+    """
+    moved = 0
+    for number in shard_numbers(queue_directory):
+        if number < workers or number % workers != into.shard:
+            continue
+        try:
+            orphan = await SqliteStore.open(queue_directory, shard=number, clock=clock, parameters=parameters)
+        except ShardInUse:
+            continue
+        try:
+            moved += await _move_all(orphan, into)
+            await orphan.dissolve()
+        finally:
+            await orphan.close()
+    return moved
+
+
+async def _move_all(orphan: SqliteStore, into: SqliteStore) -> int:
+    moved = 0
+    while rows := await orphan.call(_take):
+        for row in rows:
+            if row[-1] is None:
+                await _link_content(orphan, into, row)
+        moved += await into.call(lambda transaction, rows=rows: _put(transaction, rows))  # type: ignore[misc]
+        await orphan.call(lambda transaction, rows=rows: transaction.delete([row[0] for row in rows]))  # type: ignore[misc]
+    return moved
+
+
+async def _link_content(orphan: SqliteStore, into: SqliteStore, row: Row) -> None:
+    path = content_directory(orphan.directory) / row[0]
+    if path.exists():
+        await into.own_content(row[0], path, row[4])
+    # Without its file the message moves all the same: the next claim finds it corrupt and keeps it, with the reason.
+
+
+def _take(transaction: Transaction) -> list[Row]:
+    rows: list[Row] = transaction.connection.execute(_TAKE).fetchall()
+    return rows
+
+
+def _put(transaction: Transaction, rows: list[Row]) -> int:
+    return sum(transaction.connection.execute(_PUT, row).rowcount for row in rows)

@@ -1,0 +1,286 @@
+"""Group commit: one thread that takes everything that waits, makes it durable at once, and wakes all who wait.
+
+The event loop only appends to a queue and awaits a future. While the thread waits for one commit the next batch
+gathers, so the busier the server is, the more messages share an fsync.
+
+A commit that fails with an I/O error is never tried again: the kernel may have dropped what it could not write, and the
+log's later part would hang on pages that exist in memory only. The connection is closed (which copies what was durable
+into the database and drops the log), opened again, and checkpointed; only then is the next batch taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ekiden.message.clock import Clock
+from ekiden.queue.operations import Leases, Operation, Put, Remove, Transaction, parts
+from ekiden.queue.schema import is_refused_operation, trouble_of
+from ekiden.queue.store import StoreTrouble
+
+_VACUUM_PAGES = 256  # given back to the file system at a time, when nothing else is to do
+
+
+class Writer:
+    """The writer thread of one shard. Its methods are called on the event loop ``loop`` only."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        path: Path,
+        reopen: Callable[[], sqlite3.Connection],
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        batch_limit: int,
+        idle_s: float,
+        on_ended_files: Callable[[list[str]], None],
+        on_corrupt: Callable[[str, str], None],
+    ) -> None:
+        """``on_ended_files`` is called on the thread, ``on_corrupt`` on the loop."""
+        self.leases = Leases()
+        self._connection: sqlite3.Connection | None = connection
+        self._path, self._reopen, self._loop, self._clock = path, reopen, loop, clock
+        self._batch_limit, self._idle_s = batch_limit, idle_s
+        self._on_ended_files, self._on_corrupt = on_ended_files, on_corrupt
+        self._waiting: queue.SimpleQueue[Operation[Any] | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name=f"store {path.parent.name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, operation: Operation[Any]) -> None:
+        if self._closed:
+            operation.future.set_exception(StoreTrouble(f"{self._path}: the queue has been closed"))
+            return
+        self._waiting.put(operation)
+
+    async def close(self) -> None:
+        """Commit what waits, copy the log into the database, end the thread."""
+        if not self._closed:
+            self._closed = True
+            self._waiting.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    # Everything below runs on the thread.
+
+    def _serve(self) -> None:
+        changed = True  # a log that an earlier run left is copied, too
+        running = True
+        while running:
+            try:
+                item = self._waiting.get(timeout=self._idle_s if changed else None)
+            except queue.Empty:
+                changed = self._tidy()
+                continue
+            batch: list[Operation[Any]] = []
+            while True:
+                if item is None:
+                    running = False
+                    break
+                batch.append(item)
+                if len(batch) >= self._batch_limit:
+                    break
+                try:
+                    item = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+            if batch:
+                changed = True
+                self._commit(batch)
+                self._call_on_loop(_wake, batch)
+        self._finish()
+
+    def _commit(self, batch: Sequence[Operation[Any]]) -> None:
+        """Apply a batch as one transaction; afterwards each operation has its result or its error."""
+        connection = self._usable_connection(batch)
+        if connection is None:
+            return
+        transaction = Transaction(connection, self.leases, self._clock.monotonic())
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            self._apply(transaction, batch)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._give_up(connection, batch, error)
+            return
+        except Exception as error:  # a fault in our own code: nothing of the batch holds, and all who wait hear of it
+            self._break(connection)
+            _fail(batch, error)
+            return
+        self.leases.apply(transaction.lease_changes)
+        if transaction.ended_files:
+            self._on_ended_files(transaction.ended_files)
+        for queue_id, reason in transaction.reports:
+            self._call_on_loop(self._on_corrupt, queue_id, reason)
+
+    def _give_up(self, connection: sqlite3.Connection, batch: Sequence[Operation[Any]], error: sqlite3.Error) -> None:
+        trouble = trouble_of(error, self._path)
+        if not trouble.full:
+            self._break(connection)
+            _fail(batch, trouble)
+            return
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._break(connection)
+            _fail(batch, trouble)
+            return
+        # No space for what arrives; what leaves the queue makes some, so it gets a transaction of its own.
+        arriving = [operation for operation in batch if operation.adds]
+        others = [operation for operation in batch if not operation.adds]
+        _fail(arriving, trouble)
+        if arriving and others:
+            for operation in others:
+                operation.error = operation.result = None
+            self._commit(others)
+        else:
+            _fail(others, trouble)
+
+    def _apply(self, transaction: Transaction, batch: Sequence[Operation[Any]]) -> None:
+        """In the order given, except that neighbouring puts go first, then neighbouring removals, as one each."""
+        puts: list[Put] = []
+        removes: list[Remove] = []
+        leaving: set[str] = set()
+        for operation in batch:
+            kind = type(operation)
+            if kind is Remove:
+                removes.append(operation)  # type: ignore[arg-type]
+                leaving.add(operation.queue_id)  # type: ignore[attr-defined]
+            elif kind is Put and operation.row[0] not in leaving:  # type: ignore[attr-defined]
+                puts.append(operation)  # type: ignore[arg-type]
+            else:
+                self._apply_merged(transaction, puts, removes)
+                puts, removes, leaving = [], [], set()
+                self._apply_alone(transaction, operation)
+        self._apply_merged(transaction, puts, removes)
+
+    def _apply_merged(self, transaction: Transaction, puts: list[Put], removes: list[Remove]) -> None:
+        self._apply_puts(transaction, puts)
+        if removes:
+            transaction.delete([operation.queue_id for operation in removes])
+
+    def _apply_puts(self, transaction: Transaction, puts: list[Put]) -> None:
+        for part in parts(puts):
+            # A statement that fails leaves nothing behind, so the rows of this one can be tried one by one.
+            try:
+                transaction.insert([operation.row for operation in part])
+            except (sqlite3.Error, ValueError, OverflowError) as error:
+                if isinstance(error, sqlite3.Error) and not _is_local(transaction.connection, error):
+                    raise
+                if len(part) == 1:
+                    part[0].error = StoreTrouble(f"{self._path}: {error}")
+                    continue
+                for operation in part:
+                    self._apply_puts(transaction, [operation])
+            else:
+                for operation in part:
+                    operation.note(transaction)
+
+    def _apply_alone(self, transaction: Transaction, operation: Operation[Any]) -> None:
+        """Apply one operation so that, if it is at fault itself, it alone fails."""
+        connection = transaction.connection
+        leases_before = dict(transaction.lease_changes)
+        files_before = len(transaction.ended_files)
+        connection.execute("SAVEPOINT one")
+        try:
+            operation.result = operation.apply(transaction)
+            connection.execute("RELEASE one")
+        except (sqlite3.Error, ValueError, OverflowError) as error:
+            if isinstance(error, sqlite3.Error) and not _is_local(connection, error):
+                raise
+            connection.execute("ROLLBACK TO one")
+            connection.execute("RELEASE one")
+            transaction.lease_changes = leases_before
+            del transaction.ended_files[files_before:]
+            operation.error = StoreTrouble(f"{self._path}: {error}")
+
+    def _usable_connection(self, batch: Sequence[Operation[Any]]) -> sqlite3.Connection | None:
+        if self._connection is None:
+            try:
+                self._connection = self._recover()
+            except StoreTrouble as trouble:
+                _fail(batch, trouble)
+        return self._connection
+
+    def _recover(self) -> sqlite3.Connection:
+        """Open the database after an error. What the log still holds must reach the database before it is used."""
+        connection = self._reopen()
+        try:
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.Error as error:
+            connection.close()
+            raise trouble_of(error, self._path) from error
+        if busy:
+            connection.close()
+            raise StoreTrouble(f"{self._path}: another process reads the queue and hinders its recovery")
+        return connection
+
+    def _break(self, connection: sqlite3.Connection) -> None:
+        self._connection = None
+        try:
+            connection.close()
+        except sqlite3.Error:
+            # The file is closed all the same, and the recovery that comes next checks what became of it.
+            return
+
+    def _tidy(self) -> bool:
+        """Nothing to do for a while: copy the log into the database, give back space. True asks to be called again."""
+        connection = self._connection
+        if connection is None:
+            return False
+        try:
+            if self._free_pages(connection) > _VACUUM_PAGES:
+                connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+                more = True
+            else:
+                more = False
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:
+            self._break(connection)
+            return False
+        return more
+
+    @staticmethod
+    def _free_pages(connection: sqlite3.Connection) -> int:
+        free: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+        return free
+
+    def _finish(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # The last connection that closes copies the log into the database and removes it.
+            connection.close()
+
+    def _call_on_loop(self, function: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            # The loop has gone, and with it everyone who waited. What was committed stays committed.
+            return
+
+
+def _is_local(connection: sqlite3.Connection, error: sqlite3.Error) -> bool:
+    return connection.in_transaction and is_refused_operation(error)
+
+
+def _fail(operations: Sequence[Operation[Any]], error: Exception) -> None:
+    for operation in operations:
+        operation.error = error
+
+
+def _wake(batch: Sequence[Operation[Any]]) -> None:
+    for operation in batch:
+        if operation.future.done():
+            continue
+        if operation.error is not None:
+            operation.future.set_exception(operation.error)
+        else:
+            operation.future.set_result(operation.result)
