@@ -43,6 +43,9 @@ start_write_back = _find_sync_file_range()
 
 def sync_files(fds: Sequence[int], directories: Sequence[int | Path], *, fsync: Fsync = os.fsync) -> None:
     """Make files and the names in their directories durable. Blocks; raises the first OSError after trying all."""
+    if len(fds) > 1:
+        for handle in fds:
+            start_write_back(handle)
     trouble = first_trouble(sync_each(fds, fsync=fsync))
     for directory in distinct(directories):
         try:
@@ -54,10 +57,7 @@ def sync_files(fds: Sequence[int], directories: Sequence[int | Path], *, fsync: 
 
 
 def sync_each(fds: Sequence[int], *, fsync: Fsync = os.fsync) -> list[OSError | None]:
-    """Make files durable; what went wrong with each, in their order. Blocks."""
-    if len(fds) > 1:
-        for handle in fds:
-            start_write_back(handle)
+    """Make files durable whose write-back has begun; what went wrong with each, in their order. Blocks."""
     outcomes: list[OSError | None] = []
     for handle in fds:
         try:
@@ -108,17 +108,16 @@ class SyncBatcher:
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
-    async def make_durable(self, write: Callable[[], int], directory: int | Path) -> int:
-        """Run ``write`` in the thread (it returns an open file), then sync that file and its directory.
+    async def make_durable(self, write: Callable[[], int], directory: int | Path) -> None:
+        """Run ``write`` in the thread (it returns an open file), sync that file and its directory, and close it.
 
-        Returns the file, which is the caller's to close. Raises what ``write`` raises, or OSError; a file that
-        ``write`` opened is the caller's to close then, too.
+        Raises what ``write`` raises, or OSError.
         """
         loop = asyncio.get_running_loop()
         job = _Job(write, directory, loop.create_future(), loop)
         self._waiting.put(job)
         # A caller that is cancelled must not leave a thread at work on a file that it goes on to remove.
-        return await finished(job.future)
+        await finished(job.future)
 
     def close(self) -> None:
         """Finish what waits and end the thread. Blocks."""
@@ -155,6 +154,7 @@ class SyncBatcher:
         outcomes = sync_each([job.handle for job in written], fsync=self._fsync)
         for job, outcome in zip(written, outcomes, strict=True):
             job.error = outcome
+            os.close(job.handle)
         for directory in distinct(job.directory for job in written):
             try:
                 sync_directory(directory, fsync=self._fsync)

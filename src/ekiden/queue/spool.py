@@ -10,7 +10,7 @@ import asyncio
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -89,21 +89,11 @@ class Spool:
         return FileContent(str(path), content.size)
 
     async def make_durable(self, path: Path, write: Callable[[], int]) -> None:
-        """Run ``write``, which returns an open file, and make it durable; closes it. Raises StoreTrouble."""
-        handle = -1
-
-        def written() -> int:
-            nonlocal handle
-            handle = write()
-            return handle
-
+        """Run ``write``, which returns an open file, make that durable and close it. Raises StoreTrouble."""
         try:
-            await self._batcher.make_durable(written, self.directory)
+            await self._batcher.make_durable(write, self.directory)
         except OSError as error:
             raise trouble(path, error) from error
-        finally:
-            if handle >= 0:
-                os.close(handle)
 
     async def in_pool(self, path: Path, work: Callable[[], int]) -> int:
         """Run blocking work on a file to its end, even when the caller is cancelled. Raises StoreTrouble."""
@@ -122,11 +112,11 @@ class Spool:
     def is_kept(self, queue_id: str) -> bool:
         return queue_id in self._named
 
-    def remove(self, queue_ids: Iterable[str]) -> None:
+    def remove(self, queue_ids: Sequence[str]) -> None:
         """Unlink files, in the background; one that stays is swept at the next start. From any thread."""
-        for queue_id in queue_ids:
-            self._named.discard(queue_id)
-            self._pool.submit(_unlink, self.directory / queue_id)
+        paths = [self.directory / queue_id for queue_id in queue_ids]
+        self._named.difference_update(queue_ids)
+        self._pool.submit(lambda: [_unlink(path) for path in paths])
 
     def sweep(self, is_named: Callable[[str], bool]) -> list[str]:
         """Remove the files that no row names; returns their names. Blocks. Raises StoreTrouble."""

@@ -19,7 +19,7 @@ class StoreParameters(Group):
         "The SMTP server asks for one and a half times message_size_limit in any case.",
     )
     queue_file_buffer_size = Size(
-        "262144",
+        "524288",
         minimum=4096,
         maximum=16_777_216,
         reload=Reload.RESTART,
