@@ -14,6 +14,10 @@ from typing import Any, cast
 _READ_AHEAD_BYTES = 262_144
 
 
+class ServerStops(Exception):
+    """Raised once out of read(): the server stops, and a session that is between messages should end now."""
+
+
 class DeadlineWatch:
     """Ends the waiting of connections whose deadline has passed, once a second."""
 
@@ -47,6 +51,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_eof",
+        "_hurried",
         "_paused_reading",
         "_received",
         "_serve",
@@ -74,6 +79,7 @@ class Connection(asyncio.Protocol):
         self.expired = False
         self.lost = False
         self._eof = False
+        self._hurried = False
         self._paused_reading = False
         self._received: bytes = b""
         self._waiter: asyncio.Future[None] | None = None
@@ -118,8 +124,11 @@ class Connection(asyncio.Protocol):
     # What a session calls.
 
     async def read(self) -> bytes:
-        """The next bytes of the client; b"" when it has closed. Raises TimeoutError at the deadline."""
+        """The next bytes of the client; b"" when it has closed. Raises TimeoutError at the deadline, ServerStops."""
         while not self._received:
+            if self._hurried:
+                self._hurried = False
+                raise ServerStops
             if self.expired:
                 raise TimeoutError
             if self._eof:
@@ -151,6 +160,11 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         self._watch.connections.discard(self)
         self.transport.abort()
+
+    def hurry(self) -> None:
+        """The server stops: who waits for a command learns it now."""
+        self._hurried = True
+        self._wake()
 
     def expire(self) -> None:
         """The deadline has passed: whoever waits gets TimeoutError."""

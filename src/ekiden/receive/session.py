@@ -19,7 +19,7 @@ from ekiden.protocol.smtp import commands, server_replies
 from ekiden.protocol.smtp.data import BareNewline
 from ekiden.protocol.smtp.server import SmtpServer
 from ekiden.queue.store import StoreTrouble
-from ekiden.receive.connection import Connection
+from ekiden.receive.connection import Connection, ServerStops
 from ekiden.receive.service import SmtpService
 from ekiden.receive.transaction import Transaction, store_refusal
 from ekiden.tables.table import TableTrouble
@@ -136,16 +136,19 @@ class SmtpSession:
             if answered and not in_content:
                 connection.deadline = connection.loop.time() + timeout_s
             answered = False
-            data = await connection.read()
+            try:
+                data = await connection.read()
+            except ServerStops:
+                if self.transaction is not None:
+                    continue  # it may finish its message
+                connection.write(reply(421, "4.3.2", f"{self.parameters.myhostname} Service shutting down").render())
+                return ""
             if not data:
                 return f"lost connection after {self.last_command}"
             if in_content:
                 now = connection.loop.time()
                 earned = max(connection.deadline, now) + len(data) / self.parameters.smtpd_min_data_rate
                 connection.deadline = min(earned, now + timeout_s)
-            elif service.stopping and self.transaction is None:
-                connection.write(reply(421, "4.3.2", f"{self.parameters.myhostname} Service shutting down").render())
-                return ""
             core.receive(data)
         connection.write(core.take_output())
         return ""
@@ -237,6 +240,8 @@ class SmtpSession:
             assert self.core is not None
             self.core.reply(server_replies.queued_reply(transaction.queue_id))
         await self._drop_transaction()
+        if self.service.stopping:
+            self.connection.hurry()
 
     async def _queue(self, transaction: Transaction) -> Refusal | None:
         """Hand the message to the queue: from the return of this call on we are responsible for it."""

@@ -1,0 +1,153 @@
+"""The stations of one worker that depend on the configuration, wired together: made at start and anew at each reload.
+
+receive (services) -> policy -> cleanup -> [queue, scheduler: they stay] -> route -> deliver (agents)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from ekiden.cleanup.virtual_alias import VirtualAliases, table_lookup
+from ekiden.config.load import Configuration, Service
+from ekiden.config.snapshot import Parameters
+from ekiden.deliver.agent import Agent
+from ekiden.deliver.aliases import LocalAliases
+from ekiden.deliver.discard import DiscardAgent
+from ekiden.deliver.error import ErrorAgent
+from ekiden.deliver.lmtp import LmtpAgent
+from ekiden.deliver.local import LocalAgent
+from ekiden.deliver.mailbox_channel import MailboxChannel
+from ekiden.deliver.smtp import SmtpAgent
+from ekiden.deliver.virtual import VirtualAgent
+from ekiden.dns.cache import CachingResolver
+from ekiden.dns.cares import CaresResolver
+from ekiden.dns.hosts import HostsResolver
+from ekiden.dns.resolver import Resolver
+from ekiden.message.address import Address
+from ekiden.message.clock import Clock
+from ekiden.message.delivery import DeliveryRequest, DeliveryResult, Route, deferred
+from ekiden.message.queued import QueuedMessage
+from ekiden.message.status import Status
+from ekiden.observe.events import Observer
+from ekiden.policy.client_limits import ClientCounts
+from ekiden.policy.relay_access import RelayAccess
+from ekiden.queue.store import ContentWriter
+from ekiden.receive.client_name import ClientNames, read_hosts
+from ekiden.receive.service import SmtpService
+from ekiden.route.mx import MxRouter
+from ekiden.route.own_addresses import own_addresses
+from ekiden.route.resolve import Router
+from ekiden.tables.open import open_tables
+
+_NO_TRANSPORT = Status(4, 3, 5)  # RFC 3463 §3.4: system incorrectly configured
+
+
+class Doors:
+    """What stays when the configuration changes: the ways into the queue, and the host's own facilities."""
+
+    def __init__(
+        self,
+        *,
+        intake: Callable[[QueuedMessage], Awaitable[None]],
+        content_writer: Callable[[str], ContentWriter],
+        has_space: Callable[[], Awaitable[bool]],
+        new_queue_id: Callable[[], str],
+        mailboxes: MailboxChannel,
+        counts: ClientCounts,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self.intake = intake
+        self.content_writer = content_writer
+        self.has_space = has_space
+        self.new_queue_id = new_queue_id
+        self.mailboxes = mailboxes
+        self.counts = counts
+        self.observer = observer
+        self.clock = clock
+
+
+class Stations:
+    def __init__(self, configuration: Configuration, doors: Doors) -> None:
+        """Raises ConfigError when a table or transport that the configuration names cannot be had."""
+        parameters = configuration.parameters
+        self.configuration = configuration
+        self._doors = doors
+        self._cares = CaresResolver(parameters)
+        self._resolver: Resolver = HostsResolver(
+            CachingResolver(self._cares, doors.clock, parameters), doors.clock, parameters
+        )
+        own = own_addresses(parameters.inet_interfaces, parameters.proxy_interfaces)
+        self._mx = MxRouter(self._resolver, parameters, own_addresses=own)
+        self._local_aliases = LocalAliases(parameters)
+        self.router = Router(parameters, own_addresses=own, local_aliases=self._local_aliases)
+        self._agents = {
+            service.name: self._agent(service) for service in configuration.services if service.type == "unix"
+        }
+
+    async def resolve(self, address: Address, sender: Address) -> Route | DeliveryResult:
+        return await self.router.resolve(address, sender)
+
+    async def deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
+        agent = self._agents.get(request.transport)
+        if agent is None:
+            text = f"mail transport unavailable: master.cf has no service {request.transport}"
+            return [deferred(_NO_TRANSPORT, text)] * len(request.recipients)
+        return await agent.deliver(request)
+
+    def smtp_service(self, service: Service) -> SmtpService:
+        """The receiving side of a line of master.cf whose command is smtpd."""
+        doors, parameters = self._doors, self.configuration.parameters_of(service)
+        resolver = self._resolver if parameters.smtpd_peername_lookup else None
+        return SmtpService(
+            parameters,
+            intake=doors.intake,
+            content_writer=doors.content_writer,
+            has_space=doors.has_space,
+            new_queue_id=doors.new_queue_id,
+            relay_access=RelayAccess(self.router),
+            aliases=self._aliases(parameters),
+            names=ClientNames(resolver, read_hosts(Path(parameters.native_hosts_file))),
+            counts=doors.counts,
+            observer=doors.observer,
+            clock=doors.clock,
+        )
+
+    async def close(self) -> None:
+        await asyncio.gather(*(agent.close() for agent in self._agents.values() if agent is not None))
+        await self._cares.close()
+
+    def _aliases(self, parameters: Parameters) -> VirtualAliases | None:
+        if not parameters.virtual_alias_maps:
+            return None
+        lookup = table_lookup(
+            open_tables(parameters.virtual_alias_maps),
+            delimiter=parameters.recipient_delimiter,
+            is_local=self.router.is_local_domain,
+            myorigin=parameters.myorigin,
+        )
+        return VirtualAliases(
+            lookup,
+            expansion_limit=parameters.virtual_alias_expansion_limit,
+            recursion_limit=parameters.virtual_alias_recursion_limit,
+        )
+
+    def _agent(self, service: Service) -> Agent | None:
+        """The delivery agent of a line of master.cf; None for services that deliver nothing."""
+        doors, parameters = self._doors, self.configuration.parameters_of(service)
+        match service.command:
+            case "smtp":
+                return SmtpAgent(parameters, hosts_for=self._mx.hosts_for, clock=doors.clock, observer=doors.observer)
+            case "lmtp":
+                return LmtpAgent(parameters, hosts_for=self._mx.hosts_for, clock=doors.clock, observer=doors.observer)
+            case "virtual":
+                return VirtualAgent(doors.mailboxes)
+            case "local":
+                return LocalAgent(doors.mailboxes, parameters)
+            case "error":
+                return ErrorAgent(4 if service.name == "retry" else 5)
+            case "discard":
+                return DiscardAgent()
+        return None
