@@ -231,7 +231,7 @@ class Engine:
             connection.abort()
             return False
         self._judge(event, connection, job, self._clock.monotonic() - started)
-        if isinstance(event, Finished) and connection.usable:
+        if isinstance(event, Finished):
             self.pool.give_back(job.request.next_hop, connection)
         else:
             connection.abort()
@@ -325,9 +325,7 @@ def _misfit(transaction: Transaction, connection: Connection) -> DeliveryResult 
 
 def _was_stale(event: Event, client: SmtpClient) -> bool:
     """A reused connection that ended before the server took notice of the message: gone, or 421 for an answer."""
-    first = (Stage.RSET, Stage.MAIL)
-    if isinstance(event, Lost | Trouble):
-        return event.stage in first or event.stage is Stage.IDLE
-    return isinstance(event, Finished) and all(
-        outcome is not None and outcome.stage in first and outcome.reply.code == 421 for outcome in client.outcomes
-    )
+    if isinstance(event, Finished):
+        first = client.outcomes[0]
+        return first is not None and first.reply.code == 421 and first.stage in (Stage.RSET, Stage.MAIL)
+    return isinstance(event, Lost | Trouble) and event.stage in (Stage.IDLE, Stage.RSET, Stage.MAIL)

@@ -104,6 +104,8 @@ class SmtpClient:
             self._reader.receive(data)
 
     def take_output(self) -> bytes:
+        if not self._out:
+            return b""
         if len(self._out) == 1:
             return self._out.pop()
         out = b"".join(self._out)
@@ -112,12 +114,13 @@ class SmtpClient:
 
     def next_event(self) -> Event | None:
         """The next event; None: more bytes are needed."""
-        while not self._ended and self._reader.pending:
+        reader = self._reader
+        while not self._ended:
             # An answer before its question: the server and we no longer speak of the same command.
-            if self._out and self.stage is not Stage.CONTENT:
+            if self._out and self.stage is not Stage.CONTENT and reader.pending:
                 return self._trouble("a reply to a command that was not sent yet")
             try:
-                reply = self._reader.next()
+                reply = reader.next()
             except ReplyTrouble as trouble:
                 return self._trouble(str(trouble))
             if reply is None:

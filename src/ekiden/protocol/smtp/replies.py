@@ -18,6 +18,7 @@ from ekiden.message.status import Status
 #                 Reply-code     = %x32-35 %x30-35 %x30-39
 # The middle digit may be any: servers in use send 58x and the like, and only the first digit decides.
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
+_KNOWN_LINES = 16  # replies that a connection remembers: "250 2.1.5 Ok" comes with every message
 _SHOWN = 100  # how much of a line that is no reply goes into the log
 
 
@@ -34,10 +35,11 @@ class ReplyLimits(Struct, frozen=True):
 class ReplyReader:
     """Bytes in by receive(), replies out by next()."""
 
-    __slots__ = ("_at", "_buffer", "_code", "_limits", "_lines", "_size")
+    __slots__ = ("_at", "_buffer", "_code", "_known", "_limits", "_lines", "_size")
 
     def __init__(self, limits: ReplyLimits) -> None:
         self._limits = limits
+        self._known: dict[bytes, Reply] = {}
         self._buffer = b""
         self._at = 0  # where in the buffer the next line begins
         self._code = 0  # of the reply whose first lines are in _lines
@@ -66,6 +68,8 @@ class ReplyReader:
             stop = end - 1 if end > self._at and self._buffer[end - 1] == 13 else end
             line = self._buffer[self._at : stop]
             self._at = end + 1
+            if not self._lines and (known := self._known.get(line)) is not None:
+                return known
             if (reply := self._take(line, length)) is not None:
                 return reply
 
@@ -77,7 +81,10 @@ class ReplyReader:
         code, separator, text = found.groups(b"")
         if not self._lines:
             if separator != b"-":
-                return _reply(int(code), (_printable(text),))
+                reply = _reply(int(code), (_printable(text),))
+                if len(self._known) < _KNOWN_LINES:
+                    self._known[line] = reply
+                return reply
             self._code = int(code)
         # RFC 5321 §4.2.1: all lines have one code. Success and failure at once mean nothing.
         elif code[0] - 48 != self._code // 100:
