@@ -10,8 +10,11 @@ from ekiden.config.snapshot import Parameters
 from ekiden.dns.name import dns_name
 from ekiden.route.next_hop import ip_address
 from ekiden.tables.match import DomainList, Subdomains
-from ekiden.tables.open import open_table
+from ekiden.tables.open import is_table, open_table
 from ekiden.tables.table import Table
+
+# Domains whose class is remembered; when there are more, all are forgotten at once.
+_REMEMBERED = 10_000
 
 
 class DomainClass(enum.Enum):
@@ -49,8 +52,23 @@ class DomainClasses:
             if words
         )
 
+        # Lists without tables say the same for as long as the parameters live.
+        self._is_fixed = not any(_may_change(word) for words in _words_of(parameters) for word in words)
+        self._known: dict[str, DomainClass] = {}
+
     async def of(self, domain: str) -> DomainClass:
         """The class of ``domain`` (as domain_key gives it; "" is this host). Raises TableTrouble."""
+        known = self._known.get(domain)
+        if known is not None:
+            return known
+        klass = await self._find(domain)
+        if self._is_fixed:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[domain] = klass
+        return klass
+
+    async def _find(self, domain: str) -> DomainClass:
         if not domain or (domain[0] == "[" and self._is_own_literal(domain)):
             return DomainClass.LOCAL
         for domains, klass in self._lists:
@@ -61,6 +79,21 @@ class DomainClasses:
     def _is_own_literal(self, domain: str) -> bool:
         """RFC 5321 §4.1.3: ``[192.0.2.1]`` is this host when it has that address."""
         return domain.endswith("]") and ip_address(domain[1:-1]) in self._own_addresses
+
+
+def _may_change(word: str) -> bool:
+    """A table may, and a file may name one."""
+    bare = word.lstrip("!")
+    return bare.startswith("/") or is_table(bare)
+
+
+def _words_of(parameters: Parameters) -> tuple[tuple[str, ...], ...]:
+    return (
+        parameters.mydestination,
+        parameters.virtual_alias_domains,
+        parameters.virtual_mailbox_domains,
+        parameters.relay_domains,
+    )
 
 
 @lru_cache(maxsize=8192)

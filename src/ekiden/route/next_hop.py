@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -26,6 +27,7 @@ class NextHop(Struct, frozen=True):
     use_mx: bool = True
 
 
+@lru_cache(maxsize=4096)
 def parse_next_hop(text: str, default_port: int = 25) -> NextHop | None:
     """The meaning of ``text``, or None when it has none."""
     bracketed = text.startswith("[")

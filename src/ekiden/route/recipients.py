@@ -11,12 +11,10 @@ from ekiden.message.reply import Refusal, reply
 from ekiden.route.domain_class import DomainClass, domain_key
 from ekiden.tables.address import find_alias, split_extension
 from ekiden.tables.open import Maps
+from ekiden.tables.table import Table
 
 # The system's user list, which is no table of ours: it is asked through ``user_exists``.
 _PASSWORD_WORDS = frozenset({"unix:passwd.byname", "proxy:unix:passwd.byname"})
-
-
-OpenTables = Callable[[Sequence[str]], Maps]
 
 
 class LocalAliases(Protocol):
@@ -32,20 +30,27 @@ class KnownRecipients:
     def __init__(
         self,
         parameters: Parameters,
-        open_tables: OpenTables,
+        open_table: Callable[[str], Table],
         *,
         user_exists: Callable[[str], bool],
         local_aliases: LocalAliases | None = None,
     ) -> None:
+        """Without ``local_aliases``, local recipients are checked only if local_recipient_maps lacks alias_maps."""
+
+        def open_tables(words: Sequence[str]) -> Maps:
+            return Maps([open_table(word) for word in words])
+
         self._origin = domain_key(parameters.myorigin)  # the domain of names that have none
         self._delimiter = parameters.recipient_delimiter
         self._aliases = open_tables(parameters.virtual_alias_maps)
         words = parameters.local_recipient_maps
-        self._checks_local = bool(words)
+        aliases_wanted = not set(parameters.alias_maps).isdisjoint(words)
+        # Aliases that nobody can read for us must not make their recipients unknown.
+        self._checks_local = bool(words) and not (aliases_wanted and local_aliases is None)
         self._user_exists = user_exists if _PASSWORD_WORDS.intersection(words) else None
-        alias_words = frozenset(parameters.alias_maps) if local_aliases is not None else frozenset()
-        self._local_aliases = None if alias_words.isdisjoint(words) else local_aliases
-        self._local = open_tables([word for word in words if word not in _PASSWORD_WORDS | alias_words])
+        self._local_aliases = local_aliases if aliases_wanted else None
+        not_ours = _PASSWORD_WORDS.union(parameters.alias_maps)
+        self._local = open_tables([word for word in words if word not in not_ours])
         self._mailboxes = open_tables(parameters.virtual_mailbox_maps)
         self._relay = open_tables(parameters.relay_recipient_maps)
         self._codes = {

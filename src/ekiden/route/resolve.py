@@ -16,10 +16,10 @@ from ekiden.message.delivery import DeliveryResult, Route, deferred, failed
 from ekiden.message.reply import Refusal
 from ekiden.message.status import Status
 from ekiden.route.domain_class import DomainClass, DomainClasses, domain_key
-from ekiden.route.recipients import KnownRecipients, LocalAliases, OpenTables
+from ekiden.route.recipients import KnownRecipients, LocalAliases
 from ekiden.route.transport import Transport, applied, parse_transport
 from ekiden.tables.address import find_transport
-from ekiden.tables.open import open_table, open_tables
+from ekiden.tables.open import Maps, open_table
 from ekiden.tables.table import Table, TableTrouble
 
 _USER_UNKNOWN = Status(5, 1, 1)
@@ -53,13 +53,10 @@ class Router:
         user_exists: Callable[[str], bool] = user_exists,
         local_aliases: LocalAliases | None = None,
         open_table: Callable[[str], Table] = open_table,
-        open_tables: OpenTables = open_tables,
     ) -> None:
         self._classes = DomainClasses(parameters, own_addresses=own_addresses, open_table=open_table)
-        self._recipients = KnownRecipients(
-            parameters, open_tables, user_exists=user_exists, local_aliases=local_aliases
-        )
-        self._transports = open_tables(parameters.transport_maps)
+        self._recipients = KnownRecipients(parameters, open_table, user_exists=user_exists, local_aliases=local_aliases)
+        self._transports = Maps([open_table(word) for word in parameters.transport_maps])
         self._parents_match = "transport_maps" in parameters.parent_domain_matches_subdomains
         self._delimiter = parameters.recipient_delimiter
         self._relayhost = parameters.relayhost
