@@ -33,7 +33,7 @@ from ekiden.protocol.smtp.client import (
     Stage,
     Transaction,
     Trouble,
-)  # fmt: skip
+)
 from ekiden.protocol.smtp.client_transaction import wire_path
 from ekiden.queue.content import chunks
 from ekiden.queue.store import StoreTrouble
