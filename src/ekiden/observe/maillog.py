@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from ekiden.message.delivery import Action
+from ekiden.message.envelope import Client
 from ekiden.observe.events import (
     Accepting,
     Activated,
@@ -60,6 +61,11 @@ def field(text: str) -> str:
     if " " in text or "<" in text or ">" in text:
         return _FIELD_BREAKERS.sub(_hex, text)
     return text
+
+
+def _client(client: Client) -> str:
+    """``name[address]``; the name comes from DNS, where whoever owns the address writes what he likes."""
+    return f"{field(client.name)}[{field(client.address)}]"
 
 
 def _relay(text: str) -> str:
@@ -124,7 +130,7 @@ class MailLogRenderer:
 
 
 def _connected(event: Connected) -> Rendered:
-    return event.service, f"connect from {event.client}"
+    return event.service, f"connect from {_client(event.client)}"
 
 
 def _disconnected(event: Disconnected) -> Rendered:
@@ -135,15 +141,15 @@ def _disconnected(event: Disconnected) -> Rendered:
         total += every
         words.append(f" {verb.lower()}={good if good == every else f'{good}/{every}'}")
     words.append(f" commands={accepted if accepted == total else f'{accepted}/{total}'}")
-    return event.service, f"disconnect from {event.client}{''.join(words)}"
+    return event.service, f"disconnect from {_client(event.client)}{''.join(words)}"
 
 
 def _connection_lost(event: ConnectionLost) -> Rendered:
-    return event.service, f"{event.problem} after {field(event.after)} from {event.client}"
+    return event.service, f"{event.problem} after {field(event.after)} from {_client(event.client)}"
 
 
 def _accepting(event: Accepting) -> Rendered:
-    return event.service, f"{event.queue_id}: client={event.client}"
+    return event.service, f"{event.queue_id}: client={_client(event.client)}"
 
 
 def _rejected(event: Rejected) -> Rendered:
@@ -159,7 +165,7 @@ def _rejected(event: Rejected) -> Rendered:
     for said in (event.recipient, event.sender, client.helo):
         if (shown := field(said)) != said:
             reply = reply.replace(said, shown)
-    text = f"{event.queue_id or 'NOQUEUE'}: reject: {field(event.stage)} from {client}: {free(reply)}"
+    text = f"{event.queue_id or 'NOQUEUE'}: reject: {field(event.stage)} from {_client(client)}: {free(reply)}"
     return event.service, f"{text}; {' '.join(facts)}" if facts else text
 
 

@@ -1,0 +1,102 @@
+"""The orders of look-up, watched by a table that notes what it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ekiden.message.address import Address
+from ekiden.tables.address import Match, domain_keys, find_alias, find_transport, split_extension
+from ekiden.tables.open import Maps, open_tables
+
+
+class Asked:
+    name = "asked:"
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    async def lookup(self, key: str) -> str | None:
+        self.keys.append(key)
+        return None
+
+
+async def is_local(domain: str) -> bool:
+    return domain == "here.example"
+
+
+@pytest.mark.parametrize(
+    ("address", "delimiter", "keys"),
+    [
+        (Address("u", "Far.Example"), "", ["u@far.example", "@far.example"]),
+        (Address("u+e", "far.example"), "+", ["u+e@far.example", "u@far.example", "@far.example"]),
+        (
+            Address("u+e", "here.example"),
+            "+",
+            ["u+e@here.example", "u@here.example", "u+e", "u", "@here.example"],
+        ),
+        (Address("u", "here.example"), "+", ["u@here.example", "u", "@here.example"]),
+        (Address("u+e"), "+", ["u+e", "u"]),
+        (Address("a b", "far.example"), "", ['"a b"@far.example', "@far.example"]),
+    ],
+)
+def test_order_of_virtual(address: Address, delimiter: str, keys: list[str]) -> None:
+    asked = Asked()
+    assert asyncio.run(find_alias(Maps([asked]), address, delimiter=delimiter, is_local=is_local)) is None
+    assert asked.keys == keys
+
+
+def test_the_answer_says_which_key_and_which_extension_was_left() -> None:
+    maps = open_tables(["inline:{u@x=1 @x=2}"])
+    assert asyncio.run(find_alias(maps, Address("u+e", "X"), delimiter="+")) == Match("1", "u@x", "+e")
+    assert asyncio.run(find_alias(maps, Address("v+e", "X"), delimiter="+")) == Match("2", "@x")
+
+
+@pytest.mark.parametrize(
+    ("address", "parent_matches", "keys"),
+    [
+        (
+            Address("u+e", "A.b.example"),
+            False,
+            ["u+e@a.b.example", "u@a.b.example", "a.b.example", ".b.example", ".example", "*"],
+        ),
+        (Address("u", "a.b.example"), True, ["u@a.b.example", "a.b.example", "b.example", "example", "*"]),
+        (Address("u", "[1.2.3.4]"), False, ["u@[1.2.3.4]", "[1.2.3.4]", "*"]),
+    ],
+)
+def test_order_of_transport(address: Address, parent_matches: bool, keys: list[str]) -> None:
+    asked = Asked()
+    found = asyncio.run(find_transport(Maps([asked]), address, delimiter="+", parent_matches=parent_matches))
+    assert found is None
+    assert asked.keys == keys
+
+
+def test_a_table_with_a_star_has_everything() -> None:
+    found = asyncio.run(find_transport(open_tables(["inline:{*=smtp:[relay]}"]), Address("a", "b.c")))
+    assert found == Match("smtp:[relay]", "*")
+
+
+@pytest.mark.parametrize(
+    ("local", "delimiter", "parts"),
+    [
+        ("u+e", "+", ("u", "+e")),
+        ("u-e+f", "+-", ("u", "-e+f")),
+        ("u+e", "", ("u+e", "")),
+        ("u", "+", ("u", "")),
+        ("+e", "+", ("+e", "")),
+        ("owner-list", "-", ("owner-list", "")),
+        ("list-request", "-", ("list-request", "")),
+        ("mailer-daemon", "-", ("mailer-daemon", "")),
+        ("u+", "+", ("u", "+")),
+    ],
+)
+def test_extensions(local: str, delimiter: str, parts: tuple[str, str]) -> None:
+    assert split_extension(local, delimiter) == parts
+
+
+def test_domain_keys_of_odd_domains() -> None:
+    assert domain_keys("", dotted=True) == []
+    assert domain_keys("com", dotted=True) == ["com"]
+    assert domain_keys("a.", dotted=True) == ["a."]
+    assert domain_keys(".a.b", dotted=False) == [".a.b", "b"]

@@ -1,0 +1,109 @@
+"""Lists of domains and networks."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from ekiden.config.errors import ConfigError
+from ekiden.tables.match import DomainList, NetworkList, Subdomains
+
+
+def has(words: list[str], domain: str, subdomains: Subdomains = Subdomains.NEVER) -> bool:
+    return asyncio.run(DomainList(words, subdomains=subdomains).matches(domain))
+
+
+@pytest.mark.parametrize(
+    ("words", "domain", "never", "dotted", "always"),
+    [
+        (["example.com"], "Example.COM", True, True, True),
+        (["example.com"], "a.example.com", False, False, True),
+        ([".example.com"], "a.b.example.com", False, True, False),
+        ([".example.com"], "example.com", False, False, False),
+        (["!a.example.com", "example.com", ".example.com"], "a.example.com", False, False, False),
+        (["example.com", "!example.com"], "example.com", True, True, True),
+        (["inline:{example.com=x}"], "example.com", True, True, True),
+        (["inline:{example.com=x}"], "a.example.com", False, False, True),
+        (["inline:{.example.com=x}"], "a.example.com", False, True, False),
+        (["!inline:{b.c=x}", "static:y"], "b.c", False, False, False),
+        ([], "example.com", False, False, False),
+    ],
+)
+def test_domains(words: list[str], domain: str, never: bool, dotted: bool, always: bool) -> None:
+    assert [has(words, domain, kind) for kind in Subdomains] == [never, dotted, always]
+
+
+def test_files_are_members(tmp_path: Path) -> None:
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    inner.write_text("# ours\none.example, two.example\n !three.example\n")
+    outer.write_text(f"{inner}\n")
+    assert has([str(outer)], "two.example")
+    assert not has([str(outer), "three.example"], "three.example")
+    assert not has([f"!{inner}", "one.example"], "one.example")
+    assert NetworkList([f"!{_file(tmp_path, '10.1.0.0/16')}", "10.0.0.0/8"]).contains("10.2.3.4")
+
+
+def _file(folder: Path, text: str) -> Path:
+    path = folder / "networks"
+    path.write_text(text)
+    return path
+
+
+def test_files_that_cannot_be_members(tmp_path: Path) -> None:
+    itself = tmp_path / "itself"
+    itself.write_text(str(itself))
+    with pytest.raises(ConfigError, match="each other"):
+        DomainList([str(itself)])
+    with pytest.raises(ConfigError, match="No such file"):
+        DomainList([str(tmp_path / "none")])
+    with pytest.raises(ConfigError, match="nothing behind"):
+        DomainList(["!"])
+
+
+@pytest.mark.parametrize(
+    ("address", "there"),
+    [
+        ("127.255.0.1", True),
+        ("::1", True),
+        ("::2", False),
+        ("10.1.2.3", False),
+        ("10.2.2.3", True),
+        ("::ffff:10.2.2.3", True),
+        ("192.0.2.1", True),
+        ("192.0.2.2", False),
+        ("2001:db8:1::9", True),
+        ("unknown", False),
+        ("", False),
+        ("10.2.2.3.4", False),
+        ("010.2.2.3", False),
+    ],
+)
+def test_networks(address: str, there: bool) -> None:
+    networks = NetworkList(["127.0.0.0/8", "[::1]/128", "!10.1.0.0/16", "10.0.0.0/8", "192.0.2.1", "[2001:db8::]/32"])
+    assert networks.contains(address) is there
+    assert networks.contains(address) is there
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("10.0.0.1/8", "write 10.0.0.0/8"),
+        ("[2001:db8::1]/32", r"write \[2001:db8::\]/32"),
+        ("10.0.0.0/33", "not a network"),
+        ("example.com", "not a network"),
+        ("inline:{10.0.0.0/8=x}", "cannot name tables yet"),
+        ("[::1", "not a network"),
+    ],
+)
+def test_what_is_no_network(word: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        NetworkList([word])
+
+
+def test_the_memory_of_clients_is_bounded() -> None:
+    networks = NetworkList(["10.0.0.0/8"])
+    for number in range(12_000):
+        networks.contains(f"11.0.{number // 250}.{number % 250}")
+    assert len(networks._known) <= 10_000
