@@ -113,12 +113,12 @@ def receive(sock: socket.socket) -> tuple[AnyMessage, list[int]] | None:
     Raises ControlTrouble.
     """
     fds = array.array("i")
+    room = socket.CMSG_SPACE(MESSAGE_FDS * fds.itemsize)
     try:
-        data, rights, flags, _ = sock.recvmsg(
-            MESSAGE_BYTES, socket.CMSG_SPACE(MESSAGE_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC
-        )
+        data, rights, flags, _ = sock.recvmsg(MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
-        return None
+        # It ended without having read all that we sent. The kernel says so once; then come its own last messages.
+        data, rights, flags, _ = sock.recvmsg(MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
     for level, kind, packed in rights:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(packed[: len(packed) - len(packed) % fds.itemsize])

@@ -9,16 +9,13 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
-import re
 import socket
 from collections.abc import Iterator, Sequence
 
+from ekiden.config.errors import ConfigError
 from ekiden.config.master_cf import Service
 from ekiden.config.snapshot import Parameters
 from ekiden.runtime.control import ListenerKey
-
-# master(5)   [host:]port, the host in brackets where it holds colons
-_INET_NAME = re.compile(r"(?:(?:\[(?P<bracketed>[^\]]+)\]|(?P<host>[^:\[\]]+)):)?(?P<port>[A-Za-z0-9_-]+)")
 
 # What a host without IPv6 (or without IPv4) answers; for an address nobody asked for by name that is no error.
 _NOT_ON_THIS_HOST = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -56,26 +53,16 @@ def wanted_listeners(services: Sequence[Service], parameters: Parameters) -> lis
 
 
 def _of_service(service: Service, parameters: Parameters) -> Iterator[WantedListener]:
-    parts = _INET_NAME.fullmatch(service.name)
-    if parts is None:
-        raise ListenTrouble(f"{service.name}: not [address:]port")
-    port = _port(parts["port"], service)
-    host = parts["bracketed"] or parts["host"]
-    families = _families(parameters)
-    for interface in (host,) if host else parameters.inet_interfaces:
-        for address, optional in _addresses(interface, families, service):
-            yield WantedListener(ListenerKey(service_key(service), address, port), service, optional=optional)
-
-
-def _port(text: str, service: Service) -> int:
-    if text.isdigit():
-        if not 0 < int(text) < 65536:
-            raise ListenTrouble(f"{service.name}: not a port number: {text}")
-        return int(text)
     try:
-        return socket.getservbyname(text, "tcp")
-    except OSError:
-        raise ListenTrouble(f"{service.name}: no such service in /etc/services: {text}") from None
+        endpoint = service.endpoint
+    except ConfigError as error:
+        raise ListenTrouble(error.text) from error
+    assert endpoint is not None
+    families = _families(parameters)
+    for interface in (endpoint.host,) if endpoint.host else parameters.inet_interfaces:
+        for address, optional in _addresses(interface, families, service):
+            key = ListenerKey(service_key(service), address, endpoint.port)
+            yield WantedListener(key, service, optional=optional)
 
 
 def _families(parameters: Parameters) -> tuple[int, ...]:
@@ -87,7 +74,10 @@ def _families(parameters: Parameters) -> tuple[int, ...]:
     return versions
 
 
-_SPECIAL = {"all": {4: "0.0.0.0", 6: "::"}, "loopback-only": {4: "127.0.0.1", 6: "::1"}}
+_SPECIAL = {
+    "all": {4: "0.0.0.0", 6: "::"},  # noqa: S104 - what the administrator asked for
+    "loopback-only": {4: "127.0.0.1", 6: "::1"},
+}
 
 
 def _addresses(interface: str, versions: Sequence[int], service: Service) -> Iterator[tuple[str, bool]]:
@@ -123,12 +113,14 @@ def open_listeners(wanted: WantedListener, count: int, backlog: int, *, probe: b
     key = wanted.key
     sockets: list[socket.socket] = []
     try:
-        if probe:
+        if probe and key.port:
             # Without SO_REUSEPORT: with it, a second server of the same user would silently share the port.
             _bound(key, reuse_port=False).close()
         for _ in range(count):
             sockets.append(_bound(key, reuse_port=True))
             sockets[-1].listen(backlog)
+            # Port 0: the kernel chose one for the first socket, and the others share it.
+            key = ListenerKey(key.service, key.address, sockets[0].getsockname()[1])
     except OSError as error:
         for opened in sockets:
             opened.close()

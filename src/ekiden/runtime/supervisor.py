@@ -18,14 +18,25 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 
+from msgspec.structs import replace
+
 from ekiden.config.load import Configuration, load
 from ekiden.config.registry import Reload as ReloadKind
 from ekiden.config.snapshot import Parameters
 from ekiden.observe.events import Note, Observer
 from ekiden.runtime import control
 from ekiden.runtime.child import Child, fork
-from ekiden.runtime.control import AddListeners, AddPeer, ControlTrouble, Failed, Ready, Reload, RemoveListeners
-from ekiden.runtime.listeners import ListenerKey, ListenTrouble, WantedListener, open_listeners, wanted_listeners
+from ekiden.runtime.control import (
+    AddListeners,
+    AddPeer,
+    ControlTrouble,
+    Failed,
+    ListenerKey,
+    Ready,
+    Reload,
+    RemoveListeners,
+)
+from ekiden.runtime.listeners import ListenTrouble, WantedListener, open_listeners, wanted_listeners
 from ekiden.runtime.pidfile import PidFile
 from ekiden.runtime.privileges import Owner, argument_area
 from ekiden.runtime.stopping import Stopping
@@ -35,7 +46,8 @@ from ekiden.runtime.worker_context import Listener, WorkerContext
 WorkerMain = Callable[[WorkerContext], int | None]
 ServiceMain = Callable[[Parameters, socket.socket], int | None]
 
-_MAIN_SERVICE = "ekiden"
+_MAIN_SERVICE = "master"  # the program name of our lines in the log; log tools know it
+_PROBLEMS_SHOWN = 20
 
 
 class Programs:
@@ -81,6 +93,7 @@ class Supervisor:
         self._stopping: Stopping | None = None
         self._serving = False
         self._exit_code = os.EX_OK
+        self.trouble = ""  # why it gave up, if it did
 
     @property
     def _parameters(self) -> Parameters:
@@ -147,8 +160,9 @@ class Supervisor:
             self._note(f"cannot start {child.role}: {error.strerror}", "error")
             child.died(self._monotonic(), self._parameters.service_throttle_time)
             return
-        assert child.control is not None
-        self._selector.register(child.control, selectors.EVENT_READ, lambda: self._heard(child))
+        sock = child.control
+        assert sock is not None
+        self._selector.register(sock, selectors.EVENT_READ, lambda: self._heard(child, sock))
         self._introduce(child)
 
     def _run_child(self, child: Child, sock: socket.socket) -> int | None:
@@ -200,26 +214,28 @@ class Supervisor:
             if not told:
                 self._note(f"{worker.role} and {service.role} could not be connected", "error")
 
-    def _heard(self, child: Child) -> None:
-        assert child.control is not None
+    def _heard(self, child: Child, sock: socket.socket) -> bool:
+        """Take one message; False when there is none."""
+        if child.control is not sock:
+            return False  # it died, which was handled earlier among the events of this moment
         try:
-            received = control.receive(child.control)
+            received = control.receive(sock)
         except BlockingIOError:
-            return
+            return False
         except (ControlTrouble, OSError) as error:
             self._note(f"{child.role}: {error}: killing it", "error")
-            self._forget_control(child)
             child.signal(signal.SIGKILL)
-            return
+            received = None
         if received is None:
             self._forget_control(child)  # it is dying: SIGCHLD follows
-            return
+            return False
         message, fds = received
         control.close_all(fds)
         if isinstance(message, Ready):
             child.ready = True
         elif isinstance(message, Failed):
             child.failure = message.text
+        return True
 
     def _forget_control(self, child: Child) -> None:
         if child.control is not None:
@@ -235,31 +251,21 @@ class Supervisor:
                     self._died(child, status)
 
     def _died(self, child: Child, status: int) -> None:
+        child.pid = 0
         # Its last words may still lie in the socket.
-        while child.control is not None:
-            self._hear_last_words(child, child.control)
+        while child.control is not None and self._heard(child, child.control):
+            pass
+        self._forget_control(child)
         cause = child.failure or _cause_of_death(status)
+        was_ready = child.ready
         child.died(self._monotonic(), self._parameters.service_throttle_time)
         if self._stopping is not None:
             if status != 0:
                 self._note(f"{child.role} ended: {cause}", "warning")
-        elif not self._serving:
+        elif not (self._serving or was_ready):
             self._give_up(f"{child.role} did not start: {cause}")
         else:
             self._note(f"{child.role} died: {cause}; it is started again", "error")
-
-    def _hear_last_words(self, child: Child, sock: socket.socket) -> None:
-        try:
-            received = control.receive(sock)
-        except (ControlTrouble, OSError):
-            received = None
-        if received is None:
-            self._forget_control(child)
-            return
-        message, fds = received
-        control.close_all(fds)
-        if isinstance(message, Failed):
-            child.failure = message.text
 
     def _restart_due(self, now: float) -> None:
         if self._stopping is not None:
@@ -309,19 +315,14 @@ class Supervisor:
 
     def _give_up(self, text: str) -> None:
         self._note(text, "fatal")
-        self._exit_code = os.EX_UNAVAILABLE
+        self._exit_code, self.trouble = os.EX_UNAVAILABLE, text
         if self._stopping is None:
             self._stop()
 
     def _reload(self) -> None:
-        try:
-            fresh = load(self._configuration.directory)
-            errors = [problem for problem in fresh.problems if problem.is_error]
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the files, the server goes on
-            self._note(f"reload refused: {error}", "error")
-            return
-        if errors:
-            for problem in errors[:20]:
+        fresh = load(self._configuration.directory)
+        if fresh.errors:
+            for problem in fresh.errors[:_PROBLEMS_SHOWN]:
                 self._note(f"reload refused: {problem}", "error")
             return
         kept, changed = keep_restart_parameters(self._parameters, fresh.parameters)
@@ -343,7 +344,7 @@ class Supervisor:
         for key in self._listeners:
             self._listeners[key] = (wanted[key], self._listeners[key][1])
         self._listeners.update(opened)
-        self._configuration = fresh.with_parameters(kept)
+        self._configuration = replace(fresh, parameters=kept)
         self._reload_log(kept)
         self._tell_reload(opened, list(gone))
         _close_all(gone.values())

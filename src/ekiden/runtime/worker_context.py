@@ -7,7 +7,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ekiden.config.load import Configuration, Service
+from ekiden.config.load import Configuration
+from ekiden.config.master_cf import Service
 from ekiden.runtime.control import ListenerKey
 
 

@@ -64,6 +64,16 @@ def test_a_closed_peer_is_none_and_refuses_messages() -> None:
             control.send(here, Ready())
 
 
+def test_the_last_words_of_a_peer_that_did_not_read_all_are_heard() -> None:
+    here, there = control.pair()
+    with here:
+        control.send(here, Reload())
+        control.send(there, Failed("a bug"))
+        there.close()
+        assert control.receive(here) == (Failed("a bug"), [])
+        assert control.receive(here) is None
+
+
 def test_a_peer_that_does_not_read_never_blocks_the_sender() -> None:
     here, there = control.pair()
 
