@@ -1,0 +1,333 @@
+"""Delivery status notifications (RFC 3464, in a multipart/report of RFC 6522), composed from values.
+
+In:   who reports, about which message, what became of which recipients, and the original (its head or all of it).
+Out:  the content of a message in wire form. It is 7-bit throughout unless the original returned with it is not.
+Never: lets a byte of a diagnostic, an address or the original break out of its field or part: control characters are
+replaced, lines folded, and the boundary does not occur in what it bounds.
+
+RFC 3464 §2
+    delivery-status-content = per-message-fields 1*( CRLF per-recipient-fields )
+    per-message-fields = [ Original-Envelope-Id ] Reporting-MTA [ DSN-Gateway ] [ Received-From-MTA ] [ Arrival-Date ]
+    per-recipient-fields = [ Original-Recipient ] Final-Recipient Action Status [ Remote-MTA ] [ Diagnostic-Code ]
+                           [ Last-Attempt-Date ] [ Final-Log-ID ] [ Will-Retry-Until ]
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import re
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from ekiden.message.address import Address
+from ekiden.message.delivery import Action, DeliveryResult
+from ekiden.message.envelope import Recipient
+
+
+class DsnKind(enum.Enum):
+    """What a notification is about; the value is the log's word for it."""
+
+    FAILURE = "non-delivery"
+    DELAY = "delay"
+    SUCCESS = "delivery status"
+
+
+class DsnRecipient(Struct, frozen=True):
+    recipient: Recipient
+    result: DeliveryResult
+    retry_until: float | None = None  # seconds since the epoch; only for a delay
+
+
+class Original(Struct, frozen=True):
+    """What is returned of the message: ``data`` is its header, or all of it when ``is_whole``."""
+
+    data: bytes
+    is_whole: bool = False
+
+
+class DsnReport(Struct, frozen=True):
+    """One notification. Times are seconds since the epoch."""
+
+    kind: DsnKind
+    host: str  # myhostname
+    mail_name: str
+    sender: Address  # the sender of the original, whom it returns to
+    to: Address  # who is told
+    message_id: str  # of the notification, with its angle brackets
+    boundary: str  # start of the boundary; made unique against the original
+    now: float
+    queue_id: str
+    arrived: float
+    recipients: Sequence[DsnRecipient]
+    original: Original | None = None
+    from_name: str = "MAILER-DAEMON"
+    subject: str = ""  # another one than the kind's
+    is_for_postmaster: bool = False
+    received_from: str = ""  # the name of the host that the message came from; "" if it was born here
+    is_expired: bool = False
+
+
+_SUBJECTS = {
+    DsnKind.FAILURE: "Undelivered Mail Returned to Sender",
+    DsnKind.DELAY: "Delayed Mail (still being retried)",
+    DsnKind.SUCCESS: "Successful Mail Delivery Report",
+}
+_PARTS = {
+    DsnKind.FAILURE: ("Undelivered Message", "Undelivered Message Headers"),
+    DsnKind.DELAY: ("Delayed Message", "Delayed Message Headers"),
+    DsnKind.SUCCESS: ("Delivered Message", "Message Headers"),
+}
+_INTRODUCTIONS = {
+    DsnKind.FAILURE: """\
+Your message could not be delivered to one or more recipients. It is
+returned to you below.
+
+Nothing further will be tried for the recipients listed here. If you need
+help, write to postmaster and include this report; the text of your own
+message may be left out.
+""",
+    DsnKind.DELAY: """\
+THIS IS ONLY A WARNING. YOU NEED NOT SEND YOUR MESSAGE AGAIN.
+
+Your message has not reached one or more recipients yet. Delivery will be
+tried again until {until}.
+You will be told if it fails in the end.
+""",
+    DsnKind.SUCCESS: """\
+Your message was delivered as listed below. If it went on to a system that
+does not report deliveries, or to an alias, you may hear nothing further.
+""",
+}
+_POSTMASTER = """\
+A message could not be delivered{and_not_returned}. This report is for your
+information; its sender was <{sender}>.
+"""
+_EXPIRED = """\
+The message was in the queue for longer than it may be; the last reason for
+each recipient is given below.
+"""
+# What may stand in a line of a report: printable ASCII and blank (RFC 5322 §2.2).
+_UNPRINTABLE = re.compile(r"[^ -~]")
+_LINE = 76
+# RFC 5322 §2.1.1: a line has at most 998 characters.
+_MOST_LINE = 998
+# Of what another host said; a reply of a megabyte is cut.
+_MOST_TEXT = 1024
+
+
+def compose(report: DsnReport) -> bytes:
+    """The notification, header and body, lines ending in CRLF."""
+    original = report.original
+    returned, needs_8bit = _returned(original) if original is not None else (b"", False)
+    human = _human(report)
+    status = _status_part(report)
+    boundary = _boundary(report.boundary, human, status, returned)
+    encoding = "8bit" if needs_8bit else "7bit"
+    out = [
+        f"From: {report.from_name}@{_clean(report.host)} (Mail Delivery System)",
+        *_address_field("To", report.to),
+        f"Subject: {_clean(report.subject or _SUBJECTS[report.kind])}",
+        f"Date: {date(report.now)}",
+        f"Message-ID: {_clean(report.message_id)}",
+        "Auto-Submitted: auto-replied",
+        "MIME-Version: 1.0",
+        f'Content-Type: multipart/report; report-type=delivery-status;\r\n boundary="{boundary}"',
+        f"Content-Transfer-Encoding: {encoding}",
+        "",
+        "This is a MIME-encapsulated message.",
+        "",
+        f"--{boundary}",
+        "Content-Description: Notification",
+        "Content-Type: text/plain; charset=us-ascii",
+        "",
+    ]
+    head = "\r\n".join(out).encode("ascii") + b"\r\n" + human
+    parts = [head, _part_head(boundary, "Delivery report", "message/delivery-status"), status]
+    if original is not None:
+        whole, header_only = _PARTS[report.kind]
+        if original.is_whole:
+            parts.append(_part_head(boundary, whole, "message/rfc822", encoding))
+        else:
+            # RFC 6522 §4: only the header; text/rfc822-headers is text, so 8-bit needs a charset that fits any byte.
+            content_type = "text/rfc822-headers" + ("; charset=utf-8" if needs_8bit else "")
+            parts.append(_part_head(boundary, header_only, content_type, encoding))
+        parts.append(returned)
+    parts.append(f"\r\n--{boundary}--\r\n".encode("ascii"))
+    return b"".join(parts)
+
+
+def _part_head(boundary: str, description: str, content_type: str, encoding: str = "") -> bytes:
+    lines = ["", f"--{boundary}", f"Content-Description: {description}", f"Content-Type: {content_type}"]
+    if encoding:
+        lines.append(f"Content-Transfer-Encoding: {encoding}")
+    return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+def _boundary(wanted: str, *parts: bytes) -> str:
+    """RFC 2046 §5.1.1: it must not occur in the parts; another one is tried until it does not."""
+    wanted = re.sub(r"[^A-Za-z0-9./]", "", wanted)[:50] or "ekiden"
+    boundary, tries = wanted, 0
+    while any(f"--{boundary}".encode("ascii") in part for part in parts):
+        tries += 1
+        boundary = f"{wanted}.{tries}"
+    return boundary
+
+
+def date(when: float) -> str:
+    """RFC 5322 §3.3 in UTC: ``Tue, 03 Mar 2026 07:09:00 +0000``."""
+    moment = datetime.datetime.fromtimestamp(when, datetime.UTC)
+    day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[moment.weekday()]
+    month = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")[moment.month - 1]
+    return f"{day}, {moment:%d} {month} {moment:%Y %H:%M:%S} +0000"
+
+
+# -- the part for people
+
+
+def _human(report: DsnReport) -> bytes:
+    lines = [f"This is the mail system at host {_clean(report.host)}.", ""]
+    if report.is_for_postmaster:
+        not_returned = " and not be returned either" if report.sender.is_null else ""
+        text = _POSTMASTER.format(and_not_returned=not_returned, sender=_clean(str(report.sender)))
+    else:
+        until = max((each.retry_until or 0.0 for each in report.recipients), default=0.0)
+        text = _INTRODUCTIONS[report.kind].format(until=date(until) if until else "further notice")
+    lines += text.split("\n")
+    if report.is_expired:
+        lines += _EXPIRED.split("\n")
+    lines += [f"                   The mail system ({_clean(report.mail_name)})", ""]
+    for each in report.recipients:
+        lines += _wrapped(_story(each), "    ")
+        lines.append("")
+    return "\r\n".join(lines).encode("ascii")
+
+
+def _story(each: DsnRecipient) -> str:
+    recipient, result = each.recipient, each.result
+    to = f"<{_clean(str(recipient.address))}>"
+    if recipient.original is not None and recipient.original != recipient.address:
+        to += f" (expanded from <{_clean(str(recipient.original))}>)"
+    return f"{to}: {_clean(result.text[:_MOST_TEXT])}"
+
+
+# -- the part for programs
+
+
+def _status_part(report: DsnReport) -> bytes:
+    lines = _field("Reporting-MTA", f"dns; {report.host}")
+    lines += _field("X-Ekiden-Queue-ID", report.queue_id)
+    if not report.sender.is_null:
+        lines += _field("X-Ekiden-Sender", _typed(report.sender))
+    if report.received_from:
+        lines += _field("Received-From-MTA", f"dns; {report.received_from}")
+    lines += _field("Arrival-Date", date(report.arrived))
+    for each in report.recipients:
+        lines.append("")
+        lines += _recipient_fields(report.kind, each)
+    return "\r\n".join([*lines, ""]).encode("ascii")
+
+
+_ACTIONS = {DsnKind.FAILURE: Action.FAILED, DsnKind.DELAY: Action.DELAYED}
+
+
+def _recipient_fields(kind: DsnKind, each: DsnRecipient) -> Iterator[str]:
+    recipient, result = each.recipient, each.result
+    yield from _field("Final-Recipient", _typed(recipient.address))
+    original = recipient.original if recipient.original is not None else recipient.address
+    yield from _field("Original-Recipient", _typed(original))
+    # A message that was too old to wait longer failed for its recipients, whatever the last attempt said.
+    yield from _field("Action", _ACTIONS.get(kind, result.action).value)
+    yield from _field("Status", str(result.status))
+    if result.remote_mta:
+        yield from _field("Remote-MTA", result.remote_mta)
+    if kind is not DsnKind.SUCCESS or result.diagnostic:
+        # RFC 3464 §2.3.6: type and text; what no protocol said is this system's own.
+        yield from _field("Diagnostic-Code", (result.diagnostic or f"x-ekiden; {result.text}")[:_MOST_TEXT])
+    if each.retry_until is not None:
+        yield from _field("Will-Retry-Until", date(each.retry_until))
+
+
+def _typed(address: Address) -> str:
+    """RFC 3464 §2.1.2 address-type; RFC 6533 §3 utf-8 with its escapes for what is not ASCII."""
+    text = str(address)
+    if text.isascii():
+        return f"rfc822; {text}"
+    return "utf-8; " + "".join(char if "!" <= char <= "~" and char not in "\\+=" else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    # RFC 6533 §3 utf-8-addr-xtext: \x{HEXPOINT}; a lone surrogate stands for a byte that was not UTF-8.
+    point = ord(char)
+    return "?" if 0xD800 <= point <= 0xDFFF or point < 0x20 else f"\\x{{{point:X}}}"
+
+
+# -- lines
+
+
+def _clean(text: str) -> str:
+    """``text`` as it may stand in a line: nothing in it ends a line, hides or is not ASCII."""
+    return _UNPRINTABLE.sub(lambda found: " " if found[0] in "\r\n\t" else "?", text)
+
+
+def _field(name: str, body: str) -> list[str]:
+    return _wrapped(f"{name}: {_clean(body)}", "    ")
+
+
+def _address_field(name: str, address: Address) -> list[str]:
+    text = str(address)
+    if text.isascii():
+        return [f"{name}: {_clean(text)}"[:_MOST_LINE]]
+    # RFC 5322 has no way to write such an address, and the reader of a report may lack RFC 6532; the envelope has it.
+    return [f"{name}: undisclosed-recipients:;"]
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    """Lines of at most 76 characters, broken at blanks; a word that is longer is broken where RFC 5322 wants it."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split(" "):
+        if not word:
+            continue
+        if line and len(line) + 1 + len(word) > _LINE:
+            lines.append(line)
+            line = indent + word
+        else:
+            line = f"{line} {word}" if line else word
+        while len(line) > _MOST_LINE:
+            lines.append(line[:_MOST_LINE])
+            line = indent + line[_MOST_LINE:]
+    lines.append(line)
+    return lines
+
+
+# -- the original
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+def _returned(original: Original) -> tuple[bytes, bool]:
+    """The original with clean line ends and no line that is too long, and whether it needs 8 bits.
+
+    NUL, which no encoding but binary may hold (RFC 2045 §2.8), becomes a question mark.
+    """
+    data = original.data.replace(b"\x00", b"?")
+    lines: list[bytes] = []
+    for line in _LINE_END.split(data):
+        for at in range(0, len(line) or 1, _MOST_LINE):
+            lines.append(line[at : at + _MOST_LINE])
+    return b"\r\n".join(lines), not data.isascii()
+
+
+def header_of(data: bytes) -> bytes:
+    """The header of a message: what stands before its first empty line, with its last line end."""
+    if data.startswith(b"\r\n"):
+        return b""
+    end = data.find(b"\r\n\r\n")
+    return data if end < 0 else data[: end + 2]
+
+
+def whole_lines(data: bytes) -> bytes:
+    """``data`` without the part of a line at its end that a cut left."""
+    return data[: data.rfind(b"\r\n") + 2] if b"\r\n" in data else data

@@ -1,0 +1,149 @@
+"""How many deliveries run at once: the adaptive window of a destination, and the limits of a transport.
+
+The window opens by the positive feedback of deliveries to a destination that answers, up to the limit, and closes by
+the negative feedback of those to one that does not. When as many deliveries have failed as make up the allowed number
+of whole windows ("cohorts"), with no success between, the destination is dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from ekiden.config.expand import ExpansionError, expand
+from ekiden.config.parameters.queue import FeedbackAmount
+from ekiden.config.registry import Parameter
+from ekiden.config.snapshot import Parameters
+from ekiden.message.delivery import Action, DeliveryResult
+
+
+class TransportLimits(Struct, frozen=True):
+    """What the parameters say for one transport. A limit of 0 is none."""
+
+    deliveries: int
+    concurrency: int
+    initial: int
+    recipients: int
+    positive: FeedbackAmount
+    negative: FeedbackAmount
+    failed_cohorts: int
+
+
+def transport_limits(parameters: Parameters, transport: str) -> TransportLimits:
+    """The limits of ``transport``: ``TRANSPORT_destination_...`` where it is set, else ``default_destination_...``."""
+
+    def limit(name: str) -> int:
+        return _override(parameters, f"{transport}_{name}", f"default_{name}")
+
+    return TransportLimits(
+        deliveries=parameters.default_process_limit,
+        concurrency=limit("destination_concurrency_limit"),
+        initial=parameters.initial_destination_concurrency,
+        recipients=limit("destination_recipient_limit"),
+        positive=parameters.default_destination_concurrency_positive_feedback,
+        negative=parameters.default_destination_concurrency_negative_feedback,
+        failed_cohorts=limit("destination_concurrency_failed_cohort_limit"),
+    )
+
+
+def _override(parameters: Parameters, name: str, default: str) -> int:
+    """A number that a transport of master.cf may have for its own; such names cannot all be declared."""
+    declared = parameters.declared()
+    if name in declared:
+        value = getattr(parameters, name)
+    else:
+        value = getattr(parameters, default)
+        text = parameters.settings.get(name)
+        if text is not None:
+            value = _parsed(text, parameters, declared, default)
+    if not isinstance(value, int):
+        raise TypeError(f"{name} is not a number")
+    return value
+
+
+def _parsed(text: str, parameters: Parameters, declared: dict[str, Parameter[object]], default: str) -> object:
+    def raw(name: str) -> str | None:
+        if name in parameters.settings:
+            return parameters.settings[name]
+        return declared[name].default if name in declared else None
+
+    try:
+        return declared[default].parse(expand(text, raw).strip())
+    except (ValueError, ExpansionError):
+        # `ekiden check` complains of the value; a running server goes on with the default.
+        return getattr(parameters, default)
+
+
+class Window:
+    """The concurrency of one destination."""
+
+    __slots__ = ("_failed_cohorts", "_failure", "_success", "limits", "size")
+
+    def __init__(self, limits: TransportLimits) -> None:
+        self.limits = limits
+        self.size = self._initial()
+        self._success = 0.0
+        self._failure = 0.0
+        self._failed_cohorts = 0.0
+
+    def _initial(self) -> int:
+        limit = self.limits.concurrency
+        return min(self.limits.initial, limit) if limit else self.limits.initial
+
+    def succeeded(self, busy: int) -> None:
+        """A delivery reached the destination; ``busy`` deliveries run there, this one included."""
+        self._failed_cohorts = 0.0
+        limits = self.limits
+        if limits.concurrency and self.size >= limits.concurrency:
+            self.size = limits.concurrency  # a reload may have lowered it
+            return
+        # The window stays near what is in use: one that opened far beyond it could not close in time.
+        if self.size >= busy + limits.initial:
+            return
+        feedback = limits.positive.at(self.size)
+        self._success += feedback
+        while feedback and self._success + feedback / 2 >= 1:
+            self.size += 1
+            self._success -= 1
+            self._failure = 0.0
+        if limits.concurrency:
+            self.size = min(self.size, limits.concurrency)
+
+    def failed(self) -> bool:
+        """A delivery could not reach the destination. True: the destination is dead now."""
+        limits = self.limits
+        self._failed_cohorts += 1 / self.size
+        if limits.failed_cohorts and self._failed_cohorts >= limits.failed_cohorts:
+            return True
+        feedback = limits.negative.at(self.size)
+        self._failure += feedback
+        while feedback and self._failure + feedback / 2 >= 1:
+            self.size -= 1
+            self._success = 0.0
+            self._failure -= 1
+        self.size = max(self.size, 1)
+        return False
+
+    def reset(self) -> None:
+        """Back from the dead: nothing is known of the destination."""
+        self.size = self._initial()
+        self._success = self._failure = self._failed_cohorts = 0.0
+
+
+def is_unreachable(results: Sequence[DeliveryResult]) -> bool:
+    """Whether the results of one delivery say that the destination as a whole did not answer.
+
+    That is so when all recipients are delayed for a reason of network and routing (RFC 3463 §3.5: X.4.*), because the
+    host takes no mail now (X.3.2), or because it closes the channel with 421 (RFC 5321 §3.8). A full mailbox or a
+    greylisting of one recipient says nothing about the destination.
+    """
+    for result in results:
+        if result.action is not Action.DELAYED:
+            return False
+        status = result.status
+        if status.subject == 4 or (status.subject == 3 and status.detail == 2):
+            continue
+        if not result.diagnostic.startswith("smtp; 421"):
+            return False
+    return bool(results)

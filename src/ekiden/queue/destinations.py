@@ -1,0 +1,334 @@
+"""Destinations, transports, and the loops that deliver: who may start the next delivery.
+
+A destination is a transport and a next hop (with a recipient limit of 1: a transport and a recipient). Each has its
+queue, its window and, after it did not answer, a time in which it is left alone. A transport has a number of slots;
+each slot in use is one loop (one task) that serves a destination, job after job, and moves on to the next one that
+waits for a slot: after every job when others wait, else when its destination has no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from msgspec import Struct
+
+from ekiden.config.snapshot import Parameters
+from ekiden.message.clock import Clock
+from ekiden.message.delivery import DeliveryRequest, DeliveryResult, deferred
+from ekiden.message.status import Status
+from ekiden.observe.events import Note, Observer
+from ekiden.queue.active import Job
+from ekiden.queue.concurrency import TransportLimits, Window, is_unreachable, transport_limits
+from ekiden.queue.fair_queue import FairQueue
+
+Deliver = Callable[[DeliveryRequest], Awaitable[Sequence[DeliveryResult]]]
+INTERNAL_ERROR = Status(4, 3, 0)
+# A loop that works off the jobs of a dead destination never waits; it lets others run after this many.
+_JOBS_WITHOUT_WAIT = 50
+
+
+class Transport:
+    __slots__ = ("limits", "name", "running", "waiting")
+
+    def __init__(self, name: str, limits: TransportLimits) -> None:
+        self.name = name
+        self.limits = limits
+        self.running = 0  # slots in use
+        self.waiting: deque[Destination] = deque()  # they could deliver if there were a slot
+
+
+class Destination:
+    __slots__ = (
+        "bulky_running",
+        "dead_reason",
+        "dead_until",
+        "is_waiting",
+        "jobs",
+        "key",
+        "running",
+        "transport",
+        "window",
+    )
+
+    def __init__(self, transport: Transport, key: str, cost: int) -> None:
+        self.transport = transport
+        self.key = key
+        self.jobs: FairQueue[Job] = FairQueue(cost)
+        self.window = Window(transport.limits)
+        self.running = 0
+        self.bulky_running = 0
+        self.is_waiting = False  # in transport.waiting
+        self.dead_until = 0.0  # monotonic; 0: it lives
+        self.dead_reason: DeliveryResult | None = None
+
+    @property
+    def _has_place_for_bulky(self) -> bool:
+        """Bulky jobs leave one place of the window free for small ones, if there is more than one."""
+        return self.bulky_running == 0 or self.bulky_running + 1 < self.window.size
+
+    @property
+    def wants_slot(self) -> bool:
+        """One more delivery could start now."""
+        return self.running < self.window.size and (
+            self.jobs.small > 0 or (self.jobs.bulky > 0 and self._has_place_for_bulky)
+        )
+
+    def take(self) -> Job | None:
+        """The next job that may start and is still wanted."""
+        while True:
+            job = self.jobs.take(bulky=self._has_place_for_bulky)
+            if job is None or not job.is_dropped:
+                return job
+
+
+class DeadDestination(Struct, frozen=True):
+    """For people: a destination that is left alone."""
+
+    transport: str
+    destination: str
+    for_s: float
+    reason: str
+
+
+class Dispatcher:
+    """Runs jobs: ``finished(job, results, started)`` is called once for each, with the monotonic time of its start."""
+
+    def __init__(
+        self,
+        *,
+        deliver: Deliver,
+        finished: Callable[[Job, Sequence[DeliveryResult], float], None],
+        observer: Observer,
+        clock: Clock,
+        parameters: Parameters,
+    ) -> None:
+        self._deliver = deliver
+        self._finished = finished
+        self._observer = observer
+        self._clock = clock
+        self._parameters = parameters
+        self._transports: dict[str, Transport] = {}
+        self._destinations: dict[tuple[str, str], Destination] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._forget_at = parameters.qmgr_idle_destination_limit
+        self._stopping = False
+
+    # -- what the scheduler asks
+
+    def limits(self, transport: str) -> TransportLimits:
+        return self._transport(transport).limits
+
+    def add(self, job: Job, key: str) -> None:
+        """Let a job wait for its delivery at the destination ``key`` of its transport."""
+        destination = self._destination(job.request.transport, key)
+        destination.jobs.put(job)
+        if destination.running < destination.window.size:
+            self._want_slot(destination)
+
+    def forget_dead(self) -> None:
+        for destination in self._destinations.values():
+            if destination.dead_until:
+                self._revive(destination)
+
+    def reload(self, parameters: Parameters) -> None:
+        self._parameters = parameters
+        for transport in self._transports.values():
+            transport.limits = transport_limits(parameters, transport.name)
+        for destination in self._destinations.values():
+            destination.window.limits = destination.transport.limits
+            self._fill(destination)
+
+    def stop(self) -> frozenset[asyncio.Task[None]]:
+        """No further job starts; the loops end with the deliveries that run now."""
+        self._stopping = True
+        return frozenset(self._tasks)
+
+    # -- what is told of it
+
+    @property
+    def in_flight(self) -> int:
+        return sum(transport.running for transport in self._transports.values())
+
+    @property
+    def waiting_jobs(self) -> int:
+        return sum(len(destination.jobs) for destination in self._destinations.values())
+
+    def __len__(self) -> int:
+        return len(self._destinations)
+
+    def longest(self) -> tuple[Destination, int] | None:
+        """The destination with the most jobs, and how many."""
+        found = max(self._destinations.values(), key=lambda each: len(each.jobs), default=None)
+        return None if found is None else (found, len(found.jobs))
+
+    def dead(self) -> list[DeadDestination]:
+        now = self._clock.monotonic()
+        return [
+            DeadDestination(each.transport.name, each.key, each.dead_until - now, each.dead_reason.text)
+            for each in self._destinations.values()
+            if each.dead_until > now and each.dead_reason is not None
+        ]
+
+    # -- inside
+
+    def _transport(self, name: str) -> Transport:
+        transport = self._transports.get(name)
+        if transport is None:
+            transport = self._transports[name] = Transport(name, transport_limits(self._parameters, name))
+        return transport
+
+    def _destination(self, transport: str, key: str) -> Destination:
+        destination = self._destinations.get((transport, key))
+        if destination is None:
+            if len(self._destinations) >= self._forget_at:
+                self._forget_idle()
+            cost = self._parameters.default_delivery_slot_cost
+            destination = Destination(self._transport(transport), key, cost)
+            self._destinations[transport, key] = destination
+        elif destination.dead_until and self._clock.monotonic() >= destination.dead_until:
+            self._revive(destination)
+        return destination
+
+    def _forget_idle(self) -> None:
+        """Drop what has neither jobs nor loops and is not dead; of the dead keep no more than half the limit."""
+        limit = self._parameters.qmgr_idle_destination_limit
+        now = self._clock.monotonic()
+        kept = {
+            key: each
+            for key, each in self._destinations.items()
+            if each.running or len(each.jobs) or each.dead_until > now
+        }
+        dead = [key for key, each in kept.items() if not each.running and not len(each.jobs)]
+        for key in dead[: max(0, len(dead) - limit // 2)]:
+            del kept[key]
+        self._destinations = kept
+        # When all of them are busy, looking again at each new one would cost more than it frees.
+        self._forget_at = max(limit, 2 * len(kept))
+
+    def _revive(self, destination: Destination) -> None:
+        destination.dead_until = 0.0
+        destination.dead_reason = None
+        destination.window.reset()
+
+    def _want_slot(self, destination: Destination) -> None:
+        """One more loop for ``destination``: at once if the transport has a slot, else when its turn comes."""
+        transport = destination.transport
+        if destination.is_waiting or self._stopping:
+            return
+        if transport.running < transport.limits.deliveries:
+            self._start(destination)
+        else:
+            destination.is_waiting = True
+            transport.waiting.append(destination)
+
+    def _fill(self, destination: Destination) -> None:
+        """As many loops as the window and the jobs allow, now that the window may have changed."""
+        wanted = min(destination.window.size, destination.running + len(destination.jobs))
+        for _ in range(wanted - destination.running):
+            self._want_slot(destination)
+            if destination.is_waiting:
+                return
+
+    def _start(self, destination: Destination) -> None:
+        destination.running += 1
+        destination.transport.running += 1
+        task = asyncio.get_running_loop().create_task(self._serve(destination))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, destination: Destination) -> None:
+        """One slot: job after job until nobody needs it."""
+        transport = destination.transport
+        here: Destination | None = destination
+        turn = 0
+        try:
+            while here is not None and not self._stopping:
+                job = here.take()
+                if job is not None:
+                    turn = 0 if await self._run(here, job) else turn + 1
+                    if turn >= _JOBS_WITHOUT_WAIT:
+                        turn = 0
+                        await asyncio.sleep(0)
+                if job is None or transport.waiting or here.running > here.window.size:
+                    here = self._next(transport, here)
+        finally:
+            if here is not None:
+                here.running -= 1
+            transport.running -= 1
+
+    def _next(self, transport: Transport, left: Destination) -> Destination | None:
+        """The loop leaves ``left``, which goes to the end of the line if it has more, and serves the first in line."""
+        left.running -= 1
+        if left.wants_slot and not left.is_waiting:
+            left.is_waiting = True
+            transport.waiting.append(left)
+        while transport.waiting:
+            destination = transport.waiting.popleft()
+            destination.is_waiting = False
+            if destination.wants_slot:
+                destination.running += 1
+                return destination
+        return None
+
+    async def _run(self, destination: Destination, job: Job) -> bool:
+        """One delivery and what the destination learns of it. False: there was none, the destination is dead."""
+        job.is_started = True
+        started = self._clock.monotonic()
+        if destination.dead_until:
+            if started < destination.dead_until:
+                self._finished(job, [_suspended(destination)] * len(job.indexes), started)
+                return False
+            self._revive(destination)
+        destination.bulky_running += job.is_bulky
+        try:
+            results = await self._attempt(job)
+        finally:
+            destination.bulky_running -= job.is_bulky
+        if is_unreachable(results):
+            if not destination.dead_until and destination.window.failed():
+                destination.dead_until = self._clock.monotonic() + self._parameters.minimal_backoff_time
+                destination.dead_reason = results[0]
+        else:
+            if destination.dead_until:
+                self._revive(destination)
+            window = destination.window.size
+            destination.window.succeeded(destination.running)
+            if destination.window.size > window:
+                self._fill(destination)
+        self._finished(job, results, started)
+        return True
+
+    async def _attempt(self, job: Job) -> Sequence[DeliveryResult]:
+        """The agent's results, one a recipient whatever the agent does."""
+        request = job.request
+        try:
+            results = await self._deliver(request)
+        except Exception as error:
+            # An agent that raises has a bug: its recipients wait, the loop lives on.
+            self._complain(request, f"delivery by {request.transport} failed: {type(error).__name__}: {error}")
+            return [deferred(INTERNAL_ERROR, "internal error in delivery")] * len(request.recipients)
+        if len(results) != len(request.recipients):
+            self._complain(
+                request,
+                f"delivery by {request.transport} gave {len(results)} results for {len(request.recipients)} recipients",
+            )
+            missing = deferred(INTERNAL_ERROR, "internal error in delivery: no result")
+            results = (*results, *[missing] * len(request.recipients))[: len(request.recipients)]
+        return results
+
+    def _complain(self, request: DeliveryRequest, text: str) -> None:
+        self._observer.emit(Note("qmgr", text, "error", request.queue_id))
+
+
+def _suspended(destination: Destination) -> DeliveryResult:
+    reason = destination.dead_reason
+    if reason is None:
+        return deferred(INTERNAL_ERROR, "delivery temporarily suspended")
+    return deferred(
+        reason.status,
+        f"delivery temporarily suspended: {reason.text}",
+        diagnostic=reason.diagnostic,
+        remote_mta=reason.remote_mta,
+    )

@@ -1,0 +1,159 @@
+"""Takes messages from the store into the active set when they are due and there is room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ekiden.config.snapshot import Parameters
+from ekiden.message.clock import Clock
+from ekiden.message.queued import QueuedMessage
+from ekiden.observe.events import Note, Observer
+from ekiden.queue.active import ActiveSet
+from ekiden.queue.destinations import Destination
+from ekiden.queue.retry import retry_rules
+from ekiden.queue.steady_time import SteadyTime
+from ekiden.queue.store import Change, Store, StoreTrouble
+
+# The store may call a message due that it does not give out; looking again and again would not help.
+_LEAST_WAIT_S = 0.1
+# What is due later than any retry can be was deferred by a clock that was ahead; this much is not worth a thought.
+_FUTURE_GRACE_S = 60.0
+
+
+class Pump:
+    """One task: claims what is due, then waits for the next due time, for room, or to be woken."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        active: ActiveSet,
+        enter: Callable[[QueuedMessage], bool],
+        longest: Callable[[], tuple[Destination, int] | None],
+        observer: Observer,
+        clock: Clock,
+        steady: SteadyTime,
+        parameters: Parameters,
+    ) -> None:
+        self._store = store
+        self._active = active
+        self._enter = enter
+        self._longest = longest
+        self._observer = observer
+        self._clock = clock
+        self._steady = steady
+        self._parameters = parameters
+        self._task: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
+        self._next_look = float("inf")  # steady time; infinite while it looks
+        self._wants_room = False
+        self._flush = False
+        self._clog_warned = float("-inf")
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def reload(self, parameters: Parameters) -> None:
+        self._parameters = parameters
+        self.wake()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def flush(self) -> None:
+        self._flush = True
+        self.wake()
+
+    def mail_waits(self) -> None:
+        """A message that is due was put into the store."""
+        if not self._wants_room:
+            self.wake()
+
+    def is_due(self, at: float) -> None:
+        """A message was deferred until ``at``."""
+        if at < self._next_look:
+            self.wake()
+
+    def has_room(self) -> None:
+        """A message left the active set. It is worth a look when there is room for a batch."""
+        if self._wants_room and self._active.room_for_claimed(1) >= self._batch(self._active.limits.messages):
+            self._wants_room = False
+            self.wake()
+
+    def _batch(self, limit: int) -> int:
+        return max(1, min(self._parameters.qmgr_claim_limit, limit // 8))
+
+    async def _run(self) -> None:
+        while True:
+            self._woken.clear()
+            try:
+                wait_s = await self._claim()
+            except StoreTrouble as trouble:
+                self._observer.emit(Note("qmgr", f"the queue cannot be read: {trouble}", "error"))
+                wait_s = self._parameters.qmgr_settle_retry_limit
+            except Exception as error:
+                text = f"the queue cannot be read: {type(error).__name__}: {error}"
+                self._observer.emit(Note("qmgr", text, "error"))
+                wait_s = self._parameters.qmgr_settle_retry_limit
+            await self._wait(wait_s)
+
+    async def _claim(self) -> float:
+        """Take what is due and fits; the seconds until the next look."""
+        if self._flush:
+            self._flush = False
+            await self._store.change((), Change.REQUEUE, self._steady.now())
+        longest_s = self._parameters.queue_run_delay
+        while True:
+            limit = min(
+                self._active.room_for_claimed(self._parameters.queue_inline_limit), self._parameters.qmgr_claim_limit
+            )
+            if limit <= 0:
+                self._wants_room = True
+                self._warn_of_clog()
+                return longest_s
+            self._wants_room = False
+            messages = await self._store.claim(self._steady.now(), limit, self._parameters.qmgr_lease_time)
+            entered = sum([self._enter(message) for message in messages])
+            if len(messages) < limit or not entered:
+                break
+        next_due = await self._store.next_due()
+        if next_due is None:
+            return longest_s
+        wait_s = next_due - self._steady.now()
+        if wait_s > retry_rules(self._parameters).longest_wait_s + _FUTURE_GRACE_S:
+            await self._store.change((), Change.REQUEUE, self._steady.now())
+            return _LEAST_WAIT_S
+        return min(longest_s, max(_LEAST_WAIT_S, wait_s))
+
+    async def _wait(self, wait_s: float) -> None:
+        self._next_look = self._steady.now() + wait_s
+        alarm = asyncio.get_running_loop().create_task(self._ring(wait_s))
+        try:
+            await self._woken.wait()
+        finally:
+            alarm.cancel()
+            self._next_look = float("inf")
+
+    async def _ring(self, wait_s: float) -> None:
+        await self._clock.sleep(wait_s)
+        self._woken.set()
+
+    def _warn_of_clog(self) -> None:
+        """Tell when one destination fills the active set: others wait because of it."""
+        every_s = self._parameters.qmgr_clog_warn_time
+        now = self._clock.monotonic()
+        if not every_s or now < self._clog_warned + every_s:
+            return
+        found = self._longest()
+        if found is None or found[1] < self._active.counts.messages * 0.8:
+            return
+        self._clog_warned = now
+        destination, jobs = found
+        text = f"mail for {destination.transport.name}:{destination.key} fills the active queue: {jobs} deliveries wait"
+        self._observer.emit(Note("qmgr", text, "warning"))
