@@ -1,0 +1,63 @@
+"""A real authoritative name server (nsd) on a free loopback port, with the zones of a test."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from support.requirements import require_program
+
+_DEADLINE_S = 20.0
+
+
+@contextlib.contextmanager
+def running_nsd(folder: Path, zones: Mapping[str, str]) -> Iterator[str]:
+    """Serve ``zones`` (origin -> records; SOA and NS are added); gives address:port for dns_resolvers."""
+    nsd = require_program("nsd")
+    port = _free_port()
+    parts = [
+        f'server:\n  ip-address: 127.0.0.1@{port}\n  username: ""\n  chroot: ""\n  zonesdir: "{folder}"\n'
+        f'  pidfile: "{folder}/nsd.pid"\n  xfrdfile: "{folder}/xfrd.state"\n  zonelistfile: "{folder}/zone.list"\n'
+        f'  xfrdir: "{folder}"\n  database: ""\n  server-count: 1\n  rrl-ratelimit: 0\n'
+        "remote-control:\n  control-enable: no\n"
+    ]
+    for origin, records in zones.items():
+        (folder / f"{origin}.zone").write_text(
+            f"$ORIGIN {origin}.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 5\n@ NS ns\nns A 127.0.0.1\n{records}\n"
+        )
+        parts.append(f'zone:\n  name: "{origin}"\n  zonefile: "{origin}.zone"\n')
+    config = folder / "nsd.conf"
+    config.write_text("".join(parts))
+    log = folder / "nsd.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([nsd, "-d", "-c", str(config)], stdout=output, stderr=subprocess.STDOUT)
+    try:
+        _wait_for(port, process, log)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(_DEADLINE_S)
+
+
+def _free_port() -> int:
+    """A port that is free for TCP and UDP now."""
+    while True:
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            port: int = tcp.getsockname()[1]
+            with contextlib.suppress(OSError):
+                udp.bind(("127.0.0.1", port))
+                return port
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _DEADLINE_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"nsd does not serve: {log.read_text(errors='replace')}")
