@@ -138,21 +138,26 @@ def _parameters(
 ) -> Parameters:
     """The snapshot; a setting that cannot be used is told to ``complain`` and left out."""
     texts = dict(texts)
+    suspects = set(settings)
+    declared = Parameters.declared()
     while True:
         try:
             return Parameters(texts)
         except ParameterError as error:
-            present = [name for name in settings if name in texts]
-            guilty = error.name if error.name in present else _guilty(error.name, present, texts)
+            guilty = error.name if error.name in suspects else _guilty(error.name, suspects, texts)
             if guilty is None:
                 raise  # a default of our own is wrong: a bug, which a test finds
-            complain(guilty, str(error))
-            del texts[guilty]
-            if guilty in ("myhostname", "mydomain"):
-                texts.setdefault(guilty, "localhost.localdomain" if guilty == "myhostname" else "localdomain")
+            complain(guilty, f"{guilty} = {settings[guilty].text}: {error.problem}")
+            suspects.discard(guilty)
+            if guilty in ("myhostname", "mydomain"):  # their declared defaults refer to nothing
+                texts[guilty] = declared[guilty].default
+            elif guilty in declared:
+                del texts[guilty]
+            else:
+                texts[guilty] = ""  # an own name: whoever refers to it is not to blame
 
 
-def _guilty(name: str, present: list[str], texts: Mapping[str, str]) -> str | None:
+def _guilty(name: str, suspects: set[str], texts: Mapping[str, str]) -> str | None:
     """Which setting is to blame when the default of parameter ``name`` does not work: one that it leads to."""
     declared = Parameters.declared()
     seen: set[str] = set()
@@ -163,7 +168,7 @@ def _guilty(name: str, present: list[str], texts: Mapping[str, str]) -> str | No
         if current in seen:
             continue
         seen.add(current)
-        if current in present:
+        if current in suspects:
             found = current  # the farthest one on the way is where the trouble begins
         text = texts.get(current)
         if text is None:

@@ -1,0 +1,75 @@
+"""What ``ekiden check`` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ekiden.config.check import check
+from ekiden.config.load import build
+from ekiden.config.postfix_names import POSTFIX_NAMES
+from support.requirements import require_conformance
+
+
+def said(main: str = "", master: str | None = None) -> list[str]:
+    return [str(problem).replace("/c/", "") for problem in check(build(Path("/c"), main, master, hostname="mx.x.y"))]
+
+
+def test_a_good_configuration_is_not_talked_about() -> None:
+    master = "smtp inet n - n - - smtpd -o myorigin=$own\nanvil unix - - n - 1 anvil\n"
+    assert said("myorigin = $mydomain\nown = x\n", master) == []
+
+
+def test_unknown_names_have_the_nearest_known_one() -> None:
+    assert said("\nmydestinaton = x\n") == [
+        "main.cf:2: warning: unknown parameter mydestinaton; did you mean mydestination?"
+    ]
+    assert said("qqqqqqqq = x\n") == ["main.cf:1: warning: unknown parameter qqqqqqqq"]
+    assert said("", "25 inet n - n - - smtpd -o mydestinaton=x\n") == [
+        "master.cf:1: warning: unknown parameter mydestinaton; did you mean mydestination? (-o in 25)"
+    ]
+
+
+def test_names_of_postfix_that_are_not_honoured_are_said_so() -> None:
+    assert said("anvil_rate_time_unit = 60s\nrelay_transport_rate_delay = 5\n") == [
+        "main.cf:1: info: anvil_rate_time_unit is a parameter of Postfix that Ekiden does not honour yet",
+        "main.cf:2: info: relay_transport_rate_delay is a parameter of Postfix that Ekiden does not honour yet",
+    ]
+
+
+def test_limits_of_one_transport() -> None:
+    main = "relay_destination_concurrency_limit = 5\nrelay_destination_recipient_limit = few\n"
+    assert said(main) == ["main.cf:2: error: relay_destination_recipient_limit = few: must be a whole number from 0 up"]
+
+
+def test_services() -> None:
+    master = (
+        "25 inet n - y - - smtpd\n"
+        "smtp inet n - n - - smtpd\n"
+        "a unix - - n - - smptd\n"
+        "b unix - - n - - pipe\n"
+        "26 inet n - n - - smtp\n"
+        "c unix - - n - - smtpd\n"
+        "d unix - - n - - xyz\n"
+    )
+    assert said("", master) == [
+        "master.cf:1: info: service 25: chroot = y is not honoured: no process changes its root; write n",
+        "master.cf:2: error: service smtp listens on 25, where 25 of line 1 does",
+        "master.cf:3: error: service a: unknown command 'smptd'; did you mean smtpd?",
+        "master.cf:4: warning: service b: pipe is not there yet; this service is not started",
+        "master.cf:5: error: service 26: smtp does not listen on the network; only smtpd does",
+        "master.cf:6: warning: service c: smtpd is of type inet here; type unix is not served yet",
+        "master.cf:7: error: service d: unknown command 'xyz'; the commands are bounce, cleanup, discard, error, lmtp, "
+        "local, pickup, qmgr, smtp, smtpd, virtual",
+    ]
+    assert said("", "smtp unix - - n - - smtp\n") == [
+        "master.cf: warning: no service of type inet: nothing listens for mail"
+    ]
+
+
+def test_what_load_found_is_there_too() -> None:
+    assert said("nonsense\n") == ["main.cf:1: error: 'nonsense' has no '=': write name = value"]
+
+
+def test_the_names_of_postfix_are_all_there() -> None:
+    table = require_conformance("postfix", "main.cf-parameters.tsv").read_text().splitlines()[1:]
+    assert {row.split("\t")[0] for row in table} == POSTFIX_NAMES

@@ -1,0 +1,66 @@
+"""What ``ekiden check`` says of tables, domains and networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ekiden.config.load import build
+from ekiden.tables.check import check_tables
+
+
+def said(main: str = "", master: str | None = None) -> list[str]:
+    configuration = build(Path("/c"), main, master, hostname="mx.x.y")
+    return [str(problem).replace("/c/", "") for problem in check_tables(configuration)]
+
+
+def test_defaults_and_good_lists_are_not_talked_about(tmp_path: Path) -> None:
+    table = tmp_path / "virtual"
+    table.write_text("a@b c@d\n")
+    assert said() == []
+    good = (
+        f"virtual_alias_maps = texthash:{table}, inline:{{a=b}}\n"
+        "mynetworks = 127.0.0.0/8 [::1]/128 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 203.0.113.0/24 [fc00::]/7\n"
+        "mydestination = $myhostname, localhost\n"
+        "local_recipient_maps = unix:passwd.byname $alias_maps\n"
+    )
+    assert said(good) == []
+
+
+@pytest.mark.parametrize("everything", ["0.0.0.0/0", "[::]/0", "::/0"])
+def test_an_open_relay_is_said_loudly(everything: str) -> None:
+    [line] = said(f"\nmynetworks = 127.0.0.0/8, {everything}\n")
+    assert line.startswith("main.cf:2: error: mynetworks: OPEN RELAY: ")
+    [line] = said("", f"25 inet n - n - - smtpd -o mynetworks={everything}\n")
+    assert line.startswith("master.cf:1: error: mynetworks: OPEN RELAY: ")
+    [line] = said("relay_domains = static:all\n")
+    assert "OPEN RELAY" in line
+
+
+@pytest.mark.parametrize("wide", ["0.0.0.0/1 128.0.0.0/1", "8.0.0.0/8", "[2000::]/3"])
+def test_nearly_the_whole_internet_is_warned_of(wide: str) -> None:
+    [line] = said(f"mynetworks = {wide}\n")
+    assert line.startswith("main.cf:1: warning: mynetworks: nearly an open relay")
+
+
+def test_tables_that_do_not_open(tmp_path: Path) -> None:
+    table = tmp_path / "virtual"
+    table.write_text("# c\na@b\n")
+    assert said(f"virtual_alias_maps = texthash:{table} texthash:/none hash:/x\nmydestination = btree:/y\n") == [
+        f"{table}:2: warning: virtual_alias_maps: 'a@b' has no value: write key, blank, value",
+        "main.cf:1: error: virtual_alias_maps: texthash:/none: cannot be read: No such file or directory",
+        "main.cf:1: error: virtual_alias_maps: there is no table type 'hash' (in 'hash:/x'); the types are inline, "
+        "static, texthash; texthash:/x reads the same file without postmap",
+        "main.cf:2: error: mydestination: there is no table type 'btree' (in 'btree:/y'); the types are inline, "
+        "static, texthash; texthash:/y reads the same file without postmap",
+    ]
+    assert said("alias_maps = hash:/no/aliases") == [
+        "main.cf:1: warning: alias_maps: hash:/no/aliases: there is no such file"
+    ]
+
+
+def test_networks_that_are_none() -> None:
+    assert said("mynetworks = 10.0.0.1/8") == [
+        "main.cf:1: error: mynetworks: '10.0.0.1/8' has bits behind its mask: write 10.0.0.0/8"
+    ]
