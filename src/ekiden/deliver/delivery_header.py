@@ -1,0 +1,61 @@
+"""The header lines that final delivery puts before a message, and the mail loops that they reveal."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ekiden.message.address import Address
+from ekiden.message.content import Content, InlineContent
+from ekiden.message.envelope import Recipient
+
+# What an address must not bring into a header line. The grammar of addresses allows none of it; the queue might be
+# older than the grammar.
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+
+_PIECE_BYTES = 65_536
+
+_DELIVERED_TO = re.compile(rb"^delivered-to:[ \t]*((?:[^\r\n]|\r?\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
+
+
+def address_bytes(address: Address) -> bytes:
+    """An address as it stands in a header of a delivered message, without brackets."""
+    return _CONTROL.sub(b"?", str(address).encode("utf-8", "surrogateescape"))
+
+
+def delivery_header(sender: Address, recipient: Recipient, *, original: bool) -> bytes:
+    """``Return-Path`` (RFC 5321 §4.4), ``X-Original-To`` if ``original``, ``Delivered-To``; lines end in LF."""
+    to = address_bytes(recipient.address)
+    if not original:
+        return b"Return-Path: <%b>\nDelivered-To: %b\n" % (address_bytes(sender), to)
+    asked = to if recipient.original is None else address_bytes(recipient.original)
+    return b"Return-Path: <%b>\nX-Original-To: %b\nDelivered-To: %b\n" % (address_bytes(sender), asked, to)
+
+
+def was_delivered_to(content: Content, recipient: Address, scan_bytes: int) -> bool:
+    """Whether the message has been delivered to ``recipient`` before: its header says ``Delivered-To`` so.
+
+    Looks at no more than ``scan_bytes``. Raises OSError when the content cannot be read.
+    """
+    head = content.data[:scan_bytes] if isinstance(content, InlineContent) else _head_of_file(content.path, scan_bytes)
+    end = head.find(b"\r\n\r\n")
+    header = head if end < 0 else head[:end]
+    if b"delivered-to:" not in header.lower():  # most messages have none; one pass in C finds that out
+        return False
+    wanted = address_bytes(recipient).lower()
+    return any(found[1].strip().lower() == wanted for found in _DELIVERED_TO.finditer(header))
+
+
+def _head_of_file(path: str, limit: int) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # The first piece is nearly always enough; a longer header is read on up to the limit.
+        head = os.pread(fd, min(_PIECE_BYTES, limit), 0)
+        while b"\r\n\r\n" not in head and len(head) < limit:
+            more = os.pread(fd, min(_PIECE_BYTES, limit - len(head)), len(head))
+            if not more:
+                break
+            head += more
+        return head
+    finally:
+        os.close(fd)

@@ -1,0 +1,215 @@
+"""What worker, deliverer and mailbox writers say to each other: typed packets over SOCK_SEQPACKET socket pairs.
+
+worker -- Job --> deliverer -- WriteJob --> writer, and Answers back the same way. One packet is one msgpack
+array ``[SCHEMA, [item, ...]]``. Content above INLINE_BYTES travels as a file descriptor beside the packet
+(SCM_RIGHTS, unix(7)): the items whose ``content`` is None take the packet's descriptors in order.
+
+Nothing a worker says is believed but the bytes of the mail itself: a Job names no path and no user number.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import enum
+import os
+import socket
+import struct
+from typing import Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+SCHEMA = 1
+# One packet must fit the default socket buffer (net.core.wmem_default, 212992) with the kernel's own bookkeeping.
+PACKET_BYTES = 98_304
+INLINE_BYTES = 65_536
+PACKET_FDS = 16
+PACKET_ITEMS = 256
+
+
+class PacketTrouble(Exception):
+    """A packet that is not of this schema: the other side is broken or hostile and is let go."""
+
+
+class Transport(enum.Enum):
+    VIRTUAL = "virtual"
+    LOCAL = "local"
+
+
+class Job(Struct, frozen=True, array_like=True):
+    """One message for one mailbox, as a worker asks for it. Text is bytes because addresses need not be UTF-8."""
+
+    id: int  # the worker's own number for it
+    transport: Transport
+    recipient: bytes  # virtual: the address; local: a user's name, perhaps with an extension
+    sender: bytes  # without brackets, empty for the null sender; for the From_ line of an mbox
+    head: bytes  # header lines to put before the message, ending in LF
+    content: bytes | None  # wire form (CRLF); None: in the next descriptor of the packet
+    size: int  # of the content in wire form
+
+
+class Form(enum.Enum):
+    MAILDIR = "maildir"
+    MBOX = "mbox"
+
+
+class WriteJob(Struct, frozen=True, array_like=True):
+    """One message for one mailbox, as the deliverer tells the writer that runs as the mailbox's user."""
+
+    id: int  # the deliverer's number for it
+    form: Form
+    base: str  # a directory that is trusted as it is named: virtual_mailbox_base, a home, mail_spool_directory
+    path: str  # relative to base, without "..", without empty parts
+    guarded: bool  # symbolic links below base are followed only when the superuser or the server's owner made them
+    locks: tuple[str, ...]
+    limit_bytes: int  # 0: none
+    sender: bytes
+    head: bytes
+    content: bytes | None
+    size: int
+
+
+class Outcome(enum.IntEnum):
+    """The class of the enhanced status code."""
+
+    DELIVERED = 2
+    DEFERRED = 4
+    FAILED = 5
+
+
+class Answer(Struct, frozen=True, array_like=True):
+    """How one job ended. ``subject`` and ``detail`` complete the enhanced status code (RFC 3463 §2)."""
+
+    id: int
+    outcome: Outcome
+    subject: int
+    detail: int
+    text: str
+
+    def for_job(self, number: int) -> Answer:
+        return Answer(number, self.outcome, self.subject, self.detail, self.text)
+
+
+def delivered(number: int, text: str) -> Answer:
+    return Answer(number, Outcome.DELIVERED, 0, 0, text)
+
+
+def deferred(number: int, subject: int, detail: int, text: str) -> Answer:
+    return Answer(number, Outcome.DEFERRED, subject, detail, text)
+
+
+def failed(number: int, subject: int, detail: int, text: str) -> Answer:
+    return Answer(number, Outcome.FAILED, subject, detail, text)
+
+
+Item = TypeVar("Item", bound=Job | WriteJob | Answer)
+
+
+class _Packet(Struct, Generic[Item], frozen=True, array_like=True):
+    schema: int
+    items: list[Item]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Outbox:
+    """Items that wait for room in a socket's buffer, packed as many to a packet as go in. Owns its descriptors."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: collections.deque[tuple[bytes, int]] = collections.deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def put(self, item: Job | WriteJob | Answer, fd: int = -1) -> None:
+        """Queue an item; ``fd`` is its content (-1: none) and is the outbox's to close from now on."""
+        self._waiting.append((_encode(item), fd))
+
+    def flush(self, sock: socket.socket) -> bool:
+        """Send what the socket takes; True when all went out. Never blocks. Raises OSError when the peer is gone."""
+        waiting = self._waiting
+        while waiting:
+            parts: list[bytes] = [b""]
+            fds: list[int] = []
+            size = 0
+            for data, fd in waiting:
+                size += len(data)
+                if len(parts) > 1 and (size > PACKET_BYTES or len(parts) > PACKET_ITEMS or len(fds) == PACKET_FDS):
+                    break
+                parts.append(data)
+                if fd >= 0:
+                    fds.append(fd)
+            count = len(parts) - 1
+            # msgpack by hand: an array of two, the schema's number, and an array32 of what is encoded already.
+            parts[0] = struct.pack(">BBBI", 0x92, SCHEMA, 0xDD, count)
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            try:
+                sock.sendmsg(parts, rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                return False
+            for _ in range(count):
+                waiting.popleft()
+            for fd in fds:
+                os.close(fd)
+        return True
+
+    def clear(self) -> None:
+        """Forget what waits and close its descriptors."""
+        for _, fd in self._waiting:
+            if fd >= 0:
+                os.close(fd)
+        self._waiting.clear()
+
+
+class Inbox(Generic[Item]):
+    """Reads the packets of one kind of item from a non-blocking socket."""
+
+    __slots__ = ("_buffer", "_decoder", "_view")
+
+    def __init__(self, kind: type[Item]) -> None:
+        self._decoder: msgspec.msgpack.Decoder[_Packet[Item]] = msgspec.msgpack.Decoder(_Packet[kind])  # type: ignore[valid-type]
+        self._buffer = bytearray(PACKET_BYTES + INLINE_BYTES + 4096)
+        self._view = memoryview(self._buffer)
+
+    def receive(self, sock: socket.socket) -> tuple[list[Item], list[int]] | None:
+        """The items of the next packet and its descriptors (the caller's to close); None when the peer is gone.
+
+        Raises BlockingIOError when nothing is there, PacketTrouble when the peer does not keep to the schema.
+        """
+        try:
+            size, rights, flags, _ = sock.recvmsg_into(
+                [self._buffer], socket.CMSG_SPACE(PACKET_FDS * 4), socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionError:
+            return None
+        fds = array.array("i")
+        for level, kind, packed in rights:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(packed[: len(packed) - len(packed) % fds.itemsize])
+        try:
+            if size == 0:
+                close_all(fds)
+                return None
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise PacketTrouble("a packet was cut off")
+            packet = self._decoder.decode(self._view[:size])
+            if packet.schema != SCHEMA:
+                raise PacketTrouble(f"schema {packet.schema}, expected {SCHEMA}")
+            if len(fds) != sum(1 for item in packet.items if not isinstance(item, Answer) and item.content is None):
+                raise PacketTrouble("descriptors and contents do not match")
+        except PacketTrouble:
+            close_all(fds)
+            raise
+        except msgspec.DecodeError as error:
+            close_all(fds)
+            raise PacketTrouble(str(error)) from error
+        return packet.items, fds.tolist()
+
+
+def close_all(fds: array.array[int] | list[int]) -> None:
+    for fd in fds:
+        os.close(fd)

@@ -1,0 +1,236 @@
+"""Whose mailbox a job is for and where it lies: what the deliverer decides by itself, whatever a worker says.
+
+In:   a Job's transport and recipient, the deliverer's own parameters, its tables and the account database.
+Out:  a Place (user, group, path), or the Answer that refuses the job.
+Never: opens or creates a mailbox; that is the writer's work, as the mailbox's user.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Coroutine, Iterator
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from ekiden.config.snapshot import Parameters
+from ekiden.deliver.account import Account, AccountTrouble, account_of, find_account
+from ekiden.deliver.mailbox_jobs import Answer, Form, Job, Transport, deferred, failed
+from ekiden.tables.address import split_extension
+from ekiden.tables.table import TableTrouble
+
+# Names that every host must take mail for (RFC 5321 §4.5.1; mailer-daemon is where bounces seem to come from).
+ALWAYS_DELIVERABLE = frozenset(("postmaster", "mailer-daemon"))
+
+
+class Lookup(Protocol):
+    """What is needed of ekiden.tables.open.Maps."""
+
+    def lookup(self, key: str) -> Coroutine[Any, Any, str | None]: ...
+
+
+class Owner(Struct, frozen=True):
+    """The user and group that a writer runs as."""
+
+    uid: int
+    gid: int
+
+
+class Place(Struct, frozen=True):
+    owner: Owner
+    form: Form
+    base: str
+    path: str
+    guarded: bool
+    locks: tuple[str, ...]
+    limit_bytes: int
+
+
+class VirtualTables(Struct, frozen=True):
+    """None: the parameter is empty."""
+
+    mailboxes: Lookup | None = None
+    uids: Lookup | None = None
+    gids: Lookup | None = None
+
+
+def look_up(table: Lookup, key: str) -> str | None:
+    """Ask a table without an event loop. Raises TableTrouble.
+
+    The deliverer has no loop: it is a poll loop over a few sockets, and must stay small because it may run as root.
+    Tables that lie in memory or in files answer without ever suspending, so one step runs their coroutine to its
+    end. A table that does suspend needs a network and a loop: that is refused, as trouble and not as "not found".
+    """
+    asking = table.lookup(key)
+    try:
+        asking.send(None)
+    except StopIteration as done:
+        value: str | None = done.value
+        return value
+    finally:
+        asking.close()
+    raise TableTrouble("this type of table cannot be used for mailboxes: it needs a network")
+
+
+def address_keys(address: str, delimiters: str) -> Iterator[str]:
+    """The keys that virtual(8) looks an address up with: user+extension@domain, user@domain, @domain."""
+    yield address
+    local, at, domain = address.rpartition("@")
+    user, extension = split_extension(local, delimiters)
+    if extension:
+        yield user + at + domain
+    yield at + domain
+
+
+class Places:
+    """Finds the place of a job, under one configuration.
+
+    ``server`` is who the deliverer runs as; only for uid 0 are other users' mailboxes within reach.
+    """
+
+    def __init__(self, parameters: Parameters, tables: VirtualTables, server: Owner) -> None:
+        self._parameters = parameters
+        self._tables = tables
+        self._server = server
+        self._is_root = server.uid == 0
+
+    def find(self, job: Job, number: int) -> Place | Answer:
+        """Where the mail of ``job`` goes; ``number`` is the id of an Answer that refuses it."""
+        recipient = job.recipient.decode("utf-8", "surrogateescape")
+        try:
+            if job.transport is Transport.VIRTUAL:
+                return self._virtual(recipient.lower(), number)
+            return self._local(recipient, number)
+        except TableTrouble as error:
+            return deferred(number, 4, 3, f"mailbox lookup failed: {error}")
+        except AccountTrouble as error:
+            return deferred(number, 3, 0, str(error))
+
+    # -- virtual ---------------------------------------------------------------------------------------------------
+
+    def _virtual(self, address: str, number: int) -> Place | Answer:
+        parameters = self._parameters
+        mailbox = self._of_address(self._tables.mailboxes, address)
+        if mailbox is None:
+            return failed(number, 1, 1, f'unknown user: "{address}"')
+        owner = self._virtual_owner(address)
+        if isinstance(owner, str):
+            return deferred(number, 3, 5, f"mail system configuration error: {owner}")
+        if not parameters.virtual_mailbox_base.startswith("/") and parameters.virtual_mailbox_base:
+            return deferred(
+                number, 3, 5, "mail system configuration error: virtual_mailbox_base must begin with a slash"
+            )
+        path = inner_path(mailbox)
+        if path is None:
+            problem = f"virtual_mailbox_maps gives {address} a mailbox outside of virtual_mailbox_base"
+            return deferred(number, 3, 5, f"mail system configuration error: {problem}")
+        return Place(
+            owner=owner,
+            form=Form.MAILDIR if mailbox.endswith("/") else Form.MBOX,
+            base=parameters.virtual_mailbox_base or "/",
+            path=path,
+            guarded=True,
+            locks=parameters.virtual_mailbox_lock,
+            limit_bytes=parameters.virtual_mailbox_limit,
+        )
+
+    def _of_address(self, table: Lookup | None, address: str) -> str | None:
+        if table is None:
+            return None
+        for key in address_keys(address, self._parameters.recipient_delimiter):
+            value = look_up(table, key)
+            if value is not None:
+                return value
+        return None
+
+    def _virtual_owner(self, address: str) -> Owner | str:
+        """The user and group of a virtual mailbox, or what is wrong with the configuration."""
+        minimum = self._parameters.virtual_minimum_uid
+        if not self._is_root:
+            # An ordinary user's server can be nobody else; tables that say otherwise are not silently overruled.
+            if self._tables.uids is None:
+                return self._server
+            uid = _number(self._of_address(self._tables.uids, address))
+            if uid != self._server.uid:
+                return f"virtual_uid_maps for {address}: the server does not run as root, so only {self._server.uid}"
+            return self._server
+        uid = _number(self._of_address(self._tables.uids, address))
+        if uid is None or uid < minimum:
+            return f"virtual_uid_maps gives no user number of at least {minimum} for {address}"
+        gid = _number(self._of_address(self._tables.gids, address))
+        if gid is None or gid <= 0:
+            return f"virtual_gid_maps gives no group number above 0 for {address}"
+        return Owner(uid, gid)
+
+    # -- local -----------------------------------------------------------------------------------------------------
+
+    def _local(self, name: str, number: int) -> Place | Answer:
+        account = self._account(name)
+        if account is None:
+            return failed(number, 1, 1, f'unknown user: "{name}"')
+        if not self._is_root and account.uid != self._server.uid:
+            return deferred(
+                number, 2, 0, f"cannot write the mailbox of {account.name}: the server does not run as root"
+            )
+        parameters = self._parameters
+        owner = Owner(account.uid, account.gid)
+        if parameters.home_mailbox:
+            base, mailbox = account.home, parameters.home_mailbox
+        else:
+            base, mailbox = parameters.mail_spool_directory, account.name
+            owner = Owner(account.uid, _spool_group(base, account.gid))
+        if not self._is_root:
+            owner = self._server
+        path = inner_path(mailbox)
+        if path is None or not os.path.isabs(base) or (not parameters.home_mailbox and "/" in mailbox):
+            return deferred(number, 3, 5, f"mail system configuration error: no usable mailbox path for {account.name}")
+        return Place(
+            owner=owner,
+            form=Form.MAILDIR if mailbox.endswith("/") else Form.MBOX,
+            base=base,
+            path=path,
+            guarded=False,  # whatever a user's links lead to, the writer can do there only what the user can
+            locks=parameters.mailbox_delivery_lock,
+            limit_bytes=parameters.mailbox_size_limit,
+        )
+
+    def _account(self, name: str) -> Account | None:
+        """The account that a local part names: as written, in lower case, without extension."""
+        user, _ = split_extension(name, self._parameters.recipient_delimiter)
+        for candidate in dict.fromkeys((name, name.lower(), user, user.lower())):
+            if (account := find_account(candidate)) is not None:
+                return account
+        if user.lower() in ALWAYS_DELIVERABLE:
+            return account_of(self._server.uid)
+        return None
+
+
+def inner_path(text: str) -> str | None:
+    """``text`` as a path that stays below the directory it is joined to; None when it would not, or is empty.
+
+    A leading slash is no matter: Postfix joins the two with one, so "/a" means the same as "a".
+    """
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if not parts or ".." in parts or "\0" in text:
+        return None
+    return "/".join(parts)
+
+
+def _number(text: str | None) -> int | None:
+    """A user or group number; 32 bits, of which the last value means "no change" to setuid(2)."""
+    if text is None or not (text.isascii() and text.isdigit()) or len(text) > 10:
+        return None
+    number = int(text)
+    return number if number < 0xFFFF_FFFF else None
+
+
+def _spool_group(directory: str, gid: int) -> int:
+    """The group to write a spool file as: where the spool is writable for its group, that one (Debian: mail)."""
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return gid
+    if status.st_mode & stat.S_IWGRP and not status.st_mode & stat.S_IWOTH:
+        return status.st_gid
+    return gid

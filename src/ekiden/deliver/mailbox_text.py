@@ -1,0 +1,107 @@
+"""From the queue's wire form (CRLF) to the lines of a mailbox (LF), in pieces of bounded size, and onto the disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from ekiden.deliver.mailbox_jobs import Answer, WriteJob, deferred, failed
+
+_PIECE_BYTES = 262_144
+
+
+class ContentTrouble(Exception):
+    """The content of a message could not be read whole."""
+
+
+class MailboxFull(Exception):
+    """The message does not fit the limit of the mailbox."""
+
+
+class Task(Struct, frozen=True):
+    """A message for a mailbox and the descriptor of its content, -1 when the job holds it."""
+
+    job: WriteJob
+    fd: int = -1
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+def mailbox_pieces(task: Task) -> Iterator[bytes]:
+    """The message as a mailbox holds it, in pieces: the job's head, then the content with LF. Raises ContentTrouble."""
+    job = task.job
+    if job.content is not None:
+        yield job.head + job.content.replace(b"\r\n", b"\n")
+        return
+    offset, kept = 0, job.head
+    while offset < job.size:
+        try:
+            piece = os.pread(task.fd, min(_PIECE_BYTES, job.size - offset), offset)
+        except OSError as error:
+            raise ContentTrouble(f"cannot read the message: {error.strerror}") from error
+        if not piece:
+            raise ContentTrouble(f"the message has {offset} bytes where {job.size} are expected")
+        offset += len(piece)
+        piece = kept + piece
+        kept = b""
+        if piece.endswith(b"\r") and offset < job.size:  # its LF may be in the next piece
+            piece, kept = piece[:-1], b"\r"
+        yield piece.replace(b"\r\n", b"\n")
+    if kept:
+        yield kept
+
+
+def quoted_from(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces with ``>`` before each line that begins with ``From ``, which in an mbox begins a message."""
+    at_line_start, kept = True, b""
+    for piece in pieces:
+        piece = kept + piece
+        if at_line_start and piece.startswith(b"From "):
+            piece = b">" + piece
+        piece = piece.replace(b"\nFrom ", b"\n>From ")
+        # What could be the beginning of a "From " that goes on in the next piece waits for it.
+        line = piece.rfind(b"\n") + 1
+        kept = b""
+        if (line or at_line_start) and len(piece) - line < 5 and b"From ".startswith(piece[line:]):
+            piece, kept = piece[:line], piece[line:]
+            at_line_start = True
+        else:
+            at_line_start = False
+        yield piece
+    if kept:
+        yield kept
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write ``data`` whole. Raises OSError."""
+    written = os.write(fd, data)
+    while written < len(data):  # a disk that fills up takes a part first and says why only then
+        count = os.write(fd, memoryview(data)[written:])
+        if count == 0:
+            raise OSError(errno.EIO, "nothing was written")
+        written += count
+
+
+def answer_for(number: int, doing: str, trouble: Exception) -> Answer:
+    """The answer for a message that could not be written while ``doing`` something."""
+    if isinstance(trouble, MailboxFull):
+        return failed(number, 2, 2, f"{doing}: {trouble}")
+    if isinstance(trouble, ContentTrouble):
+        return deferred(number, 3, 0, f"{doing}: {trouble}")
+    if not isinstance(trouble, OSError):
+        raise trouble
+    text = f"{doing}: {trouble.strerror}"
+    match trouble.errno:
+        case errno.EFBIG:
+            return failed(number, 2, 2, text)
+        case errno.EDQUOT:
+            return deferred(number, 2, 2, text)
+        case errno.ENOSPC:
+            return deferred(number, 3, 1, text)
+        case _:  # ESTALE, EACCES, EROFS, EIO ...: a person can put it right
+            return deferred(number, 2, 0, text)

@@ -1,0 +1,341 @@
+"""The deliverer: the one process that may write every mailbox, and does so only as the mailbox's own user.
+
+Workers ask over socket pairs that the supervisor hands out. For every job the deliverer finds out by itself, from its
+own configuration, whose mailbox it is and where it lies (deliver.mailbox_place), and passes it to a writer process that
+has become that user (runtime.mailbox_writers). So a worker that was taken over can add mail to mailboxes and nothing
+else: it names no path, no user number, no command. Started by an ordinary user all of this runs as that user.
+
+It is a poll loop over a few sockets, without an event loop library, threads or the network: little code runs as root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ekiden.config.errors import ConfigError
+from ekiden.config.load import load
+from ekiden.config.snapshot import Parameters
+from ekiden.deliver.mailbox_jobs import Answer, Inbox, Job, Outbox, PacketTrouble, WriteJob, close_all, deferred
+from ekiden.deliver.mailbox_place import Owner, Places, VirtualTables
+from ekiden.deliver.mailbox_writer import WriterRules, writer_rules
+from ekiden.runtime import control
+from ekiden.runtime.control import AddPeer, ControlTrouble, Failed, Ready, Reload, Stop
+from ekiden.runtime.mailbox_writers import MailboxWriters, WriterLimits
+from ekiden.tables.open import Maps, open_tables
+
+Reread = Callable[[Parameters], Parameters]
+
+# Packets taken from one worker before the others get their turn.
+_PACKETS_A_TURN = 16
+
+
+def deliverer_main(parameters: Parameters, control_sock: socket.socket) -> int:
+    """Serve until the supervisor says Stop or goes away. Returns the exit status."""
+    # A service manager may signal the whole group; what to do then is the supervisor's decision.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        deliverer = Deliverer(parameters, control_sock, reread=reread_configuration)
+    except ConfigError as error:
+        control.send(control_sock, Failed(f"deliverer: {error}"))
+        return os.EX_CONFIG
+    control.send(control_sock, Ready())
+    deliverer.run()
+    return os.EX_OK
+
+
+def reread_configuration(parameters: Parameters) -> Parameters:
+    """The parameters as the configuration directory has them now. Raises OSError, ConfigError, ValueError."""
+    return load(Path(parameters.config_directory)).parameters
+
+
+class _Peer:
+    """A worker. ``unanswered`` counts its jobs that are under way."""
+
+    def __init__(self, role: str, sock: socket.socket) -> None:
+        self.role = role
+        self.sock = sock
+        self.outbox = Outbox()
+        self.unanswered = 0
+        self.paused = False  # nothing is read from it: it has enough under way
+        self.full = False  # its socket takes no more answers for now
+        self.expected = select.EPOLLIN  # what the poll loop looks for
+        self.alive = True
+
+
+class Deliverer:
+    def __init__(
+        self,
+        parameters: Parameters,
+        control_sock: socket.socket,
+        *,
+        reread: Reread,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises ConfigError when tables cannot be opened."""
+        self._parameters = parameters
+        self._control = control_sock
+        self._reread = reread
+        self._monotonic = monotonic
+        self._server = Owner(os.geteuid(), os.getegid())
+        self._places = open_places(parameters, self._server)
+        self._poll = select.epoll()
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._flushers: dict[int, Callable[[], None]] = {}
+        self._peers: set[_Peer] = set()
+        self._to_flush: set[_Peer] = set()
+        self._origins: dict[int, tuple[_Peer, int]] = {}  # by our job number: who asked, and its own number
+        self._last_job = 0
+        self._inbox = Inbox(Job)
+        self._orphaned = False
+        self._deadline: float | None = None  # of a stop, monotonic
+        self._writers = MailboxWriters(
+            self._rules(),
+            self._limits(),
+            answered=self._answered,
+            watch=self._watch_writer,
+            unwatch=self._unwatch,
+            wait_for_room=self._wait_for_room,
+            monotonic=monotonic,
+        )
+        control_sock.setblocking(False)
+        self._watch(control_sock, self._hear_control)
+
+    def run(self) -> None:
+        """Serve until it is time to stop."""
+        next_tick = 0.0
+        while not self._finished():
+            timeout = self._writers.next_tick_s
+            if self._deadline is not None:
+                timeout = min(timeout or 1.0, 0.1)
+            for fd, events in self._poll.poll(timeout):
+                if events & select.EPOLLOUT and (flush := self._flushers.get(fd)) is not None:
+                    flush()
+                if events & ~select.EPOLLOUT and (handle := self._handlers.get(fd)) is not None:
+                    handle()
+            self._writers.flush()
+            self._flush_answers()
+            if (now := self._monotonic()) >= next_tick:
+                next_tick = now + (self._writers.next_tick_s or 0.0)
+                self._writers.tick()
+                self._writers.flush()
+                self._flush_answers()
+        self._close()
+
+    def _finished(self) -> bool:
+        if self._deadline is None:
+            return False
+        if self._monotonic() >= self._deadline:
+            return True
+        return not self._origins and (self._orphaned or not self._peers)
+
+    def _close(self) -> None:
+        for peer in list(self._peers):
+            self._forget(peer)
+        self._writers.close()
+        self._poll.close()
+
+    # -- the poll loop ---------------------------------------------------------------------------------------------
+
+    def _watch(self, sock: socket.socket, readable: Callable[[], None]) -> None:
+        self._handlers[sock.fileno()] = readable
+        self._poll.register(sock.fileno(), select.EPOLLIN)
+
+    def _watch_writer(self, sock: socket.socket, readable: Callable[[], None]) -> None:
+        self._watch(sock, readable)
+        self._flushers[sock.fileno()] = readable  # which sends on what waits, too
+
+    def _unwatch(self, sock: socket.socket) -> None:
+        self._handlers.pop(sock.fileno(), None)
+        self._flushers.pop(sock.fileno(), None)
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            self._poll.unregister(sock.fileno())
+
+    def _wait_for_room(self, sock: socket.socket, wanted: bool) -> None:
+        self._poll.modify(sock.fileno(), select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+
+    # -- the supervisor --------------------------------------------------------------------------------------------
+
+    def _hear_control(self) -> None:
+        try:
+            received = control.receive(self._control)
+        except BlockingIOError:
+            return
+        except (ControlTrouble, OSError) as error:
+            _complain(f"control socket: {error}")
+            received = None
+        if received is None:  # the supervisor is gone: nobody is told any more, but what is begun is ended
+            self._unwatch(self._control)
+            self._orphaned = True
+            self._stop_by(self._parameters.stop_timeout)
+            return
+        message, fds = received
+        if isinstance(message, AddPeer) and len(fds) == 1:
+            self._add_peer(message.role, fds[0])
+            return
+        control.close_all(fds)
+        if isinstance(message, Stop):
+            self._stop_by(message.timeout_s)
+        elif isinstance(message, Reload):
+            self._reload()
+
+    def _stop_by(self, timeout_s: float) -> None:
+        deadline = self._monotonic() + timeout_s
+        self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+
+    def _reload(self) -> None:
+        try:
+            parameters = self._reread(self._parameters)
+            places = open_places(parameters, self._server)
+        except (ConfigError, OSError, ValueError) as error:
+            _complain(f"reload: {error}; the old configuration stays in force")
+            return
+        self._parameters, self._places = parameters, places
+        self._writers.renew(self._rules(), self._limits())
+
+    def _rules(self) -> WriterRules:
+        return writer_rules(self._parameters, self._server.uid)
+
+    def _limits(self) -> WriterLimits:
+        parameters = self._parameters
+        return WriterLimits(
+            writers=parameters.deliverer_writer_limit,
+            idle_s=parameters.deliverer_writer_idle_time,
+            timeout_s=parameters.deliverer_writer_timeout,
+        )
+
+    # -- the workers -----------------------------------------------------------------------------------------------
+
+    def _add_peer(self, role: str, fd: int) -> None:
+        sock = socket.socket(fileno=fd)
+        if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_SEQPACKET:
+            _complain(f"{role}: its socket is not a SOCK_SEQPACKET one")
+            sock.close()
+            return
+        sock.setblocking(False)
+        peer = _Peer(role, sock)
+        self._peers.add(peer)
+        self._watch(sock, lambda: self._hear_worker(peer))
+        self._flushers[sock.fileno()] = lambda: self._to_flush.add(peer)
+
+    def _hear_worker(self, peer: _Peer) -> None:
+        if peer.paused:  # its socket is not read: this can only be its end
+            self._forget(peer)
+            return
+        for _ in range(_PACKETS_A_TURN):
+            if peer.unanswered >= self._parameters.deliverer_job_limit:
+                peer.paused = True  # a worker of ours never gets here; one that was taken over cannot fill our memory
+                self._expect(peer)
+                return
+            try:
+                packet = self._inbox.receive(peer.sock)
+            except BlockingIOError:
+                return
+            except PacketTrouble as error:
+                _complain(f"{peer.role}: {error}; it is not heard any more")
+                packet = None
+            except OSError as error:
+                _complain(f"{peer.role}: {error}")
+                packet = None
+            if packet is None:
+                self._forget(peer)
+                return
+            jobs, fds = packet
+            contents = iter(fds)
+            for job in jobs:
+                self._take(peer, job, next(contents) if job.content is None else -1)
+
+    def _take(self, peer: _Peer, job: Job, fd: int) -> None:
+        self._last_job = number = self._last_job + 1
+        self._origins[number] = (peer, job.id)
+        peer.unanswered += 1
+        place: Answer | None = None
+        if fd >= 0 and not _is_content(fd, job.size):
+            place = deferred(number, 3, 0, "the content of the message is not a file of the size that was told")
+        found = place or self._places.find(job, number)
+        if isinstance(found, Answer):
+            if fd >= 0:
+                close_all([fd])
+            self._answered(found)
+            return
+        write = WriteJob(
+            number, found.form, found.base, found.path, found.guarded, found.locks, found.limit_bytes,
+            job.sender, job.head, job.content, job.size,
+        )  # fmt: skip
+        self._writers.submit(found.owner, write, fd)
+
+    def _answered(self, answer: Answer) -> None:
+        peer, number = self._origins.pop(answer.id)
+        peer.unanswered -= 1
+        if not peer.alive:
+            return
+        peer.outbox.put(answer.for_job(number))
+        self._to_flush.add(peer)
+
+    def _flush_answers(self) -> None:
+        while self._to_flush:
+            peer = self._to_flush.pop()
+            if not peer.alive:
+                continue
+            try:
+                peer.full = not peer.outbox.flush(peer.sock)
+            except OSError:
+                self._forget(peer)
+                continue
+            if peer.unanswered < self._parameters.deliverer_job_limit:
+                peer.paused = False
+            self._expect(peer)
+
+    def _expect(self, peer: _Peer) -> None:
+        """Have the poll loop look for what the worker's socket is needed for now."""
+        wanted = (0 if peer.paused else select.EPOLLIN) | (select.EPOLLOUT if peer.full else 0)
+        if wanted != peer.expected:
+            peer.expected = wanted
+            self._poll.modify(peer.sock.fileno(), wanted)
+
+    def _forget(self, peer: _Peer) -> None:
+        """The worker is gone. What it asked for is still done, and asked for again by whoever has its queue."""
+        peer.alive = False
+        self._peers.discard(peer)
+        peer.outbox.clear()
+        self._unwatch(peer.sock)
+        peer.sock.close()
+
+
+def open_places(parameters: Parameters, server: Owner) -> Places:
+    """Raises ConfigError."""
+
+    def tables(words: tuple[str, ...]) -> Maps | None:
+        return open_tables(words) if words else None
+
+    return Places(
+        parameters,
+        VirtualTables(
+            mailboxes=tables(parameters.virtual_mailbox_maps),
+            uids=tables(parameters.virtual_uid_maps),
+            gids=tables(parameters.virtual_gid_maps),
+        ),
+        server,
+    )
+
+
+def _is_content(fd: int, size: int) -> bool:
+    """Only a regular file is read: a pipe or a terminal would make a writer wait for ever."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and 0 <= size <= status.st_size
+
+
+def _complain(text: str) -> None:
+    print(f"ekiden deliverer: {text}", file=sys.stderr, flush=True)  # noqa: T201
