@@ -97,7 +97,7 @@ class Writer:
                 self._call_on_loop(_wake, batch)
         self._finish()
 
-    def _commit(self, batch: Sequence[Operation[Any]]) -> None:
+    def _commit(self, batch: Sequence[Operation[Any]], *, is_last_try: bool = False) -> None:
         """Apply a batch as one transaction; afterwards each operation has its result or its error."""
         connection = self._usable_connection(batch)
         if connection is None:
@@ -108,7 +108,7 @@ class Writer:
             self._apply(transaction, batch)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            self._give_up(connection, batch, error)
+            self._give_up(connection, batch, error, is_last_try)
             return
         except Exception as error:  # a fault in our own code: nothing of the batch holds, and all who wait hear of it
             self._break(connection)
@@ -120,7 +120,9 @@ class Writer:
         for queue_id, reason in transaction.reports:
             self._call_on_loop(self._on_corrupt, queue_id, reason)
 
-    def _give_up(self, connection: sqlite3.Connection, batch: Sequence[Operation[Any]], error: sqlite3.Error) -> None:
+    def _give_up(
+        self, connection: sqlite3.Connection, batch: Sequence[Operation[Any]], error: sqlite3.Error, is_last_try: bool
+    ) -> None:
         trouble = trouble_of(error, self._path)
         if not trouble.full:
             self._break(connection)
@@ -133,16 +135,15 @@ class Writer:
             self._break(connection)
             _fail(batch, trouble)
             return
-        # No space for what arrives; what leaves the queue makes some, so it gets a transaction of its own.
-        arriving = [operation for operation in batch if operation.adds]
+        # No space for what arrives; what leaves the queue makes some, so it gets a transaction of its own. The log is
+        # emptied first: then its file, as long as it is, has room without growing.
         others = [operation for operation in batch if not operation.adds]
-        _fail(arriving, trouble)
-        if arriving and others:
+        _fail(batch, trouble)
+        if others and not is_last_try:
+            self._copy_log(connection)
             for operation in others:
                 operation.error = operation.result = None
-            self._commit(others)
-        else:
-            _fail(others, trouble)
+            self._commit(others, is_last_try=True)
 
     def _apply(self, transaction: Transaction, batch: Sequence[Operation[Any]]) -> None:
         """In the order given, except that neighbouring puts go first, then neighbouring removals, as one each."""
@@ -236,17 +237,25 @@ class Writer:
         connection = self._connection
         if connection is None:
             return False
+        more = False
         try:
             if self._free_pages(connection) > _VACUUM_PAGES:
                 connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
                 more = True
-            else:
-                more = False
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error:
             self._break(connection)
             return False
+        self._copy_log(connection)
         return more
+
+    def _copy_log(self, connection: sqlite3.Connection) -> None:
+        """Copy what the log holds into the database, as far as no reader needs it, so that the log starts anew."""
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            # Nothing is lost: the log still has it all. A full disk leaves it at that, any other error is a fault.
+            if not trouble_of(error, self._path).full:
+                self._break(connection)
 
     @staticmethod
     def _free_pages(connection: sqlite3.Connection) -> int:
