@@ -155,7 +155,9 @@ def _report(dialog: Dialog, number: int, pattern: str, said: list[str]) -> str:
 # The peer without sockets: the core and the smallest policy that a dialog can rely on.
 
 HOST = "mail.here.example"
-SETTINGS = frozenset({"message_size_limit", "line_length_limit", "smtpd_forbid_bare_newline", "strict_rfc821_envelopes"})
+SETTINGS = frozenset(
+    {"message_size_limit", "line_length_limit", "smtpd_forbid_bare_newline", "strict_rfc821_envelopes"}
+)
 _BARE_NEWLINE = {choice.value: choice for choice in BareNewline}
 
 

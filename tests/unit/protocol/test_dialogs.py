@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from support.dialogs import CorePeer, Dialog, DialogError, Mismatch, load_dialogs, parse_dialog, play
 
 DIALOGS = load_dialogs("smtp")
@@ -22,9 +23,17 @@ def test_there_are_dialogs_and_each_says_what_it_shows() -> None:
 
 
 def test_escapes_groups_and_settings_are_read() -> None:
-    dialog = parse_dialog(
-        "# title\nsetting: message_size_limit = 10\nC: a\\x00\\{xy*3}\\\\\nC!: raw\\r\nS: 250-*\nS: 250 ok\nC:\nS: <closed>", "t"
+    lines = (
+        "# title",
+        "setting: message_size_limit = 10",
+        r"C: a\x00\{xy*3}\\",
+        r"C!: raw\r",
+        "S: 250-*",
+        "S: 250 ok",
+        "C:",
+        "S: <closed>",
     )
+    dialog = parse_dialog("\n".join(lines), "t")
     assert dialog.title == "title"
     assert dialog.settings == {"message_size_limit": "10"}
     assert [step.send for step in dialog.steps] == [b"a\0xyxyxy\\\r\nraw\r", b"\r\n"]

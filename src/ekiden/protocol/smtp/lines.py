@@ -49,6 +49,8 @@ class LineBuffer:
             if self._overlong or len(buffer) - at > self._limit:
                 self._overlong = self._overlong or buffer[at : at + 1]
                 self._buffer, self._at = b"", 0
+            elif at:  # of all that came in, only the begun line stays
+                self._buffer, self._at = buffer[at:], 0
             return None
 
     def first_byte(self) -> bytes:
