@@ -127,7 +127,9 @@ class MxRouter:
                     equal.extend(found)
             if found_self:
                 # RFC 5321 §5.1: hosts of our own preference and worse would send it back to us.
-                return self._limited(hosts) if hosts else (problem if _may_pass(problem) else None) or _loops(hop.host)
+                if hosts:
+                    return self._limited(hosts)
+                return problem if problem is not None and not problem.is_final else _loops(hop.host)
             hosts.extend(self._ordered(equal))
             if self._address_limit and len(hosts) >= self._address_limit:
                 break
@@ -196,11 +198,6 @@ class MxRouter:
 
 def _preference_of(record: Mx) -> int:
     return record.preference
-
-
-def _may_pass(problem: DeliveryResult | None) -> bool:
-    """A better MX could not be looked up now: later there may be a host that is not us."""
-    return problem is not None and not problem.is_final
 
 
 def printable(name: str) -> str:
