@@ -38,12 +38,10 @@ class ListTarget:
 MOMENT = 1_793_858_828.25
 
 
-def mail_log(
-    target: ListTarget, *, now: float = MOMENT, programs: dict[str, str] | None = None, **settings: str
-) -> MailLog:
+def mail_log(target: ListTarget, **settings: str) -> MailLog:
     """A mail log of host mx, process 123, at a time that stands still. To a file unless the settings say else."""
     parameters = Parameters({"maillog_file": "/nowhere", **settings})
-    return MailLog(parameters, hostname="mx", pid=123, clock_time=lambda: now, programs=programs, target=target)
+    return MailLog(parameters, hostname="mx", pid=123, clock_time=lambda: MOMENT, target=target)
 
 
 def rendered(*events: Event, **settings: str) -> list[str]:

@@ -26,7 +26,7 @@ from ekiden.observe.events import (
     Rejected,
     Removed,
 )
-from ekiden.observe.maillog import seconds
+from ekiden.observe.maillog import MailLogRenderer, seconds
 from support.log_lines import rendered
 
 CLIENT = Client("localhost", "127.0.0.1", "test", "ESMTP")
@@ -183,3 +183,10 @@ def test_long_lines_are_cut() -> None:
 
 def test_the_name_and_the_programs_can_be_set() -> None:
     assert rendered(Removed("4XyZ"), syslog_name="ekiden") == ["ekiden/qmgr[123]: 4XyZ: removed"]
+
+
+def test_a_transport_may_have_a_program_of_another_name() -> None:
+    renderer = MailLogRenderer({"mailman": "pipe"})
+    assert [renderer.render(attempt(SENT, name))[0] for name in ("mailman", "relay", "retry", "own", "smtp")] == [
+        "pipe", "relay/smtp", "error", "own", "smtp",
+    ]  # fmt: skip
