@@ -73,7 +73,7 @@ def _parse_mail(arguments: bytes, rules: Rules) -> Command | Invalid:
         local, domain, announced, eight_bit = common.groups()
         size = None if announced is None else int(announced)
         if size is not None and 0 < rules.size_limit < size:
-            return _size_too_big(size)
+            return Invalid("MAIL", replies.SIZE_TOO_BIG, "message-too-big")
         body = BodyType.SEVEN_BIT if eight_bit is None else BodyType.EIGHT_BIT_MIME
         return Mail(Address(local.decode("ascii"), domain.decode("ascii")), size, body)
     return _full_mail(arguments, rules)
@@ -100,7 +100,7 @@ def _full_mail(arguments: bytes, rules: Rules) -> Command | Invalid:
                 return Invalid("MAIL", replies.BAD_SIZE, "syntax")
             size = int(value)
             if 0 < rules.size_limit < size:
-                return _size_too_big(size)
+                return Invalid("MAIL", replies.SIZE_TOO_BIG, "message-too-big")
         elif keyword == b"BODY" and value in _BODY_TYPES:
             if body is not None:
                 return Invalid("MAIL", replies.REPEATED_PARAMETER, "repeated-parameter")
@@ -142,10 +142,6 @@ _RECIPIENT_PROBLEMS = {
     PathProblem.TOO_LONG: (replies.LONG_RECIPIENT, "address-too-long"),
     PathProblem.NOT_ASCII: (replies.NEEDS_SMTPUTF8, "needs-smtputf8"),
 }
-
-
-def _size_too_big(_size: int) -> Invalid:
-    return Invalid("MAIL", replies.SIZE_TOO_BIG, "message-too-big")
 
 
 def _unsupported(verb: str, parameter: bytes) -> Invalid:
