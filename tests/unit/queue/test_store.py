@@ -36,7 +36,10 @@ def test_what_was_put_is_claimed_again_by_the_next_owner_just_as_it_was(tmp_path
     whole = QueuedMessage(
         "Q1",
         Envelope(
-            Address("é", "例.example"), recipients, BodyType.EIGHT_BIT_MIME, Client("n", "2001:db8::1", "h", "ESMTPS", 9, True)
+            Address("é", "例.example"),
+            recipients,
+            BodyType.EIGHT_BIT_MIME,
+            Client("n", "2001:db8::1", "h", "ESMTPS", 9, True),
         ),
         InlineContent(b"\x00\xff\r\n"),
         NOW,
@@ -386,7 +389,7 @@ def test_claiming_and_next_due_use_the_index_and_no_more_memory_than_asked(tmp_p
             def fill(transaction):  # type: ignore[no-untyped-def]
                 transaction.connection.execute(
                     "INSERT INTO message (queue_id, state, due, arrived, size, sender, attempts, delay_warned, reason, "
-                    "envelope, content) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) "
+                    "envelope, content) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<20000) "
                     "SELECT 'D' || i, 'deferred', ? + (i * 7919) % 20011, arrived, size, sender, 1, 0, '', envelope, "
                     "content FROM message, n WHERE queue_id = 'Q0'",
                     (NOW,),
