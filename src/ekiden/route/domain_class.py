@@ -52,7 +52,7 @@ class DomainClasses:
             if words
         )
 
-        # Lists without tables say the same for as long as the parameters live.
+        # Lists without tables that change say the same for as long as the parameters live.
         self._is_fixed = not any(_may_change(word) for words in _words_of(parameters) for word in words)
         self._known: dict[str, DomainClass] = {}
 
@@ -82,9 +82,9 @@ class DomainClasses:
 
 
 def _may_change(word: str) -> bool:
-    """A table may, and a file may name one."""
+    """A table may, unless it is written out in the parameter; and a file may name one."""
     bare = word.lstrip("!")
-    return bare.startswith("/") or is_table(bare)
+    return bare.startswith("/") or (is_table(bare) and not bare.startswith(("inline:", "static:")))
 
 
 def _words_of(parameters: Parameters) -> tuple[tuple[str, ...], ...]:
