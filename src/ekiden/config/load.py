@@ -6,7 +6,7 @@ that all problems can be shown at once. Who starts a server must not do so while
 
 from __future__ import annotations
 
-import socket
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def build(
     settings = {**main.settings, **{name: Setting(name, text, 0) for name, text in (overrides or {}).items()}}
     texts = {name: setting.text for name, setting in settings.items()}
     texts["config_directory"] = str(directory).replace("$", "$$")
-    texts = {**_own_names(texts, socket.gethostname() if hostname is None else hostname), **texts}
+    texts = {**_own_names(texts, os.uname().nodename if hostname is None else hostname), **texts}
 
     def complain(name: str, text: str) -> None:
         setting = settings.get(name)

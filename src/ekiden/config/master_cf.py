@@ -8,7 +8,6 @@ Never: raises; a line that cannot be understood is a problem of level error, and
 from __future__ import annotations
 
 import re
-import socket
 
 from msgspec import Struct
 
@@ -105,6 +104,8 @@ def _port(text: str, name: str) -> int:
         return number
     if text in _PORTS:
         return _PORTS[text]
+    import socket  # late: few names of ports are not above
+
     try:
         return socket.getservbyname(text, "tcp")
     except (OSError, ValueError):  # ValueError: not even a name
