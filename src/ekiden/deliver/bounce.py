@@ -51,7 +51,7 @@ class MailBouncer:
                 self._note(message, "undeliverable postmaster notification is dropped")
             return ()
         plans = self._plans(message, outcome)
-        if not plans:
+        if not plans:  # the content need not be read
             return ()
         original = await self._original(message)
         notices: list[Notice] = []

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import pytest
 
 from ekiden.config.snapshot import Parameters
+from ekiden.message.address import Address
 from ekiden.message.delivery import Action, DeliveryRequest, DeliveryResult, Route, deferred, failed
 from ekiden.message.envelope import Notify
 from ekiden.message.queued import QueueState
@@ -373,7 +375,7 @@ def test_a_permanent_failure_is_not_tried_again_after_a_crash() -> None:
     asyncio.run(_without_stop(world, story))
 
 
-async def _without_stop(world: World, story) -> None:
+async def _without_stop(world: World, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
     world.scheduler.start()
     await settle_down()
     await story()
@@ -589,7 +591,7 @@ def test_agents_and_routes_that_raise_cost_an_attempt_not_the_server() -> None:
             return []
         raise RuntimeError("bug")
 
-    def route(to):
+    def route(to: Address) -> Route:
         if to.domain == "bad.example":
             raise KeyError("bug")
         return Route("smtp", to.domain, to)

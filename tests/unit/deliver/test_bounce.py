@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import asyncio
+import email
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ekiden.config.snapshot import Parameters
+from ekiden.deliver.bounce import MailBouncer
+from ekiden.message.address import NULL_SENDER, Address
+from ekiden.message.content import Content, FileContent, InlineContent
+from ekiden.message.delivery import deferred, delivered, failed
+from ekiden.message.envelope import BodyType, Client, Envelope, Notify, Recipient
+from ekiden.message.queued import QueuedMessage
+from ekiden.message.status import Status
+from ekiden.observe.events import Note
+from ekiden.queue.notice import Ended, Notice, RoundOutcome
+from support.fake_clock import FakeClock
+from support.queue_world import Recorder
+
+NOBODY = failed(Status(5, 1, 1), "no such user")
+LATE = deferred(Status(4, 4, 1), "connection refused")
+DONE = delivered(Status(2, 0, 0), "delivered to mailbox")
+CONTENT = b"Subject: hello\r\nX-Private: no\r\n\r\nsecret body\r\n"
+
+
+def who(local: str = "bob", notify: Notify = Notify.FAILURE | Notify.DELAY) -> Recipient:
+    return Recipient(Address(local, "far.example"), notify=notify)
+
+
+ANN = Address("ann", "example.com")
+
+
+def message(sender: Address = ANN, content: Content | None = None) -> QueuedMessage:
+    return QueuedMessage(
+        queue_id="Q1",
+        envelope=Envelope(sender, (), client=Client(name="client.example", address="192.0.2.9")),
+        content=content or InlineContent(CONTENT),
+        arrived=1_750_000_000.0 - 100,
+        pending=(),
+    )
+
+
+class Bounces:
+    def __init__(self, **settings: str) -> None:
+        self.seen = Recorder()
+        self.parameters = Parameters({"myhostname": "mx.here.example", **settings})
+
+    def of(
+        self,
+        original: QueuedMessage,
+        failed: Sequence[Ended] = (),
+        delayed: Sequence[Ended] = (),
+        succeeded: Sequence[Ended] = (),
+        expired: bool = False,
+    ) -> Sequence[Notice]:
+        bouncer = MailBouncer(parameters=self.parameters, clock=FakeClock(), observer=self.seen)
+        ids = iter(f"N{n}" for n in range(100))
+        outcome = RoundOutcome(failed, delayed, succeeded, expired, 1_750_400_000.0)
+        return asyncio.run(bouncer.compose(original, outcome, lambda: next(ids)))
+
+
+def content_of(notice: Notice) -> bytes:
+    content = notice.message.content
+    assert isinstance(content, InlineContent)
+    return content.data
+
+
+def test_a_notification_is_a_message_from_nobody_to_the_sender() -> None:
+    [notice] = Bounces().of(message(), failed=[(who(), NOBODY)])
+    dsn = notice.message
+    assert (notice.kind, notice.to_postmaster) == ("non-delivery", False)
+    assert dsn.queue_id == "N0"
+    assert dsn.envelope.sender == NULL_SENDER
+    assert [each.recipient for each in dsn.pending] == list(dsn.envelope.recipients)
+    assert dsn.envelope.recipients == (Recipient(Address("ann", "example.com"), notify=Notify.NEVER),)
+    assert dsn.envelope.body is BodyType.SEVEN_BIT
+    assert dsn.arrived == 1_750_000_000.0
+    assert dsn.message_id == "<N0.dsn@mx.here.example>"
+    data = content_of(notice)
+    assert data.count(b"<N0.dsn@mx.here.example>") == 1
+    assert b"<<" not in data
+    assert b"Received-From-MTA: dns; client.example" in data
+    assert CONTENT in data
+
+
+@pytest.mark.parametrize(
+    ("notify", "kinds"),
+    [
+        (Notify.NEVER, []),
+        (Notify.FAILURE, ["non-delivery"]),
+        (Notify.DELAY, ["delay"]),
+        (Notify.SUCCESS, ["delivery status"]),
+        (Notify.FAILURE | Notify.DELAY | Notify.SUCCESS, ["non-delivery", "delay", "delivery status"]),
+    ],
+)
+def test_notify_is_honoured(notify: Notify, kinds: list[str]) -> None:
+    to = who(notify=notify)
+    found = Bounces().of(message(), failed=[(to, NOBODY)], delayed=[(to, LATE)], succeeded=[(to, DONE)])
+    assert [notice.kind for notice in found] == kinds
+
+
+def test_only_those_who_want_to_be_reported_are() -> None:
+    [notice] = Bounces().of(message(), failed=[(who("quiet", Notify.NEVER), NOBODY), (who("loud"), NOBODY)])
+    assert b"loud@far.example" in content_of(notice)
+    assert b"quiet@far.example" not in content_of(notice)
+
+
+def test_the_null_sender_gets_nothing() -> None:
+    bounces = Bounces()
+    assert bounces.of(message(NULL_SENDER), failed=[(who(), NOBODY)], delayed=[(who(), LATE)]) == ()
+    [note] = bounces.seen.of(Note)
+    assert "dropped" in note.text
+    assert note.queue_id == "Q1"
+
+
+def test_2bounce_goes_to_the_postmaster_and_ends_there() -> None:
+    bounces = Bounces(notify_classes="2bounce")
+    [notice] = bounces.of(message(NULL_SENDER), failed=[(who(), NOBODY)])
+    assert notice.to_postmaster
+    envelope = notice.message.envelope
+    assert str(envelope.sender) == "double-bounce@mx.here.example"
+    assert str(envelope.recipients[0].address) == "postmaster@mx.here.example"
+    assert b"secret body" not in content_of(notice)
+    again = msgspec.structs.replace(notice.message, queue_id="Q2")
+    for classes in ("2bounce", "bounce, delay", ""):
+        assert not Bounces(notify_classes=classes).of(again, failed=[(who(), NOBODY)])
+
+
+def test_copies_for_the_postmaster() -> None:
+    bounces = Bounces(notify_classes="bounce, delay", delay_notice_recipient="ops@example.net")
+    found = bounces.of(message(), failed=[(who(), NOBODY)], delayed=[(who("late"), LATE)])
+    told = [(notice.kind, str(notice.message.envelope.recipients[0].address)) for notice in found]
+    assert told == [
+        ("non-delivery", "ann@example.com"),
+        ("non-delivery", "postmaster@mx.here.example"),
+        ("delay", "ann@example.com"),
+        ("delay", "ops@example.net"),
+    ]
+
+
+@pytest.mark.parametrize("limit", [0, 20, len(CONTENT) - 1])
+def test_a_large_message_comes_back_as_its_header(limit: int) -> None:
+    [notice] = Bounces(bounce_size_limit=str(limit)).of(message(), failed=[(who(), NOBODY)])
+    data = content_of(notice)
+    assert b"secret body" not in data
+    assert b"text/rfc822-headers" in data
+    if limit >= 20:
+        assert b"Subject: hello\r\n" in data
+
+
+def test_content_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "message"
+    path.write_bytes(CONTENT + b"x" * 100_000)
+    content = FileContent(str(path), path.stat().st_size)
+    [notice] = Bounces().of(message(content=content), failed=[(who(), NOBODY)])
+    assert b"X-Private: no\r\n" in content_of(notice)
+    assert b"secret" not in content_of(notice)
+
+
+def test_content_that_is_gone_does_not_keep_the_sender_in_the_dark() -> None:
+    bounces = Bounces()
+    [notice] = bounces.of(message(content=FileContent("/nowhere/at/all", 10)), failed=[(who(), NOBODY)])
+    parsed = email.message_from_bytes(content_of(notice))
+    assert len(parsed.get_payload()) == 2
+    assert "cannot be returned" in bounces.seen.of(Note)[0].text
+
+
+def test_8_bits_are_declared() -> None:
+    content = InlineContent("Subject: é\r\n\r\nü\r\n".encode())
+    [notice] = Bounces().of(message(content=content), failed=[(who(), NOBODY)])
+    assert notice.message.envelope.body is BodyType.EIGHT_BIT_MIME

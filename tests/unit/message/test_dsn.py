@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import email
+import email.policy
+from email.message import EmailMessage
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ekiden.message.address import Address
+from ekiden.message.delivery import DeliveryResult, deferred, delivered, expanded, failed
+from ekiden.message.dsn import DsnKind, DsnRecipient, DsnReport, Original, compose, date, header_of
+from ekiden.message.envelope import Recipient
+from ekiden.message.status import Status
+from support.requirements import require_conformance
+
+ORIGINAL = b"From: ann@example.com\r\nSubject: hello\r\n\r\nHello.\r\n"
+NOBODY = failed(
+    Status(5, 1, 1), "host mx.far.example[192.0.2.1] said: 550 5.1.1 <bob@far.example> no such user",
+    remote_mta="dns; mx.far.example", diagnostic="smtp; 550 5.1.1 <bob@far.example> no such user",
+)  # fmt: skip
+BOB = Recipient(Address("bob", "far.example"))
+
+
+def report(*results: DeliveryResult, kind: DsnKind = DsnKind.FAILURE, **facts: object) -> DsnReport:
+    made = DsnReport(
+        kind=kind,
+        host="mx.here.example",
+        mail_name="Ekiden",
+        sender=Address("ann", "example.com"),
+        to=Address("ann", "example.com"),
+        message_id="<X1@mx.here.example>",
+        boundary="X1.1/mx.here.example",
+        now=1_772_521_740.0,
+        queue_id="Q1",
+        arrived=1_772_521_000.0,
+        recipients=[DsnRecipient(BOB, result) for result in results or (NOBODY,)],
+        original=Original(ORIGINAL, is_whole=True),
+    )
+    return msgspec.structs.replace(made, **facts)
+
+
+def parsed(data: bytes) -> EmailMessage:
+    """By the standard library's parser; every rule of form that all notifications obey is checked here."""
+    assert b"\n" not in data.replace(b"\r\n", b"")
+    assert b"\r" not in data.replace(b"\r\n", b"")
+    assert b"\0" not in data
+    assert max(map(len, data.split(b"\r\n"))) <= 998
+    message = email.message_from_bytes(data, policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    assert not message.defects
+    assert message["Auto-Submitted"] == "auto-replied"
+    assert message.get_content_type() == "multipart/report"
+    assert message.get_param("report-type") == "delivery-status"
+    kinds = [part.get_content_type() for part in message.iter_parts()]
+    assert kinds[:2] == ["text/plain", "message/delivery-status"]
+    assert len(kinds) <= 3
+    for part in message.walk():
+        assert not part.defects
+    return message
+
+
+def blocks(message: EmailMessage) -> list[dict[str, str]]:
+    """The groups of fields of the delivery-status part."""
+    status = list(message.iter_parts())[1]
+    return [dict(block.items()) for block in status.get_payload()]  # type: ignore[union-attr]
+
+
+def test_a_failure() -> None:
+    data = compose(report())
+    message = parsed(data)
+    assert b"From: MAILER-DAEMON@mx.here.example (Mail Delivery System)\r\n" in data
+    assert message["To"] == "ann@example.com"
+    assert message["Subject"] == "Undelivered Mail Returned to Sender"
+    assert message["Message-ID"] == "<X1@mx.here.example>"
+    assert message["Date"] == "Tue, 03 Mar 2026 07:09:00 +0000"
+    human, _, returned = message.iter_parts()
+    text = human.get_content()
+    assert text.startswith("This is the mail system at host mx.here.example.\n")
+    assert "<bob@far.example>: host mx.far.example[192.0.2.1] said: 550 5.1.1" in text
+    per_message, bob = blocks(message)
+    assert per_message["Reporting-MTA"] == "dns; mx.here.example"
+    assert per_message["X-Ekiden-Queue-ID"] == "Q1"
+    assert per_message["Arrival-Date"] == "Tue, 03 Mar 2026 06:56:40 +0000"
+    assert bob == {
+        "Final-Recipient": "rfc822; bob@far.example",
+        "Original-Recipient": "rfc822; bob@far.example",
+        "Action": "failed",
+        "Status": "5.1.1",
+        "Remote-MTA": "dns; mx.far.example",
+        "Diagnostic-Code": "smtp; 550 5.1.1 <bob@far.example> no such user",
+    }
+    assert returned.get_content_type() == "message/rfc822"
+    assert b"\r\n\r\n" + ORIGINAL + b"\r\n--" in data
+    assert data.isascii()
+
+
+def test_a_delay() -> None:
+    late = DsnRecipient(BOB, deferred(Status(4, 4, 1), "Connection refused"), 1_772_900_000.0)
+    message = parsed(compose(report(kind=DsnKind.DELAY, recipients=[late], original=Original(header_of(ORIGINAL)))))
+    assert message["Subject"] == "Delayed Mail (still being retried)"
+    human, _, returned = message.iter_parts()
+    assert "NEED NOT SEND YOUR MESSAGE AGAIN" in human.get_content()
+    assert date(1_772_900_000.0) in human.get_content()
+    bob = blocks(message)[1]
+    assert (bob["Action"], bob["Status"]) == ("delayed", "4.4.1")
+    assert bob["Will-Retry-Until"] == date(1_772_900_000.0)
+    assert bob["Diagnostic-Code"] == "x-ekiden; Connection refused"
+    assert returned.get_content_type() == "text/rfc822-headers"
+    assert returned.get_content() == "From: ann@example.com\r\nSubject: hello\r\n"
+
+
+@pytest.mark.parametrize(
+    ("result", "action"),
+    [
+        (delivered(Status(2, 0, 0), "delivered to maildir"), "delivered"),
+        (expanded(Status(2, 0, 0), "alias expanded"), "expanded"),
+    ],
+)
+def test_success(result: DeliveryResult, action: str) -> None:
+    message = parsed(compose(report(result, kind=DsnKind.SUCCESS)))
+    assert message["Subject"] == "Successful Mail Delivery Report"
+    assert blocks(message)[1]["Action"] == action
+
+
+def test_an_expired_message_failed_with_its_last_reason() -> None:
+    message = parsed(compose(report(deferred(Status(4, 4, 1), "Connection refused"), is_expired=True)))
+    bob = blocks(message)[1]
+    assert (bob["Action"], bob["Status"]) == ("failed", "4.4.1")
+    assert "longer than it may be" in next(message.iter_parts()).get_content()
+
+
+def test_the_address_as_the_sender_gave_it() -> None:
+    list_member = Recipient(Address("bob", "far.example"), original=Address("team", "here.example"))
+    message = parsed(compose(report(recipients=[DsnRecipient(list_member, NOBODY)])))
+    assert blocks(message)[1]["Original-Recipient"] == "rfc822; team@here.example"
+    assert "<bob@far.example> (expanded from <team@here.example>):" in next(message.iter_parts()).get_content()
+
+
+EVIL = "550 no\r\n\r\nSubject: spam\r\n\r\n--X1.1/mx.here.example\nBcc: all@x\x00\x1b[2J\x85 é 日本"
+
+
+@pytest.mark.parametrize("field", ["text", "diagnostic", "remote_mta"])
+def test_nothing_breaks_out_of_its_field(field: str) -> None:
+    result = msgspec.structs.replace(NOBODY, **{field: EVIL})
+    message = parsed(compose(report(result)))
+    assert len(list(message.iter_parts())) == 3
+    assert len(blocks(message)) == 2
+    assert message["Subject"] == "Undelivered Mail Returned to Sender"
+    assert message["Bcc"] is None
+    assert {"Subject", "Bcc"}.isdisjoint(blocks(message)[1])
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [Address("a\r\nBcc: x", "far.example"), Address("a" * 5000, "far.example"), Address("a b\x00", "x\r\n\r\ny")],
+)
+def test_addresses_that_try(evil: Address) -> None:
+    message = parsed(compose(report(recipients=[DsnRecipient(Recipient(evil), NOBODY)], to=evil, sender=evil)))
+    assert message["Bcc"] is None
+    assert len(blocks(message)) == 2
+
+
+def test_addresses_beyond_ascii() -> None:
+    recipient = Recipient(Address("用户", "例え.jp"))
+    message = parsed(compose(report(recipients=[DsnRecipient(recipient, NOBODY)])))
+    assert blocks(message)[1]["Final-Recipient"] == r"utf-8; \x{7528}\x{6237}@\x{4F8B}\x{3048}.jp"
+
+
+def test_a_megabyte_of_reply_is_cut() -> None:
+    data = compose(report(failed(Status(5, 0, 0), "x" * 1_000_000, diagnostic="smtp; " + "y" * 1_000_000)))
+    parsed(data)
+    assert len(data) < 8000
+
+
+@pytest.mark.parametrize(
+    ("data", "whole"),
+    [
+        (b"Subject: caf\xe9\r\n\r\n\xff\xfe\r\n", True),
+        ("Subject: café\r\n\r\n日本\r\n".encode(), True),
+        ("Subject: café\r\n".encode(), False),
+    ],
+)
+def test_an_original_with_8_bits(data: bytes, whole: bool) -> None:
+    made = compose(report(original=Original(data, is_whole=whole)))
+    message = parsed(made)
+    assert message["Content-Transfer-Encoding"] == "8bit"
+    assert data in made
+    assert list(message.iter_parts())[2]["Content-Transfer-Encoding"] == "8bit"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"Subject: x\r\n\r\n" + b"y" * 100_000, b"bare\nlines\rhere\r\n\r\nbody", b"\x00\x00", b"", b"\r\n\r\n",
+        b"Subject: x\r\n\r\n--X1.1/mx.here.example--\r\n--X1.1/mx.here.example.1\r\n",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("whole", [True, False])
+def test_strange_originals(data: bytes, whole: bool) -> None:
+    made = compose(report(original=Original(data, is_whole=whole)))
+    assert made.endswith(b"--\r\n")
+    assert b"\r" not in made.replace(b"\r\n", b"")
+    assert b"\n" not in made.replace(b"\r\n", b"")
+    assert max(map(len, made.split(b"\r\n"))) <= 998
+    message = email.message_from_bytes(made, policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    assert len(list(message.iter_parts())) == 3
+
+
+def test_without_an_original() -> None:
+    assert len(list(parsed(compose(report(original=None))).iter_parts())) == 2
+
+
+def test_header_of() -> None:
+    assert header_of(ORIGINAL) == b"From: ann@example.com\r\nSubject: hello\r\n"
+    assert header_of(b"no end\r\n") == b"no end\r\n"
+    assert header_of(b"\r\nbody") == b""
+
+
+def test_the_fields_are_those_that_rfc_3464_writes() -> None:
+    """Every field we write, our own X- ones aside, occurs in the RFC's examples or its field list."""
+    examples = Path(require_conformance("dsn/rfc3464-appendix-e.txt")).read_text("utf-8", "replace")
+    known = {line.split(":")[0].strip().lower() for line in examples.splitlines() if ":" in line}
+    known |= {"arrival-date", "received-from-mta", "will-retry-until", "original-recipient"}
+    message = parsed(compose(report(received_from="client.example")))
+    for block in blocks(message):
+        assert {name.lower() for name in block if not name.startswith("X-")} <= known
