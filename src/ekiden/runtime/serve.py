@@ -116,7 +116,8 @@ def _own_programs() -> Programs:
 def _open_log(parameters: Parameters, owner: Owner) -> MailLog:
     try:
         _hand_over_log_file(parameters, owner)
-        return MailLog(parameters, hostname=parameters.myhostname, pid=os.getpid(), clock_time=time.time)
+        host = parameters.myhostname.partition(".")[0]
+        return MailLog(parameters, hostname=host, pid=os.getpid(), clock_time=time.time)
     except OSError as error:
         raise StartTrouble(os.EX_CANTCREAT, f"maillog_file = {parameters.maillog_file}: {error.strerror}") from error
 

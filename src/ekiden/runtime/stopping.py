@@ -12,7 +12,8 @@ from ekiden.runtime.control import Stop
 class Stopping:
     """First the workers (their deliveries need the others), then the rest. Times are monotonic seconds.
 
-    Each group gets Stop and ``timeout_s`` to end; what then lives gets SIGTERM, and ``kill_delay_s`` later SIGKILL.
+    Each group gets Stop and ``timeout_s`` to end what it does, and ``kill_delay_s`` more to tidy up; what then lives
+    gets SIGTERM, and ``kill_delay_s`` later SIGKILL.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Stopping:
                 self._asked = True
                 for child in living:
                     child.tell(Stop(self._timeout_s))
-                self.deadline = now + self._timeout_s
+                self.deadline = now + self._timeout_s + self._kill_delay_s
             if self.deadline is not None and now >= self.deadline:
                 self._push(living, now)
             return False

@@ -207,7 +207,7 @@ class Supervisor:
             if other.control is None:
                 continue
             worker, service = (child, other) if child.is_worker else (other, child)
-            here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with here, there:
                 told = worker.tell(AddPeer(service.role), (here.fileno(),))
                 told = service.tell(AddPeer(worker.role), (there.fileno(),)) and told

@@ -16,7 +16,7 @@ class ProcessParameters(Group):
         "30s", minimum=1, reload=Reload.RESTART, doc="How long the processes may take to be ready at start."
     )
     process_kill_delay = Duration(
-        "5s", doc="How long a process that did not stop within stop_timeout has between SIGTERM and SIGKILL."
+        "5s", doc="How long after stop_timeout a process that has not ended gets SIGTERM, and again until SIGKILL."
     )
     control_timeout = Duration(
         "60s", minimum=1, doc="How long a command waits for the answer of a worker, and a worker for a whole request."

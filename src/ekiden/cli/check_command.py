@@ -1,0 +1,31 @@
+"""``ekiden check``: what is wrong in the configuration, a line a problem."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+from ekiden.cli.queue_access import configuration
+from ekiden.config.check import check
+from ekiden.config.problem import Level, Problem
+from ekiden.runtime.listeners import ListenTrouble, wanted_listeners
+from ekiden.tables.check import check_tables
+
+
+def run(options: argparse.Namespace) -> int:
+    """EX_OK when there are no errors, else EX_CONFIG."""
+    found = configuration(options.config)
+    problems = [*check(found), *check_tables(found)]
+    try:
+        wanted_listeners(found.services, found.parameters)
+    except ListenTrouble as error:
+        problems.append(Problem(found.master_cf, 0, Level.ERROR, str(error)))
+    shown = [problem for problem in dict.fromkeys(problems) if options.all or problem.level is not Level.INFO]
+    for problem in shown:
+        if options.json:
+            facts = {"file": problem.file, "line": problem.line, "level": problem.level.value, "text": problem.text}
+            print(json.dumps(facts, ensure_ascii=False))
+        else:
+            print(problem)
+    return os.EX_CONFIG if any(problem.level is Level.ERROR for problem in problems) else os.EX_OK

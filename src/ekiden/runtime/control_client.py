@@ -1,0 +1,177 @@
+"""The commands' side of the control sockets: asks every worker of a running server and puts the answers together.
+
+Blocking and without a loop, so that a command starts fast.
+"""
+
+from __future__ import annotations
+
+import heapq
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from ekiden.config.snapshot import Parameters
+from ekiden.queue.store import Change
+from ekiden.runtime.requests import (
+    LENGTH_BYTES,
+    Answer,
+    AskStatus,
+    BadMessage,
+    Changed,
+    ChangeMessages,
+    Filter,
+    FlushQueue,
+    Listed,
+    ListQueue,
+    MessageLine,
+    Refused,
+    Request,
+    ShowMessage,
+    Shown,
+    WorkerStatus,
+    decode_answer,
+    frame,
+)
+from ekiden.runtime.short_path import short_path
+
+A = TypeVar("A")
+
+
+class ServerTrouble(Exception):
+    """A worker does not answer, or refuses; the text is one line for who gave the command."""
+
+
+class NotRunning(ServerTrouble):
+    """No worker listens."""
+
+
+class WorkerConnection:
+    """A connection to one worker."""
+
+    def __init__(self, path: Path, timeout_s: float, limit_bytes: int) -> None:
+        """Raises OSError: FileNotFoundError and ConnectionRefusedError mean that no worker is there."""
+        self.name = path.stem
+        self._limit_bytes = limit_bytes
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.settimeout(timeout_s)
+            with short_path(path) as name:
+                self._socket.connect(name)
+        except OSError:
+            self._socket.close()
+            raise
+        self._file = self._socket.makefile("rb")
+
+    def ask(self, request: Request, expected: type[A]) -> A:
+        """Raises ServerTrouble."""
+        answer = self._exchange(request)
+        if isinstance(answer, Refused):
+            raise ServerTrouble(f"{self.name}: {answer.text}")
+        if not isinstance(answer, expected):
+            raise ServerTrouble(f"{self.name}: answered something else")
+        return answer
+
+    def _exchange(self, request: Request) -> Answer:
+        try:
+            self._socket.sendall(frame(request))
+            head = self._file.read(LENGTH_BYTES)
+            size = int.from_bytes(head, "big")
+            if len(head) < LENGTH_BYTES or size > self._limit_bytes:
+                raise ServerTrouble(f"{self.name}: closed the connection")
+            data = self._file.read(size)
+            if len(data) < size:
+                raise ServerTrouble(f"{self.name}: closed the connection")
+            return decode_answer(data)
+        except TimeoutError:
+            raise ServerTrouble(f"{self.name}: no answer within control_timeout") from None
+        except OSError as error:
+            raise ServerTrouble(f"{self.name}: {error.strerror}") from error
+        except BadMessage as error:
+            raise ServerTrouble(f"{self.name}: {error}") from error
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+
+class RunningServer:
+    """All workers of a running server. ``absent``: workers whose socket is there but who do not listen just now."""
+
+    def __init__(self, queue_directory: Path, parameters: Parameters) -> None:
+        """Raises NotRunning, or ServerTrouble when the sockets are not ours to use."""
+        self.workers: list[WorkerConnection] = []
+        self.absent: list[str] = []
+        run = queue_directory / "run"
+        try:
+            paths = sorted(run.glob("worker-*.sock"), key=lambda path: (len(path.name), path.name))
+            if not paths:
+                next(run.iterdir(), None)  # glob() keeps silent about a directory that may not be read
+        except FileNotFoundError:
+            paths = []
+        except PermissionError:
+            raise ServerTrouble(f"{run}: Permission denied: only root and the mail_owner may do this") from None
+        for path in paths:
+            try:
+                connection = WorkerConnection(path, parameters.control_timeout, parameters.control_message_limit)
+            except (FileNotFoundError, ConnectionRefusedError):
+                self.absent.append(path.stem)
+            except PermissionError:
+                self.close()
+                raise ServerTrouble(f"{path}: Permission denied: only root and the mail_owner may do this") from None
+            except OSError as error:
+                self.absent.append(f"{path.stem} ({error.strerror or error})")
+            else:
+                self.workers.append(connection)
+        if not self.workers:
+            raise NotRunning("the server does not run")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.close()
+
+    def messages(self, wanted: Filter) -> Iterator[MessageLine]:
+        """All messages that match, oldest first. Holds one page a worker in memory. Raises ServerTrouble."""
+        return heapq.merge(*(_pages(worker, wanted) for worker in self.workers), key=lambda line: line.queue_id)
+
+    def show(self, queue_id: str) -> Shown:
+        """Raises ServerTrouble."""
+        for worker in self.workers:
+            shown = worker.ask(ShowMessage(queue_id), Shown)
+            if shown.message is not None:
+                return shown
+        return Shown()
+
+    def change(self, change: Change, queue_ids: Sequence[str], wanted: Filter) -> Changed:
+        """Change the named messages or, without names, all that match. Raises ServerTrouble."""
+        answers = [worker.ask(ChangeMessages(change, tuple(queue_ids), wanted), Changed) for worker in self.workers]
+        return Changed(
+            sum(answer.count for answer in answers), tuple(done for answer in answers for done in answer.queue_ids)
+        )
+
+    def flush(self) -> int:
+        """Try everything deferred now; how many messages that is. Raises ServerTrouble."""
+        return sum(worker.ask(FlushQueue(), Changed).count for worker in self.workers)
+
+    def status(self) -> list[WorkerStatus]:
+        """Raises ServerTrouble."""
+        return [worker.ask(AskStatus(), WorkerStatus) for worker in self.workers]
+
+
+def _pages(worker: WorkerConnection, wanted: Filter) -> Iterator[MessageLine]:
+    after = ""
+    while True:
+        page = worker.ask(ListQueue(wanted, after), Listed)
+        yield from page.messages
+        if not page.after:
+            return
+        after = page.after
