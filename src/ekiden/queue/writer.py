@@ -93,7 +93,10 @@ class Writer:
                     break
             if batch:
                 changed = True
-                self._commit(batch)
+                try:
+                    self._commit(batch)
+                except Exception as error:  # a fault of our own must not end the thread that everybody waits for
+                    _fail(batch, error)
                 self._call_on_loop(_wake, batch)
         self._finish()
 

@@ -17,11 +17,16 @@ from ekiden.message.queued import Pending, QueuedMessage, QueueState
 from ekiden.message.queueid import QueueIds
 from ekiden.message.status import Status
 from ekiden.queue.shards import read_shards
-from ekiden.queue.sqlite_store import ShardInUse, shard_directory
-from ekiden.queue.store import Settlement, StoreTrouble
+from ekiden.queue.sqlite_store import ShardInUse, SqliteStore, shard_directory
+from ekiden.queue.store import Settlement, Store, StoreTrouble
 from support.stored_messages import HandClock, faulty_connect, message, opened, sqlite_error
 
 NOW = 1_700_000_000.0
+
+
+def as_interface(store: SqliteStore) -> Store:
+    """Checked by mypy: the store is what its interface says."""
+    return store
 
 
 def ids_on_disk(directory: Path) -> list[str]:
@@ -446,5 +451,38 @@ def test_the_files_of_the_queue_are_for_the_owner_only(tmp_path: Path) -> None:
         async with opened(tmp_path) as store:
             await store.put(message("Q1"))
             assert os.stat(store.directory / "content").st_mode & 0o077 == 0
+
+    asyncio.run(run())
+
+
+def test_a_caller_that_is_cancelled_leaves_a_whole_message_or_none(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with opened(tmp_path) as store:
+            putting = [asyncio.ensure_future(store.put(message(f"Q{number:03}"))) for number in range(100)]
+            await asyncio.sleep(0)
+            for task in putting[::2]:
+                task.cancel()
+            outcomes = await asyncio.gather(*putting, return_exceptions=True)
+            assert outcomes[1::2] == [None] * 50
+            await store.put(message("last"))
+            found = ids_on_disk(tmp_path)
+            assert {f"Q{number:03}" for number in range(1, 100, 2)} <= set(found)
+            assert len(await store.claim(NOW, 200, 60)) == len(found)
+
+    asyncio.run(run())
+
+
+def test_an_error_after_the_commit_does_not_end_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with opened(tmp_path) as store:
+
+            def fail(changes: object) -> None:
+                raise ZeroDivisionError
+
+            with monkeypatch.context() as patch:
+                patch.setattr(store._writer.leases, "apply", fail)
+                with pytest.raises(ZeroDivisionError):
+                    await store.put(message("Q1"))
+            await store.put(message("Q2"))
 
     asyncio.run(run())
