@@ -77,7 +77,7 @@ def test_a_failure() -> None:
     assert message["Date"] == "Tue, 03 Mar 2026 07:09:00 +0000"
     human, _, returned = message.iter_parts()
     text = human.get_content()
-    assert text.startswith("This is the mail system at host mx.here.example.\n")
+    assert text.startswith("This is the mail system at host mx.here.example.\r\n")
     assert "<bob@far.example>: host mx.far.example[192.0.2.1] said: 550 5.1.1" in text
     per_message, bob = blocks(message)
     assert per_message["Reporting-MTA"] == "dns; mx.here.example"
