@@ -140,6 +140,14 @@ def test_mail_refused_decides_all_and_the_rest_of_the_burst_decides_nothing(chun
     assert begun(client, "a", "b") == BURST  # nothing to reset
 
 
+def test_mail_refused_but_data_accepted_gets_no_dot(chunk: int) -> None:
+    client = started(chunk)
+    begun(client, "a")
+    assert feed(client, b"451 later\r\n250 Ok\r\n354 go\r\n", chunk) == (FINISHED, b"")
+    assert decided(client) == [("MAIL", 451)]
+    assert not client.reusable
+
+
 def test_mail_refused_one_by_one_ends_there(chunk: int) -> None:
     client = started(chunk, PLAIN_EHLO)
     begun(client, "a")

@@ -302,9 +302,10 @@ class SmtpClient:
             if transaction.accepted:
                 self.stage = Stage.CONTENT
                 return SEND_CONTENT
-            # RFC 2920 §3.1: a server that accepts DATA for nobody gets a message of nothing. LMTP has no such rule,
-            # and its server would answer that dot with no reply at all (RFC 2033 §4.2).
-            if self._rules.lmtp:
+            # RFC 2920 §3.1: a server that accepts DATA for nobody gets a message of nothing. Not so one that refused
+            # MAIL and then forgot it, which may have taken recipients; and not in LMTP, where a dot without
+            # recipients has no reply (RFC 2033 §4.2).
+            if self._rules.lmtp or transaction.refused:
                 self._ended = True
                 return self._finish()
             self._ask(Stage.END_OF_DATA, b".\r\n")

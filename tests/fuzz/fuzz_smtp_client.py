@@ -1,0 +1,88 @@
+"""Whatever a server says, turn by turn, the client answers the same in any chunking and claims no more than was said.
+
+A recipient is decided only by a reply, accepted only by a 2xx reply after the dot; what goes out holds no bare CR or
+LF; the content goes out only after a 354 and ends in exactly one CRLF dot CRLF.
+
+The input's turns are separated by ``|``; after the last one the server is gone. The whole input is the content, too.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ekiden.protocol.smtp.client import (
+    ClientRules,
+    Event,
+    Ready,
+    SendContent,
+    SmtpClient,
+    Stage,
+    Transaction,
+)
+from ekiden.protocol.smtp.replies import ReplyLimits
+
+LIMITS = ReplyLimits(line_bytes=64, lines=8, reply_bytes=256)
+STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+
+_EHLO = b"220 mx\r\n|250-mx\r\n250-SIZE 9\r\n250 PIPELINING\r\n|"
+SEEDS = [
+    _EHLO + b"250 Ok\r\n250 Ok\r\n550 no\r\n354 go\r\n|250 2.0.0 Ok\r\n|221 bye\r\n",
+    _EHLO + b"250 Ok\r\n550 no\r\n550 no\r\n354 go\r\n|250 Ok\r\n",
+    _EHLO + b"250 Ok\r\n550 no\r\n550 no\r\n554 no\r\n|" + b"250 Ok\r\n" * 4 + b"354 go\r\n|250 Ok\r\n250 Ok\r\n",
+    b"220 mx\r\n|500 what\r\n|250 mx\r\n|250 Ok\r\n|250 Ok\r\n|452 full\r\n|354 go\r\n|250 Ok\r\n",
+    b"220 mx\r\n|250 mx\r\n|250 Ok\r\n|421 bye\r\n",
+    b"554 no\r\n",
+    _EHLO + b"250 Ok\r\n250 Ok\r\n250 Ok\r\n354 go\r\n552 too big\r\n",
+    _EHLO + b"250 Ok\r\n250 Ok\r\n250 Ok\r\n354 go\r\n|250 Ok\r\n|\r\n.\r\nMAIL FROM:<>\r\n\n.\n\r.\r.\r\n.\n",
+]
+
+
+def held(turns: list[bytes], content: bytes, chunk: int, *, lmtp: bool) -> tuple[list[Event], bytes, list[object]]:
+    """The events of a conversation of up to two transactions, all that was sent, and the outcomes of both."""
+    client = SmtpClient(ClientRules("client.example", lmtp=lmtp, replies=LIMITS))
+    events: list[Event] = []
+    outcomes: list[object] = []
+    sent = bytearray()
+    begun = 0
+    for turn in turns:
+        met: list[Event] = []
+        for at in range(0, len(turn), chunk):
+            client.receive(turn[at : at + chunk])
+            while (event := client.next_event()) is not None:
+                met.append(event)
+        sent += client.take_output()
+        events += met
+        if not met:
+            continue
+        event = met[-1]
+        if isinstance(event, SendContent) and client.stage is Stage.CONTENT:
+            for at in range(0, len(content), chunk):
+                client.send_content(content[at : at + chunk])
+            client.end_content()
+            wire = client.take_output()
+            assert (b"\r\n" + wire).find(b"\r\n.\r\n") == len(wire) - 3
+            sent += wire
+        elif client.reusable:
+            assert isinstance(event, Ready) or client.stage is Stage.IDLE
+            outcomes += client.outcomes
+            if begun < 2:
+                begun += 1
+                client.begin(Transaction(b"<s@s.example>", [b"<a@d.example>", b"<b@d.example>"], size=9))
+            else:
+                client.quit()
+            sent += client.take_output()
+    return events, bytes(sent), [*outcomes, *client.outcomes]
+
+
+def one_input(data: bytes) -> None:
+    turns = [turn for turn in data.split(b"|") if turn]
+    for lmtp in (False, True):
+        whole = held(turns, data, max(1, len(data)), lmtp=lmtp)
+        for chunk in (1, 2, 5):
+            assert held(turns, data, chunk, lmtp=lmtp) == whole
+        _, sent, outcomes = whole
+        assert STRAY.search(sent) is None
+        for outcome in outcomes:
+            if outcome is not None and outcome.reply.code < 400:  # type: ignore[attr-defined]
+                assert outcome.stage is Stage.END_OF_DATA  # type: ignore[attr-defined]
+                assert b".\r\n" in sent
