@@ -26,6 +26,7 @@ STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 _EHLO = b"220 mx\r\n|250-mx\r\n250-SIZE 9\r\n250 PIPELINING\r\n|"
 SEEDS = [
+    _EHLO + b"250 Ok\r\n250 Ok\r\n250 Ok\r\n354 go\r\n552 too big\r|\n",
     _EHLO + b"250 Ok\r\n250 Ok\r\n550 no\r\n354 go\r\n|250 2.0.0 Ok\r\n|221 bye\r\n",
     _EHLO + b"250 Ok\r\n550 no\r\n550 no\r\n354 go\r\n|250 Ok\r\n",
     _EHLO + b"250 Ok\r\n550 no\r\n550 no\r\n554 no\r\n|" + b"250 Ok\r\n" * 4 + b"354 go\r\n|250 Ok\r\n250 Ok\r\n",
@@ -60,7 +61,8 @@ def held(turns: list[bytes], content: bytes, chunk: int, *, lmtp: bool) -> tuple
                 client.send_content(content[at : at + chunk])
             client.end_content()
             wire = client.take_output()
-            assert (b"\r\n" + wire).find(b"\r\n.\r\n") == len(wire) - 3
+            # Nothing goes out when the server has already begun to say something.
+            assert not wire or (b"\r\n" + wire).find(b"\r\n.\r\n") == len(wire) - 3
             sent += wire
         elif client.reusable:
             assert isinstance(event, Ready) or client.stage is Stage.IDLE
