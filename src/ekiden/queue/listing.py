@@ -19,11 +19,11 @@ _WITHOUT_CONTENT = ", ".join((*COLUMNS[:-1], "content IS NULL"))
 
 def read_entries(
     connection: sqlite3.Connection, content: Path, shard: str, *, states: frozenset[QueueState] | None = None,
-    limit: int = 0,
+    limit: int = 0, after: str = "",
 ) -> list[QueueEntry]:  # fmt: skip
-    """Messages in the order in which they came into the shard, all or those in ``states``; 0 is no limit."""
+    """Messages beyond ``after`` in the order of their ids, all or those in ``states``; a limit of 0 is none."""
     found: list[QueueEntry] = []
-    for entry in _each(connection, content, shard, states):
+    for entry in _each(connection, content, shard, states, after, min(limit, _STEP) or _STEP):
         found.append(entry)
         if limit and len(found) >= limit:
             break
@@ -31,20 +31,24 @@ def read_entries(
 
 
 def _each(
-    connection: sqlite3.Connection, content: Path, shard: str, states: frozenset[QueueState] | None
+    connection: sqlite3.Connection,
+    content: Path,
+    shard: str,
+    states: frozenset[QueueState] | None,
+    after: str,
+    step: int,
 ) -> Iterator[QueueEntry]:
     wanted = ""
     if states is not None:
         wanted = f"AND state IN ({', '.join(repr(state.value) for state in states)})"
-    query = f"SELECT id, {_WITHOUT_CONTENT} FROM message WHERE id > ? {wanted} ORDER BY id LIMIT {_STEP}"
-    last = -1
+    query = f"SELECT {_WITHOUT_CONTENT} FROM message WHERE queue_id > ? {wanted} ORDER BY queue_id LIMIT {step}"
     while True:
-        rows = connection.execute(query, (last,)).fetchall()
+        rows = connection.execute(query, (after,)).fetchall()
         for row in rows:
-            yield entry_of(row[1:], content, shard)
-        if len(rows) < _STEP:
+            yield entry_of(row, content, shard)
+        if len(rows) < step:
             return
-        last = rows[-1][0]
+        after = rows[-1][0]
 
 
 def read_entry(connection: sqlite3.Connection, content: Path, shard: str, *, queue_id: str) -> QueueEntry | None:

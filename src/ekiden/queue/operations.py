@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
+from ekiden.message.content import FileContent
 from ekiden.message.queued import QueuedMessage, QueueState
 from ekiden.queue.codec import COLUMNS, Row, Unreadable, message_of
 from ekiden.queue.schema import PARKED, WAITING
@@ -39,6 +40,11 @@ _NEXT_DUE = f"SELECT due FROM message WHERE {WAITING} ORDER BY due LIMIT 1"
 _POSTPONE = (
     "UPDATE message SET state = CASE state WHEN 'hold' THEN 'hold' ELSE 'deferred' END, due = ?, pending = ?, "
     "delay_warned = max(delay_warned, ?), attempts = attempts + 1 WHERE queue_id = ?"
+)
+# A part of a round: the message stays with whoever delivers it, and the round does not count yet.
+_GO_ON = (
+    "UPDATE message SET state = CASE state WHEN 'hold' THEN 'hold' ELSE 'active' END, pending = ?, "
+    "delay_warned = max(delay_warned, ?) WHERE queue_id = ?"
 )
 _RESTING_STATE = "CASE WHEN attempts > 0 THEN 'deferred' ELSE 'incoming' END"
 
@@ -98,6 +104,18 @@ class Transaction:
             return self.lease_changes[queue_id]
         return self.leases.held.get(queue_id)
 
+    def begin_lease(self, queue_id: str, seconds: float, in_file: bool) -> None:
+        if seconds > 0:
+            self.lease_changes[queue_id] = Lease(self.monotonic + seconds, in_file)
+
+    def is_in_file(self, queue_id: str) -> bool:
+        """Whether the content of a message lies in a file; a lease knows it without asking the database."""
+        lease = self.lease(queue_id)
+        if lease is not None:
+            return lease.in_file
+        row = self.connection.execute("SELECT content IS NULL FROM message WHERE queue_id = ?", (queue_id,)).fetchone()
+        return row is not None and bool(row[0])
+
     def insert(self, rows: Sequence[Row]) -> None:
         for part in parts(rows):
             self.connection.execute(_INSERT[len(part)], [value for row in part for value in row])
@@ -105,17 +123,9 @@ class Transaction:
     def delete(self, queue_ids: Sequence[str]) -> None:
         """Remove messages; ids that are not there do not matter."""
         for queue_id in queue_ids:
-            lease = self.lease(queue_id)
-            if lease is None:
-                row = self.connection.execute(
-                    "SELECT content IS NULL FROM message WHERE queue_id = ?", (queue_id,)
-                ).fetchone()
-                in_file = row is not None and bool(row[0])
-            else:
-                in_file = lease.in_file
-                self.lease_changes[queue_id] = None
-            if in_file:
+            if self.is_in_file(queue_id):
                 self.ended_files.append(queue_id)
+            self.lease_changes[queue_id] = None
         for part in parts(queue_ids):
             self.connection.execute(_DELETE[len(part)], part)
 
@@ -164,48 +174,67 @@ class Put(Operation[None]):
 
     def note(self, transaction: Transaction) -> None:
         """The row has been inserted: the lease begins with the commit."""
-        if self.lease_s > 0:
-            transaction.lease_changes[self.row[0]] = Lease(transaction.monotonic + self.lease_s, self.row[11] is None)
+        transaction.begin_lease(self.row[0], self.lease_s, self.row[11] is None)
 
 
 class Remove(Operation[None]):
-    """The end of a message that leaves nothing behind."""
+    """The end of messages that leave nothing behind."""
 
-    __slots__ = ("queue_id",)
+    __slots__ = ("queue_ids",)
 
-    def __init__(self, future: asyncio.Future[None], queue_id: str) -> None:
+    def __init__(self, future: asyncio.Future[None], queue_ids: Sequence[str]) -> None:
         super().__init__(future)
-        self.queue_id = queue_id
+        self.queue_ids = queue_ids
 
     def apply(self, transaction: Transaction) -> None:
-        transaction.delete((self.queue_id,))
+        transaction.delete(self.queue_ids)
+
+
+class Round(Struct, frozen=True):
+    """A settlement as the database takes it: packed, its born messages as rows."""
+
+    queue_id: str
+    pending: bytes | None  # None: nobody waits any more
+    due: float
+    delay_warned: bool
+    lease_s: float
+    born: tuple[Row, ...]
+    born_lease_s: float
 
 
 class Settle(Operation[None]):
-    """Any other end of a round: recipients still wait (``pending``), or messages are born."""
+    """Rounds of which something remains, recipients or messages born, along with removals: all of it or none."""
 
-    __slots__ = ("born", "delay_warned", "due", "pending", "queue_id")
+    __slots__ = ("queue_ids", "rounds")
 
-    def __init__(
-        self, future: asyncio.Future[None], queue_id: str, pending: bytes | None, due: float, delay_warned: bool,
-        born: Sequence[Row],
-    ) -> None:  # fmt: skip
+    def __init__(self, future: asyncio.Future[None], queue_ids: Sequence[str], rounds: Sequence[Round]) -> None:
         super().__init__(future)
-        self.queue_id, self.pending, self.due = queue_id, pending, due
-        self.delay_warned, self.born = delay_warned, born
+        self.queue_ids, self.rounds = queue_ids, rounds
 
     @property
     def adds(self) -> bool:  # type: ignore[override]
-        return bool(self.born)
+        return any(one.born for one in self.rounds)
 
     def apply(self, transaction: Transaction) -> None:
-        # A message that an administrator has deleted meanwhile is not there any more; what is born of it lives.
-        transaction.insert(self.born)
-        if self.pending is None:
-            transaction.delete((self.queue_id,))
-            return
-        transaction.connection.execute(_POSTPONE, (self.due, self.pending, int(self.delay_warned), self.queue_id))
-        transaction.lease_changes[self.queue_id] = None
+        transaction.delete(self.queue_ids)
+        for one in self.rounds:
+            # A message that an administrator has deleted meanwhile is not there any more; what is born of it lives.
+            transaction.insert(one.born)
+            for row in one.born:
+                transaction.begin_lease(row[0], one.born_lease_s, row[11] is None)
+            if one.pending is None:
+                transaction.delete((one.queue_id,))
+            elif one.lease_s > 0:
+                self._go_on(transaction, one)
+            else:
+                transaction.connection.execute(_POSTPONE, (one.due, one.pending, int(one.delay_warned), one.queue_id))
+                transaction.lease_changes[one.queue_id] = None
+
+    @staticmethod
+    def _go_on(transaction: Transaction, one: Round) -> None:
+        done = transaction.connection.execute(_GO_ON, (one.pending, int(one.delay_warned), one.queue_id))
+        if done.rowcount:
+            transaction.begin_lease(one.queue_id, one.lease_s, transaction.is_in_file(one.queue_id))
 
 
 class Claim(Operation[list[QueuedMessage]]):
@@ -229,10 +258,8 @@ class Claim(Operation[list[QueuedMessage]]):
             claimed += good
             if len(rows) < wanted:
                 break
-        until = transaction.monotonic + self.lease_s
         for message in claimed:
-            in_file = not hasattr(message.content, "data")
-            transaction.lease_changes[message.queue_id] = Lease(until, in_file)
+            transaction.begin_lease(message.queue_id, self.lease_s, isinstance(message.content, FileContent))
         return claimed
 
     def _free_expired(self, transaction: Transaction) -> None:

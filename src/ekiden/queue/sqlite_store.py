@@ -25,7 +25,19 @@ from ekiden.queue import content as contents
 from ekiden.queue.codec import pack_pending, row_of
 from ekiden.queue.durable import Fsync, sync_directory
 from ekiden.queue.listing import count_states, read_entries, read_entry
-from ekiden.queue.operations import Alter, AlterAll, Call, Claim, NextDue, Operation, Put, Remove, Settle, free_active
+from ekiden.queue.operations import (
+    Alter,
+    AlterAll,
+    Call,
+    Claim,
+    NextDue,
+    Operation,
+    Put,
+    Remove,
+    Round,
+    Settle,
+    free_active,
+)
 from ekiden.queue.schema import Connect, Tuning, content_directory, database, open_reader, open_writer, trouble_of
 from ekiden.queue.spool import Spool, SpoolLimits, SpoolWriter
 from ekiden.queue.store import Change, QueueEntry, Settlement, StoreTrouble
@@ -187,22 +199,33 @@ class SqliteStore:
         return await self._do(Claim(self._loop.create_future(), now, limit, lease_s, self._content))
 
     async def settle(self, settlement: Settlement) -> None:
-        if not settlement.pending and not settlement.born:
-            operation = Remove(self._loop.create_future(), settlement.queue_id)
-            self._writer.submit(operation)
-            await operation.future
-            return
+        await self.settle_all((settlement,))
+
+    async def settle_all(self, settlements: Sequence[Settlement]) -> None:
+        """Several settlements in one transaction: all of them or, with StoreTrouble, none."""
+        removed = [x.queue_id for x in settlements if not x.pending and not x.born]
+        operation: Remove | Settle
+        if len(removed) == len(settlements):
+            operation = Remove(self._loop.create_future(), removed)
+        else:
+            rounds = [await self._round(x) for x in settlements if x.pending or x.born]
+            operation = Settle(self._loop.create_future(), removed, rounds)
+        self._writer.submit(operation)
+        await operation.future
+
+    async def _round(self, settlement: Settlement) -> Round:
         for message in settlement.born:
             await self._own_file(message)
-        await self._do(
-            Settle(
-                self._loop.create_future(),
-                settlement.queue_id,
-                pack_pending(settlement.pending) if settlement.pending else None,
-                settlement.due,
-                settlement.delay_warned,
-                [row_of(message, QueueState.INCOMING) for message in settlement.born],
-            )
+            self._newest_id = max(self._newest_id, message.queue_id)
+        state = QueueState.ACTIVE if settlement.born_lease_s > 0 else QueueState.INCOMING
+        return Round(
+            settlement.queue_id,
+            pack_pending(settlement.pending) if settlement.pending else None,
+            settlement.due,
+            settlement.delay_warned,
+            settlement.lease_s,
+            tuple([row_of(message, state) for message in settlement.born]),
+            settlement.born_lease_s,
         )
 
     async def next_due(self) -> float | None:
@@ -210,10 +233,13 @@ class SqliteStore:
 
     # What administrators ask
 
-    async def entries(self, *, states: frozenset[QueueState] | None = None, limit: int = 0) -> list[QueueEntry]:
-        """In the order in which they came into this shard."""
+    async def entries(
+        self, *, states: frozenset[QueueState] | None = None, limit: int = 0, after: str = ""
+    ) -> list[QueueEntry]:
         return await self._read(
-            lambda connection: read_entries(connection, self._content, str(self.shard), states=states, limit=limit)
+            lambda connection: read_entries(
+                connection, self._content, str(self.shard), states=states, limit=limit, after=after
+            )
         )
 
     async def entry(self, queue_id: str) -> QueueEntry | None:

@@ -157,7 +157,7 @@ class Writer:
             kind = type(operation)
             if kind is Remove:
                 removes.append(operation)  # type: ignore[arg-type]
-                leaving.add(operation.queue_id)  # type: ignore[attr-defined]
+                leaving.update(operation.queue_ids)  # type: ignore[attr-defined]
             elif kind is Put and operation.row[0] not in leaving:  # type: ignore[attr-defined]
                 puts.append(operation)  # type: ignore[arg-type]
             else:
@@ -169,7 +169,7 @@ class Writer:
     def _apply_merged(self, transaction: Transaction, puts: list[Put], removes: list[Remove]) -> None:
         self._apply_puts(transaction, puts)
         if removes:
-            transaction.delete([operation.queue_id for operation in removes])
+            transaction.delete([queue_id for operation in removes for queue_id in operation.queue_ids])
 
     def _apply_puts(self, transaction: Transaction, puts: list[Put]) -> None:
         for part in parts(puts):

@@ -18,7 +18,7 @@ from ekiden.message.queueid import QueueIds
 from ekiden.message.status import Status
 from ekiden.queue.shards import read_shards
 from ekiden.queue.sqlite_store import ShardInUse, SqliteStore, shard_directory
-from ekiden.queue.store import Settlement, Store, StoreTrouble
+from ekiden.queue.store import BatchStore, Change, Settlement, Store, StoreTrouble
 from support.stored_messages import HandClock, faulty_connect, message, opened, sqlite_error
 
 NOW = 1_700_000_000.0
@@ -484,5 +484,71 @@ def test_an_error_after_the_commit_does_not_end_the_writer(tmp_path: Path, monke
                 with pytest.raises(ZeroDivisionError):
                     await store.put(message("Q1"))
             await store.put(message("Q2"))
+
+    asyncio.run(run())
+
+
+def test_a_part_of_a_round_is_written_and_the_message_stays_active(tmp_path: Path) -> None:
+    clock = HandClock()
+
+    async def run() -> None:
+        async with opened(tmp_path, clock=clock) as store:
+            first = message("Q1", recipients=("b", "c", "d"))
+            await store.put(first, lease_s=50)
+            clock.steady += 40
+            await store.settle(Settlement("Q1", first.pending[1:], lease_s=50))
+            clock.steady += 40
+            assert await store.claim(NOW, 5, 60) == []
+            entry = await store.entry("Q1")
+            assert entry is not None
+            assert (entry.state, entry.message.pending, entry.message.attempts) == (
+                QueueState.ACTIVE,
+                first.pending[1:],
+                0,
+            )
+            clock.steady += 11
+            [again] = await store.claim(NOW, 5, 60)
+            assert again.pending == first.pending[1:]
+            # Deleted meanwhile: what is left of its round does not bring it back.
+            await store.change(["Q1"], Change.DELETE, NOW)
+            await store.settle(Settlement("Q1", first.pending[2:], lease_s=50))
+            assert await store.counts() == dict.fromkeys(QueueState, 0)
+
+    asyncio.run(run())
+
+
+def test_settlements_together_hold_all_or_none(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with opened(tmp_path) as store:
+            assert isinstance(store, BatchStore)
+            for name in ("Q1", "Q2", "Q3", "taken"):
+                await store.put(message(name), lease_s=60)
+            waits = message("x").pending
+            bad = Settlement("Q2", born=(message("taken"),))
+            with pytest.raises(StoreTrouble):
+                await store.settle_all([Settlement("Q1"), bad, Settlement("Q3", waits, NOW + 5)])
+            assert (await store.counts())[QueueState.ACTIVE] == 4
+            good = Settlement("Q2", born=(message("B1"),), born_lease_s=60)
+            await store.settle_all([Settlement("Q1"), good, Settlement("Q3", waits, NOW + 5)])
+            found = {x.message.queue_id: x.state.value for x in await store.entries()}
+            assert found == {"Q3": "deferred", "taken": "active", "B1": "active"}
+            await store.settle_all([Settlement("taken"), Settlement("B1")])
+            await store.settle_all([])
+            assert ids_on_disk(tmp_path) == ["Q3"]
+
+    asyncio.run(run())
+
+
+def test_a_listing_goes_page_by_page_in_the_order_of_ids(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with opened(tmp_path) as store:
+            for number in (3, 1, 5, 2, 4):
+                await store.put(message(f"Q{number}"), lease_s=60 * (number % 2))
+            seen: list[str] = []
+            while page := await store.entries(limit=2, after=seen[-1] if seen else ""):
+                seen += [x.message.queue_id for x in page]
+            assert seen == ["Q1", "Q2", "Q3", "Q4", "Q5"]
+            active = await store.entries(states=frozenset({QueueState.ACTIVE}), limit=9, after="Q1")
+            assert [x.message.queue_id for x in active] == ["Q3", "Q5"]
 
     asyncio.run(run())
