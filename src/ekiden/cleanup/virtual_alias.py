@@ -33,32 +33,29 @@ class VirtualAliases:
         """
         found: dict[str, Recipient] = {}
         for recipient in recipients:
-            start = len(found)
-            await self._follow(recipient, recipient.address, (), found)
-            if len(found) - start > self._expansion_limit:
-                raise AliasLoop(f"{recipient.address}: more than {self._expansion_limit} addresses")
+            await self._follow(recipient, found)
         return tuple(found.values())
 
-    async def _follow(
-        self, recipient: Recipient, address: Address, inside: tuple[str, ...], found: dict[str, Recipient]
-    ) -> None:
-        targets = None
-        # An address that maps to itself, alone or among others, is final there (virtual(5)).
-        if address.key not in inside:
-            targets = await self._lookup(address)
-        if targets is None:
-            original = recipient.original or recipient.address
-            found.setdefault(
-                address.key,
-                Recipient(address, original if original != address else recipient.original, recipient.notify),
-            )
-            return
-        if len(inside) >= self._recursion_limit:
-            raise AliasLoop(f"{recipient.address}: aliases nested more than {self._recursion_limit} deep")
-        for target in targets:
-            await self._follow(recipient, target, (*inside, address.key), found)
-            if len(found) > self._expansion_limit + len(inside):
+    async def _follow(self, recipient: Recipient, found: dict[str, Recipient]) -> None:
+        """Depth first, with a stack of our own: aliases may nest deeper than Python's calls."""
+        original = recipient.original or recipient.address
+        # What an address on the way became is no alias of itself again (virtual(5)): ``inside`` is that way.
+        stack: list[tuple[Address, frozenset[str], int]] = [(recipient.address, frozenset(), 0)]
+        looked_up = 0
+        while stack:
+            address, inside, depth = stack.pop()
+            targets = None if address.key in inside else await self._lookup(address)
+            if targets is None:
+                kept = original if original != address else recipient.original
+                found.setdefault(address.key, Recipient(address, kept, recipient.notify))
+                continue
+            if depth >= self._recursion_limit:
+                raise AliasLoop(f"{recipient.address}: aliases nested more than {self._recursion_limit} deep")
+            looked_up += len(targets)
+            if looked_up > self._expansion_limit + depth:
                 raise AliasLoop(f"{recipient.address}: more than {self._expansion_limit} addresses")
+            way = inside | {address.key}
+            stack.extend((target, way, depth + 1) for target in reversed(targets))
 
 
 def table_lookup(maps: Maps, *, delimiter: str, is_local: Callable[[str], Awaitable[bool]], myorigin: str) -> Lookup:
@@ -72,7 +69,7 @@ def table_lookup(maps: Maps, *, delimiter: str, is_local: Callable[[str], Awaita
         for text in found.value.split(","):
             word = text.strip()
             # "@other.example" keeps the local part (virtual(5)).
-            target = Address(address.local, word[1:]) if word.startswith("@") else parse_mailbox(word)
+            target = Address(address.local, word[1:]) if word.startswith("@") else parse_mailbox(word, lenient=True)
             if target is None:
                 raise TableTrouble(f"{found.key}: {word!r} is not an address")
             if found.extension and not word.startswith("@"):

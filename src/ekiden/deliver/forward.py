@@ -13,7 +13,7 @@ from ekiden.message.delivery import DeliveryRequest
 from ekiden.message.envelope import Envelope, Recipient
 from ekiden.message.queued import Pending, QueuedMessage
 from ekiden.queue.content import chunks
-from ekiden.queue.store import Store
+from ekiden.queue.store import ContentWriter
 
 
 class Forwarded(Struct, frozen=True):
@@ -29,10 +29,16 @@ Forward = Callable[[Forwarded], Awaitable[str]]
 
 
 class QueueForward:
-    """Puts the message into a store as it came, with other recipients. ``new_id`` makes queue ids of that store."""
+    """Queues the message as it came, with other recipients: ``intake`` makes it durable and has it delivered."""
 
-    def __init__(self, store: Store, new_id: Callable[[], str], clock: Clock) -> None:
-        self._store, self._new_id, self._clock = store, new_id, clock
+    def __init__(
+        self,
+        intake: Callable[[QueuedMessage], Awaitable[None]],
+        content_writer: Callable[[str], ContentWriter],
+        new_id: Callable[[], str],
+        clock: Clock,
+    ) -> None:
+        self._intake, self._content_writer, self._new_id, self._clock = intake, content_writer, new_id, clock
 
     async def __call__(self, forwarded: Forwarded) -> str:
         queue_id = self._new_id()
@@ -45,11 +51,11 @@ class QueueForward:
             arrived=self._clock.time(),
             pending=tuple(Pending(recipient) for recipient in forwarded.recipients),
         )
-        await self._store.put(message)
+        await self._intake(message)
         return queue_id
 
     async def _copy(self, queue_id: str, head: bytes, content: Content) -> Content:
-        writer = self._store.content_writer(queue_id)
+        writer = self._content_writer(queue_id)
         try:
             writer.write(head)
             async for piece in chunks(content):

@@ -192,7 +192,7 @@ class Pickup:
             if null_allowed:
                 return NULL_SENDER
             raise DropError("it has an empty recipient")
-        address = parse_mailbox(text)
+        address = parse_mailbox(text, lenient=True)
         if address is None:
             raise DropError(f"bad address syntax: {text!r}")
         return qualify(address, myorigin)

@@ -144,7 +144,7 @@ class SmtpSession:
                 connection.write(reply(421, "4.3.2", f"{self.parameters.myhostname} Service shutting down").render())
                 return ""
             if not data:
-                return f"lost connection after {self.last_command}"
+                return "lost connection"
             if in_content:
                 now = connection.loop.time()
                 earned = max(connection.deadline, now) + len(data) / self.parameters.smtpd_min_data_rate

@@ -107,6 +107,12 @@ def _supervise(
 
 def _own_programs() -> Programs:
     """All that the children need is imported here, once, before they are forked."""
+    # Codecs are imported at their first use, which for a child that has given up root may be too late: the files of
+    # a Python below /root are out of its reach.
+    import encodings.ascii
+    import encodings.idna
+    import encodings.latin_1  # noqa: F401
+
     from ekiden.runtime.deliverer import deliverer_main
     from ekiden.runtime.worker import worker_main
 

@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from ekiden.cleanup.virtual_alias import VirtualAliases, table_lookup
-from ekiden.config.load import Configuration, Service
+from ekiden.config.load import Configuration
+from ekiden.config.master_cf import Service
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.agent import Agent
-from ekiden.deliver.aliases import LocalAliases
+from ekiden.deliver.aliases import open_aliases
 from ekiden.deliver.discard import DiscardAgent
 from ekiden.deliver.error import ErrorAgent
+from ekiden.deliver.forward import QueueForward
 from ekiden.deliver.lmtp import LmtpAgent
 from ekiden.deliver.local import LocalAgent
 from ekiden.deliver.mailbox_channel import MailboxChannel
@@ -39,6 +41,7 @@ from ekiden.receive.service import SmtpService
 from ekiden.route.mx import MxRouter
 from ekiden.route.own_addresses import own_addresses
 from ekiden.route.resolve import Router
+from ekiden.tables.match import DomainList
 from ekiden.tables.open import open_tables
 
 _NO_TRANSPORT = Status(4, 3, 5)  # RFC 3463 §3.4: system incorrectly configured
@@ -81,7 +84,7 @@ class Stations:
         )
         own = own_addresses(parameters.inet_interfaces, parameters.proxy_interfaces)
         self._mx = MxRouter(self._resolver, parameters, own_addresses=own)
-        self._local_aliases = LocalAliases(parameters)
+        self._local_aliases = open_aliases(parameters.alias_maps)
         self.router = Router(parameters, own_addresses=own, local_aliases=self._local_aliases)
         self._agents = {
             service.name: self._agent(service) for service in configuration.services if service.type == "unix"
@@ -125,7 +128,7 @@ class Stations:
         lookup = table_lookup(
             open_tables(parameters.virtual_alias_maps),
             delimiter=parameters.recipient_delimiter,
-            is_local=self.router.is_local_domain,
+            is_local=DomainList([*parameters.mydestination, parameters.myorigin]).matches,
             myorigin=parameters.myorigin,
         )
         return VirtualAliases(
@@ -143,9 +146,10 @@ class Stations:
             case "lmtp":
                 return LmtpAgent(parameters, hosts_for=self._mx.hosts_for, clock=doors.clock, observer=doors.observer)
             case "virtual":
-                return VirtualAgent(doors.mailboxes)
+                return VirtualAgent(doors.mailboxes, parameters, doors.clock)
             case "local":
-                return LocalAgent(doors.mailboxes, parameters)
+                forward = QueueForward(doors.intake, doors.content_writer, doors.new_queue_id, doors.clock)
+                return LocalAgent(doors.mailboxes, self._local_aliases, forward, parameters, doors.clock)
             case "error":
                 return ErrorAgent(4 if service.name == "retry" else 5)
             case "discard":

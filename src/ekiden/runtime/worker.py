@@ -12,12 +12,16 @@ import random
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from ekiden import __version__
-from ekiden.config.load import Service, load
-from ekiden.deliver.bounce import DsnBouncer
+from ekiden.config.load import load
+from ekiden.config.master_cf import Service
+from ekiden.deliver.bounce import MailBouncer
 from ekiden.deliver.mailbox_channel import MailboxChannel
+from ekiden.message.address import Address
+from ekiden.message.delivery import DeliveryRequest, DeliveryResult, Route
 from ekiden.message.queued import QueueState
 from ekiden.message.queueid import QueueIds
 from ekiden.observe.events import Note
@@ -77,7 +81,9 @@ class Worker:
                 service.name: service.command for service in context.configuration.services if service.type == "unix"
             },
         )
-        self._mailboxes = MailboxChannel(parameters, self._log, self._clock)
+        self._mailboxes = MailboxChannel(
+            job_limit=parameters.deliverer_job_limit, restart_wait_s=parameters.deliverer_restart_wait
+        )
         self._servers: dict[control.ListenerKey, asyncio.Server] = {}
         self._services: dict[str, SmtpService] = {}
         self._retired: list[SmtpService] = []
@@ -122,11 +128,12 @@ class Worker:
         )
         if moved:
             self._log.emit(Note("qmgr", f"{moved} messages of workers that are no more were taken over"))
+        self._bouncer = MailBouncer(parameters=parameters, clock=self._clock, observer=self._log)
         self._scheduler = Scheduler(
             store=self._store,
-            resolve=lambda address, sender: self._stations.resolve(address, sender),
-            deliver=lambda request: self._stations.deliver(request),
-            bounce=DsnBouncer(parameters, self._clock),
+            resolve=self._resolve,
+            deliver=self._deliver,
+            bounce=self._bouncer,
             observer=self._log,
             clock=self._clock,
             random=random.Random(),
@@ -166,6 +173,14 @@ class Worker:
             self._pickup = Pickup(self._stations.smtp_service(_PICKUP), queue_directory)
             self._pickup.listen()
             self._spawn(self._pickup.run())
+
+    # The stations change at a reload; the scheduler always asks those of now.
+
+    async def _resolve(self, address: Address, sender: Address) -> Route | DeliveryResult:
+        return await self._stations.resolve(address, sender)
+
+    async def _deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
+        return await self._stations.deliver(request)
 
     def _on_corrupt(self, queue_id: str, reason: str) -> None:
         self._log.emit(Note("qmgr", f"the message cannot be read and is kept as corrupt: {reason}", "error", queue_id))
@@ -255,6 +270,7 @@ class Worker:
         if self._pickup is not None:
             self._pickup.service = pickup
         self._scheduler.reload(configuration.parameters)
+        self._bouncer.parameters = configuration.parameters
         self._log.reopen()
         self._reload_trouble, self._configured = "", time.time()
         self._spawn(self._close_later(old))

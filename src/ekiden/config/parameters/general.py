@@ -51,6 +51,8 @@ class GeneralParameters(Group):
     )
     virtual_mailbox_maps = Words("", doc="Tables from address to the mailbox below virtual_mailbox_base.")
     virtual_alias_maps = Words("", doc="Tables that replace recipient addresses by others, for every domain.")
+    virtual_alias_expansion_limit = Int("1000", minimum=1, doc="How many addresses one recipient may become.")
+    virtual_alias_recursion_limit = Int("1000", minimum=1, doc="How deep aliases may lead to other aliases.")
     virtual_alias_domains = Words("$virtual_alias_maps", doc="The domains that hold aliases only.")
     relay_domains = Words("", doc="The domains, beside its own, that this host relays mail to for anybody.")
     relayhost = Text("", doc="The next hop of all mail that is not for this host, such as [relay.example]:587.")
