@@ -274,7 +274,8 @@ async def expand(
             continue
         seen.add(alias)
         inner = (*chain, alias)
-        for target in reversed(targets):
+        names: list[str] = []
+        for target in targets:
             if isinstance(target, NotYet):
                 not_yet.setdefault(target.text, target)
                 continue
@@ -283,10 +284,11 @@ async def expand(
                 if target.final:
                     mailboxes.setdefault(address.local.lower(), address.local)
                 else:
-                    waiting.append((address.local, inner))
+                    names.append(address.local)
             else:
                 full = address if address.domain else Address(address.local, rules.myorigin)
                 addresses.setdefault(full.key, full)
+        waiting.extend((local, inner) for local in reversed(names))
         if len(waiting) + len(mailboxes) + len(addresses) > rules.expansion_limit:
             raise AliasLoop(f"the alias {name} stands for more than {rules.expansion_limit} addresses")
     return Expansion(tuple(mailboxes.values()), tuple(addresses.values()), tuple(not_yet.values()))

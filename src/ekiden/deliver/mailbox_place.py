@@ -68,9 +68,11 @@ def look_up(table: Lookup, key: str) -> str | None:
     except StopIteration as done:
         value: str | None = done.value
         return value
+    except RuntimeError as error:  # asyncio's "no running event loop", from deep inside a client library
+        raise TableTrouble(f"this type of table cannot be used for mailboxes: {error}") from error
     finally:
         asking.close()
-    raise TableTrouble("this type of table cannot be used for mailboxes: it needs a network")
+    raise TableTrouble("this type of table cannot be used for mailboxes: it waits for something")
 
 
 def address_keys(address: str, delimiters: str) -> Iterator[str]:
