@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from ekiden.cli import queue_access
@@ -59,9 +60,11 @@ def start(options: argparse.Namespace) -> int:
     try:
         # Errors go to the terminal of who started it, as long as it has not started.
         code = run(directory, on_ready=ready)
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+    except BaseException:
+        # A bug. It must not unwind into the command that was forked.
+        traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _let_go(null: int, writer: int) -> None:
@@ -129,7 +132,8 @@ def status(options: argparse.Namespace) -> int:
         counts = ", ".join(f"{count} {state}" for state, count in worker.counts.items() if count) or "empty"
         print(
             f"worker {worker.worker}: process {worker.pid}, up {_duration(worker.uptime_s)}, "
-            f"{worker.sessions} sessions, {worker.deliveries} deliveries under way, {worker.active} messages active; queue: {counts}"
+            f"{worker.sessions} sessions, {worker.deliveries} deliveries under way, "
+            f"{worker.active} messages active; queue: {counts}"
         )
         if worker.reload_trouble:
             print(f"worker {worker.worker}: the last reload failed: {worker.reload_trouble}")
