@@ -6,7 +6,9 @@ from ekiden.config.registry import Bool, Choice, Duration, Group, Int, Size, Tex
 
 
 class SmtpdParameters(Group):
-    smtpd_banner = Text("$myhostname ESMTP $mail_name", doc="The text after 220 in the greeting; it must begin with a host name.")
+    smtpd_banner = Text(
+        "$myhostname ESMTP $mail_name", doc="The text after 220 in the greeting; it must begin with a host name."
+    )
     smtpd_timeout = Duration(
         "300s",
         minimum=1,
@@ -43,18 +45,29 @@ class SmtpdParameters(Group):
         "note",
         "no",
         doc="What happens to content with a line end that is not <CR><LF>: reject it, normalize it (also written yes: "
-        "<LF> becomes <CR><LF>), note it in the log, or no: take it as it is. None of them lets it end a message.",
+        "<LF> becomes <CR><LF>), note: normalize and say it in the log, no: normalize. Nothing but <CR><LF>.<CR><LF> "
+        "ends a message, whatever is chosen.",
     )
-    smtpd_forbid_bare_newline_exclusions = Words("", doc="Clients (networks) whose bare newlines are normalized instead.")
+    smtpd_forbid_bare_newline_exclusions = Words(
+        "", doc="Clients (networks) whose bare newlines are normalized instead."
+    )
     strict_rfc821_envelopes = Bool(
         "no", doc="Insist on angle brackets and RFC 5321 syntax in MAIL FROM and RCPT TO, instead of being lenient."
     )
     disable_vrfy_command = Bool("no", doc="Refuse VRFY.")
     smtpd_helo_required = Bool("no", doc="Insist on HELO or EHLO before MAIL.")
     smtpd_discard_ehlo_keywords = Words("", doc="EHLO keywords that are not offered to any client.")
-    smtpd_client_connection_count_limit = Int("50", doc="How many connections one client may have at a time; 0 sets no limit.")
-    smtpd_client_event_limit_exceptions = Words("$mynetworks", doc="Clients (networks) that connection limits do not bind.")
-    smtpd_session_limit = Int("20000", minimum=1, doc="How many SMTP sessions one worker has at a time; more are told 421.")
+    smtpd_client_connection_count_limit = Int(
+        "50", doc="How many connections one client may have at a time; 0 sets no limit."
+    )
+    smtpd_client_event_limit_exceptions = Words(
+        "$mynetworks", doc="Clients (networks) that connection limits do not bind."
+    )
+    smtpd_session_limit = Int(
+        "20000", minimum=1, doc="How many SMTP sessions one worker has at a time; more are told 421."
+    )
     smtpd_listen_backlog = Int("1024", minimum=1, doc="How many connections may wait to be accepted on each listener.")
     smtpd_peername_lookup = Bool("yes", doc="Look up the host name of clients; without it every client is unknown.")
-    maildrop_scan_interval = Duration("60s", minimum=1, doc="How often the maildrop is looked through when nobody knocks.")
+    maildrop_scan_interval = Duration(
+        "60s", minimum=1, doc="How often the maildrop is looked through when nobody knocks."
+    )

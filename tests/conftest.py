@@ -1,0 +1,19 @@
+"""Fixtures that every kind of test may use."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def reachable_path() -> Iterator[Path]:
+    """An empty directory that unprivileged processes can reach too: pytest's own tmp_path is closed to them."""
+    directory = Path(tempfile.mkdtemp(prefix="ekiden-test-", dir="/var/tmp"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
