@@ -79,6 +79,9 @@ class Connection(asyncio.Protocol):
             return event
         if self.lost:
             return Lost(self.client.stage)
+        # What came with the last event, such as a second reply in one segment, is not followed by more bytes to tell it.
+        if (event := self.client.next_event()) is not None:
+            return event
         self._expect()
         self._waiter = self._loop.create_future()
         return await self._waiter

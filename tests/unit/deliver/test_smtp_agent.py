@@ -472,6 +472,26 @@ def test_a_refusal_in_the_middle_of_the_content_is_heard(tmp_path: Path) -> None
     run(work())
 
 
+@pytest.mark.parametrize(
+    ("stage", "answer", "expected"),
+    [
+        ("GREETING", b"220 mx\r\n250 mx\r\n", ("delayed", "4.5.0")),
+        ("EHLO", b"250 mx\r\n250 mx\r\n", ("delayed", "4.5.0")),
+        ("DATA", b"354 go\r\n250 2.0.0 taken\r\n", ("delayed", "4.5.0")),
+        ("DATA", b"354 go\r\n552 5.3.4 too big\r\n", ("failed", "5.3.4")),
+    ],
+)
+def test_two_replies_in_one_segment_are_both_heard_at_once(
+    stage: str, answer: bytes, expected: tuple[str, str]
+) -> None:
+    async def work() -> None:
+        results, peer = await one({stage: (answer, Act.STALL)})
+        assert brief(results) == [expected]
+        assert peer.contents == []
+
+    run(work())
+
+
 def test_a_cancelled_delivery_ends_its_connection_without_the_dot() -> None:
     async def work() -> None:
         async with FakePeer({"RCPT": Act.STALL}) as peer:

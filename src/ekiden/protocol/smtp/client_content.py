@@ -31,8 +31,8 @@ class ContentEncoder:
             data = data[:-1]
         if not data:
             return b""
-        line_feeds = data.count(b"\n")
-        if data.count(b"\r") != line_feeds or data.count(b"\r\n") != line_feeds:
+        lines = data.count(b"\r\n")
+        if data.count(b"\n") != lines or data.count(b"\r") != lines:
             data = _STRAY.sub(_settle, data)
         if self._limit and not self._lines_fit(data):
             data = self._broken(data)
