@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
             return event
         if self.lost:
             return Lost(self.client.stage)
-        # What came with the last event, such as a second reply in one segment, is not followed by more bytes to tell it.
+        # A second reply in the segment of the last event: no more bytes will come to tell of it.
         if (event := self.client.next_event()) is not None:
             return event
         self._expect()
