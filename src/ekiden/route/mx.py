@@ -83,7 +83,7 @@ class MxRouter:
                 return failed(_NOT_FOUND, f"[{hop.host}]: inet_protocols does not have its address family")
             if hop.port == _SMTP_PORT and hop.host in self._own_addresses:
                 return _loops(word)
-            return (Host(f"[{hop.host}]", hop.host, hop.port),)
+            return (Host(hop.host, hop.host, hop.port),)
         if not hop.use_mx:
             return await self._one_host(word, hop)
         try:

@@ -175,7 +175,7 @@ def test_mail_that_would_come_back_to_us_fails(next_hop: str, zone: Zone) -> Non
 
 
 def test_another_port_of_this_host_is_another_server() -> None:
-    assert hosts("[127.0.0.1]:2525", {}) == ["[127.0.0.1][127.0.0.1]:2525"]
+    assert hosts("[127.0.0.1]:2525", {}) == ["127.0.0.1[127.0.0.1]:2525"]
     assert hosts("[x]:2525", {(A, "x"): ["192.0.2.99"]}) == ["x[192.0.2.99]:2525"]
 
 
