@@ -9,7 +9,6 @@ import select
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 
 from ekiden.cli import queue_access
@@ -48,31 +47,35 @@ def start(options: argparse.Namespace) -> int:
         # The middle process ends, so that the server can never get a terminal (and has init as its parent).
         os._exit(os.EX_OK)
     os.close(reader)
-    _close_inherited(keep=(writer,))
+    errors = os.dup(2)
+    _close_inherited(keep=(writer, errors))
+    # The server has no terminal, and neither it nor its processes keep the pipes of who started it open.
     null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+    private = [writer, errors]
+
+    def let_go() -> None:
+        while private:
+            os.close(private.pop())
 
     def ready() -> None:
         os.write(writer, b"\0")
-        _let_go(null, writer)
+        let_go()
 
+    def complain(line: str) -> None:
+        if private:
+            os.write(errors, f"ekiden: {line}\n".encode())
+
+    os.register_at_fork(after_in_child=let_go)
     code = os.EX_SOFTWARE
     try:
-        # Errors go to the terminal of who started it, as long as it has not started.
-        code = run(directory, on_ready=ready)
-    except BaseException:
+        code = run(directory, on_ready=ready, complain=complain)
+    except BaseException as error:
         # A bug. It must not unwind into the command that was forked.
-        traceback.print_exc()
-    sys.stderr.flush()
+        complain(f"{type(error).__name__}: {error}")
     os._exit(code)
-
-
-def _let_go(null: int, writer: int) -> None:
-    """It serves: from now on it says what it has to say in the log."""
-    os.dup2(null, 1)
-    os.dup2(null, 2)
-    os.close(null)
-    os.close(writer)
 
 
 def _wait_for_start(reader: int) -> int:
