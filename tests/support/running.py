@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 DEADLINE_S = 20.0
 
@@ -159,6 +161,24 @@ class RunningServer:
                 title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
                 found[title.removeprefix("ekiden: ")] = int(pid)
         return found
+
+    def status(self) -> list[dict[str, Any]]:
+        """What ``ekiden status --json`` tells of each worker; empty when the server does not run."""
+        done = self.command("status", "--json")
+        return json.loads(done.stdout)["workers"] if done.returncode == 0 else []
+
+    def reload(self) -> None:
+        """Write the configuration and have it read; returns when every worker has."""
+        before = time.time()
+        self.write_configuration()
+        done = self.command("reload")
+        assert done.returncode == 0, done.stderr
+
+        def all_have() -> bool:
+            workers = self.status()
+            return bool(workers) and all(worker["configured"] > before for worker in workers)
+
+        wait_for(all_have, f"the workers to have the new configuration:\n{self.log}")
 
     @property
     def log(self) -> str:
