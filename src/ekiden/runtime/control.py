@@ -31,8 +31,8 @@ class Message(Struct, frozen=True):
 class AddPeer(Message, frozen=True, tag="add-peer"):
     """Carries one descriptor, a SOCK_SEQPACKET socket to another child.
 
-    To the deliverer: a worker's socket (``role`` "worker-0"); to a worker: the socket to the process ``role``
-    ("deliverer", "state"), in place of the one it had, which is dead.
+    To the deliverer: a worker's socket (``role`` "worker-0"); to a worker: the socket to the "deliverer", at
+    the start and again in place of one that is dead.
     """
 
     role: str

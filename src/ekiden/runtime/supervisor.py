@@ -39,22 +39,23 @@ from ekiden.runtime.control import (
 from ekiden.runtime.listeners import ListenTrouble, WantedListener, open_listeners, wanted_listeners
 from ekiden.runtime.pidfile import PidFile
 from ekiden.runtime.privileges import Owner, argument_area
+from ekiden.runtime.shared_counts import SharedCounts
 from ekiden.runtime.stopping import Stopping
 from ekiden.runtime.wakeup import SignalWakeup
 from ekiden.runtime.worker_context import Listener, WorkerContext
 
 WorkerMain = Callable[[WorkerContext], int | None]
-ServiceMain = Callable[[Parameters, socket.socket], int | None]
+DelivererMain = Callable[[Parameters, socket.socket], int | None]
 
 _MAIN_SERVICE = "master"  # the program name of our lines in the log; log tools know it
 _PROBLEMS_SHOWN = 20
 
 
 class Programs:
-    """What the children run. ``state`` may be missing: workers then count for themselves."""
+    """What the children run."""
 
-    def __init__(self, worker: WorkerMain, deliverer: ServiceMain, state: ServiceMain | None = None) -> None:
-        self.worker, self.deliverer, self.state = worker, deliverer, state
+    def __init__(self, worker: WorkerMain, deliverer: DelivererMain) -> None:
+        self.worker, self.deliverer = worker, deliverer
 
 
 class Supervisor:
@@ -88,8 +89,8 @@ class Supervisor:
             Child(f"worker-{index}", index=index, owner=owner)
             for index in range(worker_count(configuration.parameters))
         ]
-        self._services = [Child("state", owner=owner)] if programs.state is not None else []
-        self._services.append(Child("deliverer", owner=None))
+        self._services = [Child("deliverer", owner=None)]
+        self._counts = SharedCounts(len(self._workers))
         self._stopping: Stopping | None = None
         self._serving = False
         self._exit_code = os.EX_OK
@@ -181,11 +182,10 @@ class Supervisor:
                     listeners=listeners,
                     control=sock,
                     started_as_root=self._as_root,
+                    counts=self._counts.of_worker(child.index),
                 )
             )
-        main = self._programs.state if child.role == "state" else self._programs.deliverer
-        assert main is not None
-        return main(self._parameters, sock)
+        return self._programs.deliverer(self._parameters, sock)
 
     def _close_foreign(self, child: Child) -> None:
         """In the child: close, through their owners, the descriptors that are the supervisor's or other children's."""
@@ -256,6 +256,8 @@ class Supervisor:
         while child.control is not None and self._heard(child, child.control):
             pass
         self._forget_control(child)
+        if child.is_worker:
+            self._counts.forget_worker(child.index)
         cause = child.failure or _cause_of_death(status)
         was_ready = child.ready
         child.died(self._monotonic(), self._parameters.service_throttle_time)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from ekiden.config.load import Configuration
 from ekiden.config.master_cf import Service
+from ekiden.policy.client_limits import ClientCounts, LocalCounts
 from ekiden.runtime.control import ListenerKey
 
 
@@ -23,8 +24,8 @@ class Listener(Struct, frozen=True):
 class WorkerContext(Struct, frozen=True):
     """A worker runs already as ``mail_owner``, with umask 077, in the queue directory.
 
-    The sockets to the deliverer and to the state process come over ``control`` as AddPeer; those there are at the
-    start lie in it already, before anything else. The worker says Ready over it when it serves.
+    The socket to the deliverer comes over ``control`` as AddPeer, again after the deliverer died; at the start it lies
+    there already, before anything else. The worker says Ready over it when it serves.
     """
 
     index: int  # 0 up; its shard
@@ -34,3 +35,4 @@ class WorkerContext(Struct, frozen=True):
     listeners: list[Listener]
     control: socket.socket
     started_as_root: bool
+    counts: ClientCounts = field(default_factory=LocalCounts)  # of connections by client, common to all workers
