@@ -124,6 +124,7 @@ class SqliteStore:
             loop=self._loop,
             clock=self._clock,
             batch_limit=parameters.queue_commit_limit,
+            delay_s=parameters.queue_commit_delay_milliseconds / 1000,
             idle_s=parameters.queue_log_idle_time,
             on_ended_files=self._spool.remove,
             on_corrupt=on_corrupt,

@@ -56,8 +56,7 @@ class Change(enum.Enum):
 
     HOLD = "hold"
     RELEASE = "release"
-    REQUEUE = "requeue"  # due now
-    FLUSH = "flush"  # due now if it is deferred; what is active or on hold stays as it is
+    REQUEUE = "requeue"  # due now, if it is incoming or deferred
     DELETE = "delete"
 
 

@@ -1,7 +1,9 @@
 """Group commit: one thread that takes everything that waits, makes it durable at once, and wakes all who wait.
 
-The event loop only appends to a queue and awaits a future. While the thread waits for one commit the next batch
-gathers, so the busier the server is, the more messages share an fsync.
+The event loop only appends to a list and awaits a future. While the thread waits for one commit the next batch
+gathers, so the busier the server is, the more messages share an fsync. Each batch makes the thread and the loop take the
+interpreter's lock from each other a dozen times, whatever its size; so once batches hold more than one operation the
+next one is given ``delay_s`` to grow. A server with little to do never waits.
 
 A commit that fails with an I/O error is never tried again: the kernel may have dropped what it could not write, and the
 log's later part would hang on pages that exist in memory only. The connection is closed (which copies what was durable
@@ -38,6 +40,7 @@ class Writer:
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
         batch_limit: int,
+        delay_s: float,
         idle_s: float,
         on_ended_files: Callable[[list[str]], None],
         on_corrupt: Callable[[str, str], None],
@@ -46,9 +49,13 @@ class Writer:
         self.leases = Leases()
         self._connection: sqlite3.Connection | None = connection
         self._path, self._reopen, self._loop, self._clock = path, reopen, loop, clock
-        self._batch_limit, self._idle_s = batch_limit, idle_s
+        self._batch_limit, self._delay_s, self._idle_s = batch_limit, delay_s, idle_s
         self._on_ended_files, self._on_corrupt = on_ended_files, on_corrupt
-        self._waiting: queue.SimpleQueue[Operation[Any] | None] = queue.SimpleQueue()
+        self._waiting: list[Operation[Any]] = []  # of the loop
+        self._handing_over: asyncio.Handle | None = None
+        self._committing = False
+        self._busy = False
+        self._batches: queue.SimpleQueue[list[Operation[Any]] | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name=f"store {path.parent.name}", daemon=True)
 
@@ -59,45 +66,62 @@ class Writer:
         if self._closed:
             operation.future.set_exception(StoreTrouble(f"{self._path}: the queue has been closed"))
             return
-        self._waiting.put(operation)
+        self._waiting.append(operation)
+        if self._handing_over is None and not self._committing:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        # call_soon collects at least what this turn of the loop brings.
+        self._handing_over = (
+            self._loop.call_later(self._delay_s, self._hand_over)
+            if self._busy
+            else self._loop.call_soon(self._hand_over)
+        )
+
+    def _hand_over(self) -> None:
+        self._handing_over = None
+        batch, self._waiting = self._waiting[: self._batch_limit], self._waiting[self._batch_limit :]
+        self._committing = True
+        self._busy = len(batch) > 1
+        self._batches.put(batch)
+
+    def _committed(self, batch: Sequence[Operation[Any]]) -> None:
+        self._committing = False
+        _wake(batch)
+        if self._waiting and self._handing_over is None:
+            self._schedule()
 
     async def close(self) -> None:
         """Commit what waits, copy the log into the database, end the thread."""
         if not self._closed:
             self._closed = True
-            self._waiting.put(None)
+            if self._handing_over is not None:
+                self._handing_over.cancel()
+                self._handing_over = None
+            for at in range(0, len(self._waiting), self._batch_limit):
+                self._batches.put(self._waiting[at : at + self._batch_limit])
+            self._waiting = []
+            self._batches.put(None)
         await asyncio.to_thread(self._thread.join)
 
     # Everything below runs on the thread.
 
     def _serve(self) -> None:
         changed = True  # a log that an earlier run left is copied, too
-        running = True
-        while running:
+        while True:
             try:
-                item = self._waiting.get(timeout=self._idle_s if changed else None)
+                batch = self._batches.get(timeout=self._idle_s if changed else None)
             except queue.Empty:
                 changed = self._tidy()
                 continue
-            batch: list[Operation[Any]] = []
-            while True:
-                if item is None:
-                    running = False
-                    break
-                batch.append(item)
-                if len(batch) >= self._batch_limit:
-                    break
-                try:
-                    item = self._waiting.get_nowait()
-                except queue.Empty:
-                    break
-            if batch:
-                changed = True
-                try:
-                    self._commit(batch)
-                except Exception as error:  # a fault of our own must not end the thread that everybody waits for
-                    _fail(batch, error)
-                self._call_on_loop(_wake, batch)
+            if batch is None:
+                break
+            changed = True
+            try:
+                self._commit(batch)
+            except Exception as error:  # a fault of our own must not end the thread that everybody waits for
+                _fail(batch, error)
+            self._call_on_loop(self._committed, batch)
         self._finish()
 
     def _commit(self, batch: Sequence[Operation[Any]], *, is_last_try: bool = False) -> None:

@@ -32,6 +32,12 @@ class StoreParameters(Group):
         reload=Reload.RESTART,
         doc="How many threads of a worker write the files of large messages.",
     )
+    queue_commit_delay_milliseconds = Int(
+        "3",
+        maximum=1000,
+        reload=Reload.RESTART,
+        doc="How long a commit waits for more messages to share it, while several come at a time.",
+    )
     queue_commit_limit = Int(
         "256",
         minimum=1,
