@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -114,6 +116,17 @@ async def until(condition: Callable[[], T], what: str, deadline_s: float = 20.0)
         assert time.monotonic() < end, f"in vain waited for: {what}"
         await asyncio.sleep(0.005)
     return value
+
+
+@contextlib.contextmanager
+def reachable_directory() -> Iterator[Path]:
+    """A directory that every user can pass through; pytest's own are closed to all but their owner."""
+    path = Path(tempfile.mkdtemp(prefix="ekiden-test-"))
+    path.chmod(0o711)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
 
 
 def mails(maildir: Path) -> list[Path]:

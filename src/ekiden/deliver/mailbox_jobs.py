@@ -26,6 +26,7 @@ PACKET_BYTES = 98_304
 INLINE_BYTES = 65_536
 PACKET_FDS = 16
 PACKET_ITEMS = 256
+ANSWER_CHARACTERS = 1000
 
 
 class PacketTrouble(Exception):
@@ -96,11 +97,21 @@ def delivered(number: int, text: str) -> Answer:
 
 
 def deferred(number: int, subject: int, detail: int, text: str) -> Answer:
-    return Answer(number, Outcome.DEFERRED, subject, detail, text)
+    return Answer(number, Outcome.DEFERRED, subject, detail, _one_line(text))
 
 
 def failed(number: int, subject: int, detail: int, text: str) -> Answer:
-    return Answer(number, Outcome.FAILED, subject, detail, text)
+    return Answer(number, Outcome.FAILED, subject, detail, _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    """``text`` with what is not printable (line ends, bytes that were no UTF-8) written as escapes, and of an end.
+
+    It holds recipients as a sender or a hostile worker wrote them, and goes into logs and bounces.
+    """
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:ANSWER_CHARACTERS])
+    return text[:ANSWER_CHARACTERS]
 
 
 Item = TypeVar("Item", bound=Job | WriteJob | Answer)

@@ -119,10 +119,9 @@ class Places:
         owner = self._virtual_owner(address)
         if isinstance(owner, str):
             return deferred(number, 3, 5, f"mail system configuration error: {owner}")
-        if not parameters.virtual_mailbox_base.startswith("/") and parameters.virtual_mailbox_base:
-            return deferred(
-                number, 3, 5, "mail system configuration error: virtual_mailbox_base must begin with a slash"
-            )
+        base = parameters.virtual_mailbox_base or "/"
+        if not base.startswith("/") or not _can_be_named(base):
+            return deferred(number, 3, 5, "mail system configuration error: virtual_mailbox_base must be a full path")
         path = inner_path(mailbox)
         if path is None:
             problem = f"virtual_mailbox_maps gives {address} a mailbox outside of virtual_mailbox_base"
@@ -130,7 +129,7 @@ class Places:
         return Place(
             owner=owner,
             form=Form.MAILDIR if mailbox.endswith("/") else Form.MBOX,
-            base=parameters.virtual_mailbox_base or "/",
+            base=base,
             path=path,
             guarded=True,
             locks=parameters.virtual_mailbox_lock,
@@ -185,7 +184,12 @@ class Places:
         if not self._is_root:
             owner = self._server
         path = inner_path(mailbox)
-        if path is None or not os.path.isabs(base) or (not parameters.home_mailbox and "/" in mailbox):
+        if (
+            path is None
+            or not base.startswith("/")
+            or not _can_be_named(base)
+            or (not parameters.home_mailbox and "/" in mailbox)
+        ):
             return deferred(number, 3, 5, f"mail system configuration error: no usable mailbox path for {account.name}")
         return Place(
             owner=owner,
@@ -214,9 +218,17 @@ def inner_path(text: str) -> str | None:
     A leading slash is no matter: Postfix joins the two with one, so "/a" means the same as "a".
     """
     parts = [part for part in text.split("/") if part not in ("", ".")]
-    if not parts or ".." in parts or "\0" in text:
+    if not parts or ".." in parts or not _can_be_named(text):
         return None
     return "/".join(parts)
+
+
+def _can_be_named(path: str) -> bool:
+    """Jobs carry paths as UTF-8; a table in another encoding gives none that can be used."""
+    try:
+        return b"\0" not in path.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _number(text: str | None) -> int | None:

@@ -10,7 +10,6 @@ It is a poll loop over a few sockets, without an event loop library, threads or 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -90,7 +89,6 @@ class Deliverer:
         self._places = open_places(parameters, self._server)
         self._poll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
-        self._flushers: dict[int, Callable[[], None]] = {}
         self._peers: set[_Peer] = set()
         self._to_flush: set[_Peer] = set()
         self._origins: dict[int, tuple[_Peer, int]] = {}  # by our job number: who asked, and its own number
@@ -102,13 +100,13 @@ class Deliverer:
             self._rules(),
             self._limits(),
             answered=self._answered,
-            watch=self._watch_writer,
+            watch=self._watch,
             unwatch=self._unwatch,
             wait_for_room=self._wait_for_room,
             monotonic=monotonic,
         )
         control_sock.setblocking(False)
-        self._watch(control_sock, self._hear_control)
+        self._watch(control_sock.fileno(), self._hear_control)
 
     def run(self) -> None:
         """Serve until it is time to stop."""
@@ -117,10 +115,10 @@ class Deliverer:
             timeout = self._writers.next_tick_s
             if self._deadline is not None:
                 timeout = min(timeout or 1.0, 0.1)
-            for fd, events in self._poll.poll(timeout):
-                if events & select.EPOLLOUT and (flush := self._flushers.get(fd)) is not None:
-                    flush()
-                if events & ~select.EPOLLOUT and (handle := self._handlers.get(fd)) is not None:
+            for fd, _ in self._poll.poll(timeout):
+                # A handler reads what is there and has what waits sent, whatever the event was. It may be gone:
+                # an event before this one closed its descriptor.
+                if (handle := self._handlers.get(fd)) is not None:
                     handle()
             self._writers.flush()
             self._flush_answers()
@@ -146,22 +144,16 @@ class Deliverer:
 
     # -- the poll loop ---------------------------------------------------------------------------------------------
 
-    def _watch(self, sock: socket.socket, readable: Callable[[], None]) -> None:
-        self._handlers[sock.fileno()] = readable
-        self._poll.register(sock.fileno(), select.EPOLLIN)
+    def _watch(self, fd: int, readable: Callable[[], None]) -> None:
+        self._handlers[fd] = readable
+        self._poll.register(fd, select.EPOLLIN)
 
-    def _watch_writer(self, sock: socket.socket, readable: Callable[[], None]) -> None:
-        self._watch(sock, readable)
-        self._flushers[sock.fileno()] = readable  # which sends on what waits, too
+    def _unwatch(self, fd: int) -> None:
+        del self._handlers[fd]
+        self._poll.unregister(fd)
 
-    def _unwatch(self, sock: socket.socket) -> None:
-        self._handlers.pop(sock.fileno(), None)
-        self._flushers.pop(sock.fileno(), None)
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            self._poll.unregister(sock.fileno())
-
-    def _wait_for_room(self, sock: socket.socket, wanted: bool) -> None:
-        self._poll.modify(sock.fileno(), select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+    def _wait_for_room(self, fd: int, wanted: bool) -> None:
+        self._poll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
 
     # -- the supervisor --------------------------------------------------------------------------------------------
 
@@ -174,7 +166,7 @@ class Deliverer:
             _complain(f"control socket: {error}")
             received = None
         if received is None:  # the supervisor is gone: nobody is told any more, but what is begun is ended
-            self._unwatch(self._control)
+            self._unwatch(self._control.fileno())
             self._orphaned = True
             self._stop_by(self._parameters.stop_timeout)
             return
@@ -224,12 +216,14 @@ class Deliverer:
         sock.setblocking(False)
         peer = _Peer(role, sock)
         self._peers.add(peer)
-        self._watch(sock, lambda: self._hear_worker(peer))
-        self._flushers[sock.fileno()] = lambda: self._to_flush.add(peer)
+        self._watch(sock.fileno(), lambda: self._hear_worker(peer))
 
     def _hear_worker(self, peer: _Peer) -> None:
-        if peer.paused:  # its socket is not read: this can only be its end
-            self._forget(peer)
+        if peer.outbox:
+            self._to_flush.add(peer)
+        if peer.paused:  # there is room for answers, or it is gone: the answer that ends the pause tells
+            if not peer.outbox:
+                self._forget(peer)
             return
         for _ in range(_PACKETS_A_TURN):
             if peer.unanswered >= self._parameters.deliverer_job_limit:
@@ -307,7 +301,7 @@ class Deliverer:
         peer.alive = False
         self._peers.discard(peer)
         peer.outbox.clear()
-        self._unwatch(peer.sock)
+        self._unwatch(peer.sock.fileno())
         peer.sock.close()
 
 

@@ -48,7 +48,11 @@ class Writer:
 
 
 class MailboxWriters:
-    """All writers. ``answered`` is called once for every job; ``watch``/``unwatch`` tie a socket to the poll loop."""
+    """All writers. ``answered`` is called once for every job.
+
+    The poll loop: ``watch`` has a function called when a descriptor is readable, ``unwatch`` ends that, and
+    ``wait_for_room`` tells whether to call it also when the descriptor is writable.
+    """
 
     def __init__(
         self,
@@ -56,9 +60,9 @@ class MailboxWriters:
         limits: WriterLimits,
         *,
         answered: Callable[[Answer], None],
-        watch: Callable[[socket.socket, Callable[[], None]], None],
-        unwatch: Callable[[socket.socket], None],
-        wait_for_room: Callable[[socket.socket, bool], None],
+        watch: Callable[[int, Callable[[], None]], None],
+        unwatch: Callable[[int], None],
+        wait_for_room: Callable[[int, bool], None],
         monotonic: Callable[[], float],
     ) -> None:
         self._rules, self._limits = rules, limits
@@ -69,7 +73,7 @@ class MailboxWriters:
         self._retiring: set[Writer] = set()
         self._waiting: dict[Owner, collections.deque[tuple[WriteJob, int]]] = {}
         self._to_flush: set[Writer] = set()
-        self._ended: set[int] = set()  # processes to wait for
+        self._ending: dict[int, int] = {}  # processes that end, by the descriptor that tells when they have
         self._inbox = Inbox(Answer)
 
     def submit(self, owner: Owner, job: WriteJob, fd: int) -> None:
@@ -96,7 +100,7 @@ class MailboxWriters:
                 full = not writer.outbox.flush(writer.sock)
                 if full != writer.full:
                     writer.full = full
-                    self._wait_for_room(writer.sock, full)
+                    self._wait_for_room(writer.sock.fileno(), full)
             except OSError:
                 self._lost(writer)
 
@@ -107,7 +111,7 @@ class MailboxWriters:
             self._retire(writer)
 
     def tick(self) -> None:
-        """End what is idle, kill what hangs, start what waited for a place, collect dead processes."""
+        """End what is idle, kill what hangs."""
         now = self._monotonic()
         for writer in self._all():
             silent = now - writer.heard
@@ -116,18 +120,10 @@ class MailboxWriters:
                     os.kill(writer.pid, signal.SIGKILL)  # its end of the socket then tells
             elif silent >= self._limits.idle_s:
                 self._retire(writer)
-        self._start_waiting()
-        for pid in list(self._ended):
-            with contextlib.suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                    continue
-            self._ended.discard(pid)
 
     @property
     def next_tick_s(self) -> float | None:
         """How long until tick() is needed; None when nothing runs."""
-        if self._ended or self._waiting:
-            return 0.1
         return 1.0 if self._writers or self._retiring else None
 
     def close(self) -> None:
@@ -142,13 +138,15 @@ class MailboxWriters:
         return [*self._writers.values(), *self._retiring]
 
     def _has_room(self) -> bool:
-        if len(self._writers) + len(self._retiring) < self._limits.writers:
+        """Whether another process may be started; if not, an idle one is asked to end."""
+        if len(self._writers) + len(self._retiring) + len(self._ending) < self._limits.writers:
             return True
-        idle = [writer for writer in self._writers.values() if not writer.unanswered]
-        if not idle:
-            return False
-        self._retire(min(idle, key=lambda writer: writer.heard))
-        return True
+        if not self._retiring and not self._ending:
+            idle = [writer for writer in self._writers.values() if not writer.unanswered]
+            # All at work, perhaps for ever: the one that was first in line ends when it has answered.
+            first = min(idle, key=lambda writer: writer.heard) if idle else next(iter(self._writers.values()))
+            self._retire(first)
+        return False
 
     def _give(self, writer: Writer, job: WriteJob, fd: int) -> None:
         if not writer.unanswered:
@@ -158,12 +156,7 @@ class MailboxWriters:
         self._to_flush.add(writer)
 
     def _start_waiting(self) -> None:
-        while self._waiting:
-            if not self._has_room():
-                # All are at work, perhaps for ever: the one that was first in line makes room when it has answered.
-                if not self._retiring:
-                    self._retire(next(iter(self._writers.values())))
-                return
+        while self._waiting and self._has_room():
             owner = next(iter(self._waiting))
             for job, fd in self._waiting.pop(owner):
                 self.submit(owner, job, fd)
@@ -182,7 +175,7 @@ class MailboxWriters:
         here.setblocking(False)
         writer = Writer(owner, pid, here, self._monotonic())
         self._writers[owner] = writer
-        self._watch(here, lambda: self._heard(writer))
+        self._watch(here.fileno(), lambda: self._heard(writer))
         return writer
 
     def _heard(self, writer: Writer) -> None:
@@ -207,8 +200,7 @@ class MailboxWriters:
         if not writer.unanswered:
             if writer.retiring:
                 self._end(writer)
-            if self._waiting:
-                self._start_waiting()
+            self._start_waiting()
 
     def _retire(self, writer: Writer) -> None:
         writer.retiring = True
@@ -225,9 +217,18 @@ class MailboxWriters:
         self._retiring.discard(writer)
         self._to_flush.discard(writer)
         writer.outbox.clear()
-        self._unwatch(writer.sock)
+        self._unwatch(writer.sock.fileno())
         writer.sock.close()
-        self._ended.add(writer.pid)
+        pid = writer.pid
+        tells = os.pidfd_open(pid)
+        self._ending[tells] = pid
+        self._watch(tells, lambda: self._ended(tells))
+
+    def _ended(self, tells: int) -> None:
+        os.waitpid(self._ending.pop(tells), 0)
+        self._unwatch(tells)
+        os.close(tells)
+        self._start_waiting()
 
     def _lost(self, writer: Writer) -> None:
         unanswered = sorted(writer.unanswered)

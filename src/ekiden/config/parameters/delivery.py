@@ -78,7 +78,7 @@ class DeliveryParameters(Group):
     )
     deliverer_writer_idle_time = Duration("60s", minimum=1, doc="A mailbox writer without work ends after this time.")
     deliverer_writer_timeout = Duration(
-        "1000s", minimum=10, doc="A mailbox writer that answers nothing for this time is killed; its mail is deferred."
+        "1000s", minimum=1, doc="A mailbox writer that answers nothing for this time is killed; its mail is deferred."
     )
     deliverer_restart_wait = Duration(
         "10s", doc="How long a delivery waits for a deliverer process that is being restarted before it is deferred."
