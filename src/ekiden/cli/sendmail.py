@@ -6,27 +6,39 @@ The message goes to the maildrop; a server that runs takes it at once, one that 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
-from email.message import Message
 from email.parser import BytesHeaderParser
 from email.utils import getaddresses
 from pathlib import Path
 from typing import BinaryIO
 
+from ekiden.protocol.smtp.path import parse_mailbox
 from ekiden.receive.maildrop import Drop, knock, leave
 
 EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_TEMPFAIL = 0, 64, 65, 69, 75
 _READ_BYTES = 65536
 _HEADER_LIMIT_BYTES = 1_048_576
+_SPACED_COLON = re.compile(rb"^([!-9;-~]+)[ \t]+:", re.MULTILINE)
 
 # Options that take a value in the next word or in the same one.
 _WITH_VALUE = frozenset("BCFfhLNOopRrVX")
 _MODES = {"m": "", "p": "mailq", "i": "newaliases", "s": "SMTP on standard input", "d": "daemon"}
 
 
-class UsageError(Exception):
-    pass
+class Refused(Exception):
+    """Nothing is submitted; ``code`` is the exit code (sysexits.h)."""
+
+    code = EX_DATAERR
+
+
+class UsageError(Refused):
+    code = EX_USAGE
+
+
+class TooLarge(Refused):
+    code = EX_UNAVAILABLE
 
 
 class Options:
@@ -103,13 +115,33 @@ def _header_of(content: Iterator[bytes]) -> tuple[bytes, bytes]:
         if ends:
             return read[: min(ends) + 1], read[min(ends) + 1 :]
         if len(read) > _HEADER_LIMIT_BYTES:
-            raise UsageError("the header is too long")
+            raise TooLarge("the header is too long")
     return read, b""
 
 
-def _header_recipients(header: Message) -> list[str]:
-    fields = [str(value) for name in ("to", "cc", "bcc") for value in header.get_all(name, [])]
-    return [address for _, address in getaddresses(fields) if address]
+def _header_recipients(header: bytes) -> list[str]:
+    # Space before the colon (RFC 5322 §4.5.8) ends the header for Python's parser: whoever stands below were lost.
+    fields = BytesHeaderParser().parsebytes(_SPACED_COLON.sub(rb"\1:", header))
+    values = [str(value) for name in ("to", "cc", "bcc") for value in fields.get_all(name, [])]
+    return [address for _, address in getaddresses(values) if address]
+
+
+def _check(recipients: Sequence[str]) -> None:
+    """Who submits can correct an address now; later nobody listens. Raises Refused."""
+    for recipient in recipients:
+        address = parse_mailbox(recipient.strip(), lenient=True)
+        if address is None or address.is_null:
+            raise Refused(f"bad recipient address: {recipient!r}; the message was not taken")
+
+
+def _limited(content: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    """``limit`` in bytes; 0 is none. Raises TooLarge."""
+    size = 0
+    for part in content:
+        size += len(part)
+        if limit and size > limit:
+            raise TooLarge(f"the message is larger than message_size_limit ({limit} bytes)")
+        yield part
 
 
 def _without_bcc(header: bytes) -> bytes:
@@ -123,12 +155,12 @@ def _without_bcc(header: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _submit(options: Options, queue_directory: Path, standard_input: BinaryIO) -> int:
+def _submit(options: Options, queue_directory: Path, size_limit: int, standard_input: BinaryIO) -> int:
     content = _lines_to_dot(standard_input) if options.dot_ends else _parts(standard_input)
     recipients = list(options.recipients)
     if options.from_header:
         header, rest = _header_of(content)
-        recipients += _header_recipients(BytesHeaderParser().parsebytes(header))
+        recipients += _header_recipients(header)
         before, content_after = _without_bcc(header) + rest, content
 
         def whole() -> Iterator[bytes]:
@@ -138,8 +170,9 @@ def _submit(options: Options, queue_directory: Path, standard_input: BinaryIO) -
         content = whole()
     if not recipients:
         raise UsageError("no recipient was given (name them, or use -t to take them from the header)")
+    _check(recipients)
     drop = Drop(tuple(recipients), options.sender, options.full_name, options.body_8bit)
-    leave(queue_directory, drop, content)
+    leave(queue_directory, drop, _limited(content, size_limit))
     knock(queue_directory)
     return EX_OK
 
@@ -162,11 +195,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from ekiden.config.load import load
 
         directory = find_directory(options.config, os.environ)
-        queue_directory = Path(load(directory).parameters.queue_directory)
-        return _submit(options, queue_directory, sys.stdin.buffer)
-    except UsageError as error:
+        parameters = load(directory).parameters
+        return _submit(options, Path(parameters.queue_directory), parameters.message_size_limit, sys.stdin.buffer)
+    except Refused as error:
         print(f"sendmail: {error}", file=sys.stderr)
-        return EX_USAGE
+        return error.code
     except OSError as error:
         print(f"sendmail: the message was not taken: {error}", file=sys.stderr)
         return EX_TEMPFAIL
