@@ -19,19 +19,7 @@ def running_nsd(folder: Path, zones: Mapping[str, str]) -> Iterator[str]:
     """Serve ``zones`` (origin -> records; SOA and NS are added); gives address:port for dns_resolvers."""
     nsd = require_program("nsd")
     port = _free_port()
-    parts = [
-        f'server:\n  ip-address: 127.0.0.1@{port}\n  username: ""\n  chroot: ""\n  zonesdir: "{folder}"\n'
-        f'  pidfile: "{folder}/nsd.pid"\n  xfrdfile: "{folder}/xfrd.state"\n  zonelistfile: "{folder}/zone.list"\n'
-        f'  xfrdir: "{folder}"\n  database: ""\n  server-count: 1\n  rrl-ratelimit: 0\n'
-        "remote-control:\n  control-enable: no\n"
-    ]
-    for origin, records in zones.items():
-        (folder / f"{origin}.zone").write_text(
-            f"$ORIGIN {origin}.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 5\n@ NS ns\nns A 127.0.0.1\n{records}\n"
-        )
-        parts.append(f'zone:\n  name: "{origin}"\n  zonefile: "{origin}.zone"\n')
-    config = folder / "nsd.conf"
-    config.write_text("".join(parts))
+    config = write_nsd(folder, zones, "127.0.0.1", port)
     log = folder / "nsd.log"
     with log.open("wb") as output:
         process = subprocess.Popen([nsd, "-d", "-c", str(config)], stdout=output, stderr=subprocess.STDOUT)
@@ -41,6 +29,24 @@ def running_nsd(folder: Path, zones: Mapping[str, str]) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(_DEADLINE_S)
+
+
+def write_nsd(folder: Path, zones: Mapping[str, str], address: str, port: int) -> Path:
+    """The configuration file, and the zone files beside it, of a server for ``zones`` at ``address``."""
+    parts = [
+        f'server:\n  ip-address: {address}@{port}\n  username: ""\n  chroot: ""\n  zonesdir: "{folder}"\n'
+        f'  pidfile: "{folder}/nsd.pid"\n  xfrdfile: "{folder}/xfrd.state"\n  zonelistfile: "{folder}/zone.list"\n'
+        f'  xfrdir: "{folder}"\n  database: ""\n  server-count: 1\n  rrl-ratelimit: 0\n'
+        "remote-control:\n  control-enable: no\n"
+    ]
+    for origin, records in zones.items():
+        (folder / f"{origin}.zone").write_text(
+            f"$ORIGIN {origin}.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 5\n@ NS ns\nns A {address}\n{records}\n"
+        )
+        parts.append(f'zone:\n  name: "{origin}"\n  zonefile: "{origin}.zone"\n')
+    config = folder / "nsd.conf"
+    config.write_text("".join(parts))
+    return config
 
 
 def _free_port() -> int:

@@ -37,3 +37,9 @@ def require_conformance(*parts: str) -> Path:
 def require_root() -> None:
     if os.geteuid() != 0:
         _missing("this test must run as root")
+
+
+def require_that(condition: bool, reason: str) -> None:
+    """``condition`` is what the machine must offer, ``reason`` what it lacks otherwise."""
+    if not condition:
+        _missing(reason)
