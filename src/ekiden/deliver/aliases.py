@@ -61,7 +61,10 @@ def parse_aliases(text: str) -> AliasFile:
     broken: dict[str, str] = {}
     problems: list[tuple[int, str]] = []
     for line in logical_lines(text):
-        name, rest = _split_name(line.text)
+        try:
+            name, rest = _split_name(line.text)
+        except ValueError:  # a quote that is not closed
+            name = None
         if name is None or line.orphan:
             problems.append((line.number, "an entry is written name: address, address ..."))
             continue

@@ -215,7 +215,7 @@ class Inbox(Generic[Item]):
         except PacketTrouble:
             close_all(fds)
             raise
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: text that is no UTF-8
             close_all(fds)
             raise PacketTrouble(str(error)) from error
         return packet.items, fds.tolist()

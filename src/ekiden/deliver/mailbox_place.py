@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Coroutine, Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -22,6 +23,11 @@ from ekiden.tables.table import TableTrouble
 
 # Names that every host must take mail for (RFC 5321 §4.5.1; mailer-daemon is where bounces seem to come from).
 ALWAYS_DELIVERABLE = frozenset(("postmaster", "mailer-daemon"))
+
+
+# Places found are remembered for as long as a texthash table does not look at its file, and so change no later.
+_REMEMBER_S = 1.0
+_REMEMBERED = 4096
 
 
 class Lookup(Protocol):
@@ -91,14 +97,37 @@ class Places:
     ``server`` is who the deliverer runs as; only for uid 0 are other users' mailboxes within reach.
     """
 
-    def __init__(self, parameters: Parameters, tables: VirtualTables, server: Owner) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        tables: VirtualTables,
+        server: Owner,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._parameters = parameters
         self._tables = tables
         self._server = server
         self._is_root = server.uid == 0
+        self._monotonic = monotonic
+        self._known: dict[tuple[Transport, bytes], Place] = {}
+        self._forget_at = 0.0
 
     def find(self, job: Job, number: int) -> Place | Answer:
         """Where the mail of ``job`` goes; ``number`` is the id of an Answer that refuses it."""
+        key = (job.transport, job.recipient)
+        now = self._monotonic()
+        if now >= self._forget_at or len(self._known) >= _REMEMBERED:
+            self._known.clear()
+            self._forget_at = now + _REMEMBER_S
+        found: Place | Answer | None = self._known.get(key)
+        if found is None:
+            found = self._find(job, number)
+            if isinstance(found, Place):
+                self._known[key] = found
+        return found
+
+    def _find(self, job: Job, number: int) -> Place | Answer:
         recipient = job.recipient.decode("utf-8", "surrogateescape")
         try:
             if job.transport is Transport.VIRTUAL:

@@ -19,7 +19,7 @@ from ekiden.deliver.mailbox_text import Task
 from ekiden.deliver.maildir import MaildirBatch, SyncEach, UniqueNames
 from ekiden.deliver.mbox import MboxQueue
 from ekiden.deliver.mbox_lock import LockRules
-from ekiden.queue.durable import sync_each
+from ekiden.queue.durable import start_write_back, sync_each
 
 
 class WriterRules(Struct, frozen=True):
@@ -41,6 +41,14 @@ def writer_rules(parameters: Parameters, server_uid: int) -> WriterRules:
     return WriterRules(locks, frozenset((0, server_uid)), parameters.deliverer_batch_limit)
 
 
+def sync_together(fds: Sequence[int]) -> list[OSError | None]:
+    """Make files durable: the disk gets all of them to write before the first is waited for."""
+    if len(fds) > 1:
+        for fd in fds:
+            start_write_back(fd)
+    return sync_each(fds)
+
+
 class MailboxWriter:
     """``process`` is this process's id, for the names of Maildir files."""
 
@@ -50,7 +58,7 @@ class MailboxWriter:
         rules: WriterRules,
         process: int,
         *,
-        sync: SyncEach = sync_each,
+        sync: SyncEach = sync_together,
         wall_clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -19,7 +19,7 @@ from ekiden.deliver.mailbox_directory import DirectoryWalk
 from ekiden.deliver.mailbox_jobs import Answer, delivered
 from ekiden.deliver.mailbox_text import ContentTrouble, MailboxFull, Task, answer_for, mailbox_pieces, write_all
 
-# Makes files durable and tells what went wrong with each: ekiden.queue.durable.sync_each.
+# Makes files durable and tells what went wrong with each.
 SyncEach = Callable[[Sequence[int]], list[OSError | None]]
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -53,6 +53,7 @@ def test_grammar() -> None:
         ("no colon here\n", 1, None),
         ("  orphan: a\n", 1, None),
         (": a\n", 1, None),
+        ('"open: a\n', 1, None),
         ("ok: a\nempty:\n", 2, "empty"),
         ('open: "quote\n', 1, "open"),
         ("two: a b\n", 1, "two"),
@@ -138,7 +139,7 @@ def expanded(name: str, text: str, rules: ExpansionRules = RULES) -> Expansion:
     [
         ("Bob", "", ["Bob"], []),
         ("bob+x", "", ["bob+x"], []),
-        ("team", "team: bob, carol@here.example, d@out.example, BOB, d@OUT.example", ["bob", "carol"], ["d@out.example"]),
+        ("team", "team: bob, eve@here.example, d@out.example, BOB, d@OUT.example", ["bob", "eve"], ["d@out.example"]),
         ("bob", "bob: bob, copy@out.example", ["bob"], ["copy@out.example"]),
         ("bob+x", "bob: bob", ["bob"], []),
         ("bob+x", "bob: nobody\nbob+x: carol", ["carol"], []),

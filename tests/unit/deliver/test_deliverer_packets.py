@@ -91,6 +91,7 @@ NOT_PACKETS = [
     packet(SCHEMA, [[1, "virtual", b"a", b"", b"", None, 5]]),  # content in a descriptor that is not there
     b"\x92\x01\xdd\xff\xff\xff\xff",
     packet(SCHEMA, [])[:-1],
+    packet(SCHEMA, [[1, "virtual", b"a", b"", b"", b"", 0]]).replace(b"virtual", b"v\xaertual"),
     b"x" * 190_000,
 ]
 
