@@ -121,7 +121,7 @@ async def until(condition: Callable[[], T], what: str, deadline_s: float = 20.0)
 @contextlib.contextmanager
 def reachable_directory() -> Iterator[Path]:
     """A directory that every user can pass through; pytest's own are closed to all but their owner."""
-    path = Path(tempfile.mkdtemp(prefix="ekiden-test-"))
+    path = Path(tempfile.mkdtemp(prefix="ekiden-mailboxes-"))
     path.chmod(0o711)
     try:
         yield path
