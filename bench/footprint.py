@@ -13,6 +13,8 @@ from msgspec import Struct
 from bench.processes import family, memory_bytes, process_memory_bytes
 from bench.servers import SBIN, Ekiden, free_port, wait_for_banner
 
+_DEADLINE_S = 300
+
 
 class Idle(Struct, frozen=True):
     sessions: int
@@ -91,8 +93,8 @@ def large_messages(server: Ekiden, clients: int = 20, size: int = 50_000_000) ->
                 *("-f", "sender@client.example", "-t", "recipient@next.example", f"127.0.0.1:{server.port}"),
             ]
         )
-        senders.wait(600)
-        sink.wait(600)
+        senders.wait(_DEADLINE_S)
+        sink.wait(_DEADLINE_S)
         seconds = time.monotonic() - start
         done.set()
         watcher.join()

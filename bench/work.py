@@ -12,6 +12,9 @@ from msgspec import Struct
 from bench.processes import cpu_seconds
 from bench.servers import SBIN, Server, free_port, wait_for_banner
 
+# Work that takes longer than this is not slow, it hangs.
+_DEADLINE_S = 180
+
 
 class Measured(Struct, frozen=True):
     messages: int
@@ -57,8 +60,8 @@ def relay(server: Server, *, messages: int, size: int, connections: int = 50, wa
         def run(count: int) -> None:
             receiving = sink(count)
             try:
-                _source(server, count, size, connections, "recipient@next.example").wait(600)
-                receiving.wait(600)
+                _source(server, count, size, connections, "recipient@next.example").wait(_DEADLINE_S)
+                receiving.wait(_DEADLINE_S)
             finally:
                 receiving.kill()
 
@@ -89,8 +92,8 @@ def maildir(server: Server, *, messages: int, size: int, connections: int = 50, 
 
         def run() -> None:
             before = _files(new)
-            _source(server, messages, size, connections, "user@box.example").wait(600)
-            end = time.monotonic() + 600
+            _source(server, messages, size, connections, "user@box.example").wait(_DEADLINE_S)
+            end = time.monotonic() + _DEADLINE_S
             while _files(new) - before < messages:
                 if time.monotonic() > end:
                     raise TimeoutError(f"{_files(new) - before} of {messages} messages are in the mailbox")

@@ -1,6 +1,6 @@
 """Writes docs/settings.md, the reference of all parameters, from their declarations.
 
-    python -m ekiden.config.reference docs/settings.md
+python -m ekiden.config.reference docs/settings.md
 """
 
 from __future__ import annotations

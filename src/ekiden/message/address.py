@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -28,11 +29,9 @@ class Address(Struct, frozen=True):
 
     def __str__(self) -> str:
         """The address on the wire and in the log, without angle brackets; the local part quoted where needed."""
-        local = self.local
-        if local and _DOT_STRING.fullmatch(local) is None:
-            local = quote_local(local)
-        elif not local and self.domain:
-            local = '""'
+        if not self.local:
+            return f'""@{self.domain}' if self.domain else ""
+        local = _wire_local(self.local)
         return f"{local}@{self.domain}" if self.domain else local
 
     @property
@@ -42,6 +41,12 @@ class Address(Struct, frozen=True):
 
 
 NULL_SENDER = Address("", "")
+
+
+@lru_cache(maxsize=4096)
+def _wire_local(local: str) -> str:
+    """An address is written out several times for each message, and most of them come again."""
+    return local if _DOT_STRING.fullmatch(local) is not None else quote_local(local)
 
 
 def quote_local(local: str) -> str:

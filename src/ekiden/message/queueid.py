@@ -7,6 +7,8 @@ The form is that of Postfix's long queue ids, so that log tools know it: seconds
 from __future__ import annotations
 
 _DIGITS = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz"
+# All numbers of two digits, so that the microseconds of an id are two look-ups.
+_PAIRS = tuple(high + low for high in _DIGITS for low in _DIGITS)
 
 
 def _encode(number: int, base: int, width: int) -> str:
@@ -20,11 +22,13 @@ def _encode(number: int, base: int, width: int) -> str:
 class QueueIds:
     """Makes the ids of one shard; ``last_us`` is the time of the newest id that the shard has ever given."""
 
-    __slots__ = ("_last_us", "_tail")
+    __slots__ = ("_last_us", "_second", "_second_text", "_tail")
 
     def __init__(self, shard: int, last_us: int = 0) -> None:
         self._tail = "z" + _encode(shard, 51, 1)
         self._last_us = last_us
+        self._second = -1  # the second that the text below stands for
+        self._second_text = ""
 
     def new(self, now: float) -> str:
         """A fresh id for a message that arrives at ``now`` (seconds since the epoch).
@@ -34,7 +38,9 @@ class QueueIds:
         us = max(int(now * 1_000_000), self._last_us + 1)
         self._last_us = us
         seconds, micros = divmod(us, 1_000_000)
-        return _encode(seconds, 52, 6) + _encode(micros, 52, 4) + self._tail
+        if seconds != self._second:
+            self._second, self._second_text = seconds, _encode(seconds, 52, 6)
+        return self._second_text + _PAIRS[micros // 2704] + _PAIRS[micros % 2704] + self._tail
 
 
 def arrival_us(queue_id: str) -> int:

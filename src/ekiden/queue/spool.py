@@ -140,17 +140,21 @@ class Spool:
 class SpoolWriter:
     """Takes the content of one message (the ContentWriter of this store). One task uses it at a time."""
 
-    __slots__ = ("_buffer", "_handle", "_is_file", "_path", "_queue_id", "_spool", "_trouble", "size")
+    __slots__ = ("_buffer", "_handle", "_is_file", "_queue_id", "_spool", "_trouble", "size")
 
     def __init__(self, spool: Spool, queue_id: str) -> None:
         self.size = 0
         self._spool = spool
         self._queue_id = queue_id
-        self._path = spool.directory / queue_id
         self._buffer = bytearray()
         self._handle = -1
         self._is_file = False  # a file of this writer may exist
         self._trouble: StoreTrouble | None = None
+
+    @property
+    def _path(self) -> Path:
+        # Made when it is wanted: most messages never have a file.
+        return self._spool.directory / self._queue_id
 
     def write(self, data: bytes | bytearray | memoryview) -> bool:
         self._buffer += data

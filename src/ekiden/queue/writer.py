@@ -1,7 +1,7 @@
 """Group commit: one thread that takes everything that waits, makes it durable at once, and wakes all who wait.
 
 The event loop only appends to a list and awaits a future. While the thread waits for one commit the next batch
-gathers, so the busier the server is, the more messages share an fsync. Each batch makes the thread and the loop take the
+gathers, so the busier the server is, the more messages share an fsync. Each batch makes thread and loop take the
 interpreter's lock from each other a dozen times, whatever its size; so once batches hold more than one operation the
 next one is given ``delay_s`` to grow. A server with little to do never waits.
 

@@ -145,6 +145,11 @@ class Connection(asyncio.Protocol):
         if not self.lost:
             self.transport.write(data)
 
+    @property
+    def congested(self) -> bool:
+        """The client does not read its replies: the session must wait for writable()."""
+        return self._writable is not None
+
     async def writable(self) -> None:
         """Wait until the client has taken what was written. Raises TimeoutError at the deadline."""
         while self._writable is not None and not self.lost:

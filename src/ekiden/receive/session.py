@@ -119,23 +119,27 @@ class SmtpSession:
             strict_envelopes=self.parameters.strict_rfc821_envelopes,
         )
         connection.write(service.greeting.render())
+        handlers, now = self._HANDLERS, connection.loop.time
         in_content = False
-        answered = True
-        while not core.closed:
+        while True:
             event = core.next_event()
-            if event is not None:
-                answered = True
-                in_content = type(event) is commands.Content
-                await self._HANDLERS[type(event)](self, event)
-                continue
-            output = core.take_output()
-            if output:
-                connection.write(output)
-                await connection.writable()
-            # A command gets its time as a whole, however slowly its bytes drip; content earns time by its bytes.
-            if answered and not in_content:
-                connection.deadline = connection.loop.time() + timeout_s
-            answered = False
+            answered = event is not None
+            while event is not None:
+                kind = type(event)
+                in_content = kind is commands.Content
+                await handlers[kind](self, event)
+                event = core.next_event()
+            if answered:
+                output = core.take_output()
+                if output:
+                    connection.write(output)
+                    if connection.congested:
+                        await connection.writable()
+                if core.closed:
+                    return ""
+                # A command gets its time as a whole, however slowly its bytes drip; content earns time by its bytes.
+                if not in_content:
+                    connection.deadline = now() + timeout_s
             try:
                 data = await connection.read()
             except ServerStops:
@@ -146,12 +150,9 @@ class SmtpSession:
             if not data:
                 return "lost connection"
             if in_content:
-                now = connection.loop.time()
-                earned = max(connection.deadline, now) + len(data) / self.parameters.smtpd_min_data_rate
-                connection.deadline = min(earned, now + timeout_s)
+                earned = max(connection.deadline, now()) + len(data) / self.parameters.smtpd_min_data_rate
+                connection.deadline = min(earned, now() + timeout_s)
             core.receive(data)
-        connection.write(core.take_output())
-        return ""
 
     # One small method a verb; each answers its question once.
 

@@ -26,7 +26,6 @@ from ekiden.message.queued import QueueState
 from ekiden.message.queueid import QueueIds
 from ekiden.observe.events import Note
 from ekiden.observe.log import MailLog
-from ekiden.policy.client_limits import LocalCounts
 from ekiden.queue.scheduler import Scheduler
 from ekiden.queue.shards import adopt_orphans
 from ekiden.queue.sqlite_store import SqliteStore
@@ -146,7 +145,7 @@ class Worker:
             has_space=self._store.has_space,
             new_queue_id=lambda: ids.new(self._clock.time()),
             mailboxes=self._mailboxes,
-            counts=LocalCounts(),
+            counts=context.counts,
             observer=self._log,
             clock=self._clock,
         )

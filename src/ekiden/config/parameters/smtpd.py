@@ -17,7 +17,7 @@ class SmtpdParameters(Group):
     smtpd_min_data_rate = Int(
         "500",
         minimum=1,
-        doc="Bytes a second that a client must reach on average while it sends content; each such second extends its time.",
+        doc="Bytes a second that content must come at on average; each second's worth extends the time.",
     )
     smtpd_recipient_limit = Int(
         "1000", minimum=1, doc="The most recipients one message may have (RFC 5321 §4.5.3.1.8 asks for 100 at least)."

@@ -32,6 +32,8 @@ class LineBuffer:
         """The next line with its line end, one byte for a line over the limit, None when no whole line is there."""
         while True:
             buffer, at = self._buffer, self._at
+            if not buffer and not self._more:
+                return None
             end = buffer.find(b"\n", at) + 1
             if end:
                 line = buffer[at:end]

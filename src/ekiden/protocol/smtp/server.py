@@ -91,7 +91,7 @@ class SmtpServer:
         line = self._lines.pop()
         if line is not None:
             self._open = self._parse(line)
-        elif _is_foreign(self._lines.first_byte()):
+        elif (first := self._lines.first_byte()) and _is_foreign(first):
             self._open = Invalid("", replies.NOT_SMTP, "not-smtp")
         return self._open
 
