@@ -68,11 +68,18 @@ class FakeDns:
 
     async def __aenter__(self) -> FakeDns:
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), local_addr=("127.0.0.1", 0))
-        port = self._transport.get_extra_info("sockname")[1]
-        self._server = await asyncio.start_server(self._tcp, "127.0.0.1", port)
-        self.address = f"127.0.0.1:{port}"
-        return self
+        while True:
+            self._server = await asyncio.start_server(self._tcp, "127.0.0.1", 0)
+            port = self._server.sockets[0].getsockname()[1]
+            try:
+                self._transport, _ = await loop.create_datagram_endpoint(
+                    lambda: _Udp(self), local_addr=("127.0.0.1", port)
+                )
+            except OSError:  # free for TCP only: another port
+                self._server.close()
+                continue
+            self.address = f"127.0.0.1:{port}"
+            return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self._transport is not None
