@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from msgspec import structs
+
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Connection, Endpoint, Lost, TimedOut, UnixHost
 from ekiden.deliver.connection_pool import ConnectionPool
@@ -130,6 +132,8 @@ class Engine:
         started = self._clock.monotonic()
         found = await self._endpoints(job.request.next_hop)
         if isinstance(found, DeliveryResult):
+            # Looking for a server is part of setting up a connection, also when there is none in the end.
+            found = structs.replace(found, connect_s=self._clock.monotonic() - started)
             if found.is_final:
                 job.settle(found)
             else:

@@ -7,6 +7,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.smtp import SmtpAgent
@@ -16,7 +17,7 @@ from ekiden.message.delivery import Action, DeliveryResult, deferred, failed
 from ekiden.message.envelope import BodyType
 from ekiden.message.host import Host
 from ekiden.message.status import Status
-from ekiden.runtime.system_clock import SystemClock
+from support.fake_clock import FakeClock
 from support.fake_peer import PLAIN, Act, Answer, FakePeer
 from support.running import free_port
 from support.smtp_delivery import Notes, agent_for, brief, request, run, until
@@ -345,11 +346,15 @@ def test_mail_that_would_come_back_to_us_is_not_sent(name: str) -> None:
 @pytest.mark.parametrize("answer", [failed(Status(5, 1, 2), "no such domain"), deferred(Status(4, 4, 3), "no DNS")])
 def test_a_next_hop_that_cannot_be_found_is_the_result(answer: DeliveryResult) -> None:
     async def work() -> None:
+        clock = FakeClock()
+
         async def hosts_for(next_hop: str) -> DeliveryResult:
+            await clock.advance(3.0)
             return answer
 
-        agent = SmtpAgent(Parameters(), hosts_for=hosts_for, clock=SystemClock(), observer=Notes())
-        assert await agent.deliver(request("a", "b")) == [answer, answer]
+        agent = SmtpAgent(Parameters(), hosts_for=hosts_for, clock=clock, observer=Notes())
+        result = structs.replace(answer, connect_s=3.0)  # the time of the look-up
+        assert await agent.deliver(request("a", "b")) == [result, result]
         await agent.close()
 
     run(work())
