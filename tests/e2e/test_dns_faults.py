@@ -73,6 +73,53 @@ def test_tries_are_bounded_in_number_and_time() -> None:
     assert time.monotonic() - started < 10
 
 
+async def answer_quickly(resolver: CaresResolver) -> None:
+    """Let it learn that this server takes no time at all."""
+    for n in range(5):
+        await resolver.mx(f"quick{n}.test")
+
+
+def test_a_server_that_was_quick_still_has_its_time() -> None:
+    """A name server answers at once what it knows, and may need seconds for what it must ask others."""
+    slow_since = 0.0
+
+    def behaviour(packet: bytes, tcp: bool) -> list[bytes]:
+        nonlocal slow_since
+        honest = answer(packet, (MX, b"\0\1" + wire_name("a.test")))
+        if b"slow" not in question_of(packet):
+            return [honest]
+        slow_since = slow_since or time.monotonic()
+        return [honest] if time.monotonic() - slow_since > 1.5 else []
+
+    async def look_up(resolver: CaresResolver) -> Answer[Mx]:
+        await answer_quickly(resolver)
+        return await resolver.mx("slow.test")
+
+    outcome, server = ask(behaviour, look_up, dns_timeout="2s", dns_tries="2")
+    assert isinstance(outcome, Answer), outcome
+    assert outcome.records == (Mx(1, "a.test"),)
+    assert len(server.questions) <= 5 + 4
+
+
+def test_a_question_that_is_asked_again_ends_with_the_resolver() -> None:
+    def behaviour(packet: bytes, tcp: bool) -> list[bytes]:
+        is_quick = b"slow" not in question_of(packet)
+        return [answer(packet, (MX, b"\0\1" + wire_name("a.test")))] if is_quick else []
+
+    async def look_up(resolver: CaresResolver) -> Answer[Mx]:
+        await answer_quickly(resolver)
+        waiting = asyncio.create_task(resolver.mx("slow.test"))
+        await asyncio.wait([waiting], timeout=1.0)  # long past the quarter of a second of the first try
+        await resolver.close()
+        return await waiting
+
+    started = time.monotonic()
+    outcome, _ = ask(behaviour, look_up, dns_timeout="30s", dns_tries="1", dns_lookup_time_limit="60s")
+    assert isinstance(outcome, DnsTrouble)
+    assert "closed" in str(outcome)
+    assert time.monotonic() - started < 10
+
+
 def test_a_truncated_answer_is_asked_for_again_by_tcp() -> None:
     def behaviour(packet: bytes, tcp: bool) -> list[bytes]:
         if not tcp:

@@ -162,8 +162,12 @@ class CaresResolver:
 class _Channel:
     """One c-ares channel, its sockets watched and its time-outs kept by the event loop."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, timeout: float, tries: int, asks_again: bool = True, **options: Any) -> None:
         self.asked = 0
+        self._options = {"timeout": timeout, "tries": tries, **options}
+        # To give up in less time than this is too early. c-ares takes longer when it keeps to its options.
+        self._patience_s = timeout * tries / 2 if asks_again else 0.0
+        self._again: set[_Channel] = set()  # that ask again what this one gave up too early
         self._loop = asyncio.get_running_loop()
         self._open: set[asyncio.Future[Any]] = set()
         self._watched: set[int] = set()
@@ -171,7 +175,7 @@ class _Channel:
         self._timer_at = 0.0
         self._retired = self._closed = False
         try:
-            self._cares = pycares.Channel(sock_state_cb=self._socket_changed, **options)
+            self._cares = pycares.Channel(sock_state_cb=self._socket_changed, **self._options)
         except pycares.AresError as error:
             raise DnsTrouble(f"the resolver cannot be set up: {error}") from error
 
@@ -182,14 +186,22 @@ class _Channel:
         self._open.add(waiting)
         self.asked += 1
         limit: asyncio.TimerHandle | None = None
+        patience_ends = loop.time() + self._patience_s
 
         def answered(result: Any, status: int | None) -> None:
             self._open.discard(waiting)
+            if (
+                status == pycares.errno.ARES_ETIMEOUT
+                and loop.time() < patience_ends
+                and not waiting.done()
+                and self._ask_again(name, kind, limit_s, answered)
+            ):
+                return
             if limit is not None:
                 limit.cancel()
             if not waiting.done():
                 waiting.set_result((result, status))
-            if self._retired and not self._open:
+            if self._retired and self._is_idle:
                 loop.call_soon(self.close)
 
         def late() -> None:
@@ -206,10 +218,34 @@ class _Channel:
             self._set_timer()
         return waiting
 
+    def _ask_again(self, name: str, kind: int, limit_s: float, tell: Callable[[Any, int | None], None]) -> bool:
+        """Ask by a channel of its own, which gives every try its whole time; False where it cannot be had.
+
+        c-ares turns its time-outs down to a few times of what answers took lately, and no option stops it. But a
+        name server that answers at once what it knows may need seconds for what it must ask others.
+        """
+        try:
+            channel = _Channel(**self._options, asks_again=False)
+        except DnsTrouble:
+            return False
+        self._again.add(channel)
+
+        def done(future: asyncio.Future[_Outcome]) -> None:
+            self._again.discard(channel)
+            tell(*future.result())
+
+        channel.ask(name, kind, limit_s).add_done_callback(done)
+        channel.retire()
+        return True
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self._open and not self._again
+
     def retire(self) -> None:
         """No more questions come: close when the open ones are answered."""
         self._retired = True
-        if not self._open:
+        if self._is_idle:
             self.close()
 
     def close(self) -> None:
@@ -218,6 +254,8 @@ class _Channel:
         # Everything that calls back does so here and now: what pycares does later it does in a thread of its own.
         self._cares.cancel()
         self._closed = True
+        for channel in tuple(self._again):
+            channel.close()
         if self._timer is not None:
             self._timer.cancel()
         for descriptor in self._watched:
