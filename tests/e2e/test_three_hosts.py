@@ -397,6 +397,12 @@ def test_a_domain_whose_name_server_does_not_answer_waits(world: World) -> None:
     assert world.a.mails("patient") == []
 
 
+def test_a_refused_recipient_is_one_line_of_the_log(world: World) -> None:
+    """Also when the client had pipelined more commands behind it, as Ekiden and Postfix both do."""
+    refused = [line for line in world.b.log.splitlines() if "reject: " in line and "from=<sender@p.test>" in line]
+    assert len(refused) == sum("<nobody@b.test>" in line or "Relay access denied" in line for line in refused)
+
+
 def test_nothing_went_wrong_on_the_way(world: World) -> None:
     """The last look at both Ekidens: whatever the tests above sent, no process met anything it did not expect."""
     for host in (world.a, world.b):

@@ -301,7 +301,10 @@ class SmtpSession:
 
     async def _invalid(self, event: commands.Invalid) -> None:
         stage = event.verb or "UNKNOWN"
-        self._log_refusal(Refusal(event.reply, event.reason), stage)
+        # DATA that was pipelined behind refused recipients (RFC 2920 §3.1): their refusals say it all, and a log
+        # analyser would count each such message twice.
+        if event.reply is not server_replies.NO_VALID_RECIPIENTS:
+            self._log_refusal(Refusal(event.reply, event.reason), stage)
         if event.junk:
             self._count_junk()
         await self._answer(stage if stage in _KNOWN_VERBS else "UNKNOWN", event.reply)

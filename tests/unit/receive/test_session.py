@@ -225,6 +225,16 @@ def test_unknown_users_and_broken_tables() -> None:
     assert play(World(), talk).rejections() == ["unknown-user", "table-trouble"]
 
 
+def test_data_behind_refused_recipients_is_no_refusal_of_its_own() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        assert (await client.envelope("nobody@here.example"))[0].startswith("550 5.1.1 ")
+        assert await client.say("DATA") == "554 5.5.1 Error: no valid recipients"
+        assert (await client.say("MAIL FROM:<b@b.example>")).startswith("503 5.5.1 ")
+
+    assert play(World(), talk).rejections() == ["unknown-user", "bad-sequence"]
+
+
 def test_the_recipient_limit_refuses_softly() -> None:
     async def talk(client: Talk) -> None:
         await client.hello()
