@@ -22,7 +22,9 @@ from ekiden.queue.durable import Fsync, SyncBatcher, finished
 from ekiden.queue.store import StoreTrouble
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# More free space than mail can use up within that time; with less it is asked for anew each time.
 _SPACE_CHECK_S = 1.0
+_PLENTY_BYTES = 268_435_456
 
 
 class SpoolLimits(Struct, frozen=True):
@@ -53,9 +55,9 @@ class Spool:
         return SpoolWriter(self, queue_id)
 
     def has_space(self, size: int = 0) -> bool:
-        """Whether queue_minfree and ``size`` bytes are free; asks the file system once a second at most."""
+        """Whether queue_minfree and ``size`` bytes are free; where space is plenty it is looked at once a second at most."""
         now = self._clock.monotonic()
-        if now - self._checked_at >= _SPACE_CHECK_S:
+        if self._free < _PLENTY_BYTES or now - self._checked_at >= _SPACE_CHECK_S:
             self._checked_at = now
             self._free = free_bytes(self.directory)
         return self._free >= max(size, self.limits.minimum_free)

@@ -166,7 +166,7 @@ class SqliteStore:
         return await contents.read(content)
 
     async def has_space(self, size: int = 0) -> bool:
-        """Whether queue_minfree, and room for ``size`` more bytes, are there. Looks once a second at most."""
+        """Whether queue_minfree, and room for ``size`` more bytes, are there."""
         return self._spool.has_space(size)
 
     async def put(self, message: QueuedMessage, *, lease_s: float = 0.0) -> None:

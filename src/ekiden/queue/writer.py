@@ -1,9 +1,13 @@
-"""Group commit: one thread that takes everything that waits, makes it durable at once, and wakes all who wait.
+"""Group commit: everything that waits is made durable at once, and then all who wait are woken.
 
-The event loop only appends to a list and awaits a future. While the thread waits for one commit the next batch
-gathers, so the busier the server is, the more messages share an fsync. Each batch makes thread and loop take the
-interpreter's lock from each other a dozen times, whatever its size; so once batches hold more than one operation the
-next one is given ``delay_s`` to grow. A server with little to do never waits.
+The event loop gathers operations. When no commit is under way it applies a batch of them, which is work in memory, and
+lets a thread do what waits for the disk: the COMMIT. While that runs the next batch gathers, so the busier the server
+is, the more messages share an fsync. Operations that may read much (a claim, an administrator's change) are applied on
+the thread as well.
+
+The reason for this split is the interpreter's lock: every SQL statement on the thread makes it and the loop take turns,
+and on a busy server those turns cost more than the statements. For the same reason, once batches hold more than one
+operation, the next one is given ``delay_s`` to grow. A server with little to do never waits.
 
 A commit that fails with an I/O error is never tried again: the kernel may have dropped what it could not write, and the
 log's later part would hang on pages that exist in memory only. The connection is closed (which copies what was durable
@@ -53,22 +57,38 @@ class Writer:
         self._on_ended_files, self._on_corrupt = on_ended_files, on_corrupt
         self._waiting: list[Operation[Any]] = []  # of the loop
         self._handing_over: asyncio.Handle | None = None
-        self._committing = False
+        self._tidying: asyncio.TimerHandle | None = None
+        self._thread_works = False  # the connection is the thread's while this is true, else the loop's
         self._busy = False
-        self._batches: queue.SimpleQueue[list[Operation[Any]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name=f"store {path.parent.name}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+        self._tidy_later()  # a log that an earlier run left is copied, too
 
     def submit(self, operation: Operation[Any]) -> None:
         if self._closed:
             operation.future.set_exception(StoreTrouble(f"{self._path}: the queue has been closed"))
             return
         self._waiting.append(operation)
-        if self._handing_over is None and not self._committing:
+        if self._handing_over is None and not self._thread_works:
             self._schedule()
+
+    async def close(self) -> None:
+        """Commit what waits, copy the log into the database, end the thread."""
+        if not self._closed:
+            self._closed = True
+            for handle in (self._handing_over, self._tidying):
+                if handle is not None:
+                    handle.cancel()
+            for at in range(0, len(self._waiting), self._batch_limit):
+                batch = self._waiting[at : at + self._batch_limit]
+                self._give_to_thread(lambda batch=batch: self._commit(batch), batch)  # type: ignore[misc]
+            self._waiting = []
+            self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
 
     def _schedule(self) -> None:
         # call_soon collects at least what this turn of the loop brings.
@@ -79,50 +99,98 @@ class Writer:
         )
 
     def _hand_over(self) -> None:
+        """Take what waits; apply it here if that is quick, and have the thread commit it."""
         self._handing_over = None
+        if self._tidying is not None:
+            self._tidying.cancel()
+            self._tidying = None
         batch, self._waiting = self._waiting[: self._batch_limit], self._waiting[self._batch_limit :]
-        self._committing = True
         self._busy = len(batch) > 1
-        self._batches.put(batch)
+        connection = self._connection
+        if connection is None or not all(type(operation) in _QUICK for operation in batch):
+            self._give_to_thread(lambda: self._commit(batch), batch)
+            return
+        transaction = Transaction(connection, self.leases, self._clock.monotonic())
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            self._apply(transaction, batch)
+        except Exception as error:  # what to do about it may take long, and is the thread's
+            failure = error
+            self._give_to_thread(lambda: self._fail_batch(connection, batch, failure), batch)
+        else:
+            self._give_to_thread(lambda: self._commit_applied(transaction, batch), batch)
+
+    def _give_to_thread(self, job: Callable[[], None], batch: Sequence[Operation[Any]]) -> None:
+        self._thread_works = True
+        self._jobs.put(lambda: self._work(job, batch))
+
+    def _take_back(self) -> None:
+        self._thread_works = False
+        if self._closed:
+            return
+        if self._waiting:
+            self._schedule()
+        elif self._tidying is None:
+            self._tidy_later()
 
     def _committed(self, batch: Sequence[Operation[Any]]) -> None:
-        self._committing = False
         _wake(batch)
-        if self._waiting and self._handing_over is None:
+        self._take_back()
+
+    def _tidy_later(self) -> None:
+        self._tidying = self._loop.call_later(self._idle_s, self._tidy_now)
+
+    def _tidy_now(self) -> None:
+        self._tidying = None
+        if not self._thread_works and self._handing_over is None:
+            self._thread_works = True
+            self._jobs.put(lambda: self._call_on_loop(self._tidied, self._tidy()))
+
+    def _tidied(self, more: bool) -> None:
+        self._thread_works = False
+        if self._closed:
+            return
+        if self._waiting:
             self._schedule()
+        elif more:
+            self._tidy_later()
 
-    async def close(self) -> None:
-        """Commit what waits, copy the log into the database, end the thread."""
-        if not self._closed:
-            self._closed = True
-            if self._handing_over is not None:
-                self._handing_over.cancel()
-                self._handing_over = None
-            for at in range(0, len(self._waiting), self._batch_limit):
-                self._batches.put(self._waiting[at : at + self._batch_limit])
-            self._waiting = []
-            self._batches.put(None)
-        await asyncio.to_thread(self._thread.join)
-
-    # Everything below runs on the thread.
+    # Everything below runs on the thread (_apply on whichever has the connection).
 
     def _serve(self) -> None:
-        changed = True  # a log that an earlier run left is copied, too
-        while True:
-            try:
-                batch = self._batches.get(timeout=self._idle_s if changed else None)
-            except queue.Empty:
-                changed = self._tidy()
-                continue
-            if batch is None:
-                break
-            changed = True
-            try:
-                self._commit(batch)
-            except Exception as error:  # a fault of our own must not end the thread that everybody waits for
-                _fail(batch, error)
-            self._call_on_loop(self._committed, batch)
+        while (job := self._jobs.get()) is not None:
+            job()
         self._finish()
+
+    def _work(self, job: Callable[[], None], batch: Sequence[Operation[Any]]) -> None:
+        try:
+            job()
+        except Exception as error:  # a fault of our own must not end the thread that everybody waits for
+            _fail(batch, error)
+        self._call_on_loop(self._committed, batch)
+
+    def _commit_applied(self, transaction: Transaction, batch: Sequence[Operation[Any]]) -> None:
+        connection = transaction.connection
+        try:
+            connection.execute("COMMIT")
+        except Exception as error:
+            self._fail_batch(connection, batch, error)
+        else:
+            self._took_effect(transaction)
+
+    def _fail_batch(
+        self,
+        connection: sqlite3.Connection,
+        batch: Sequence[Operation[Any]],
+        error: Exception,
+        *,
+        is_last_try: bool = False,
+    ) -> None:
+        if isinstance(error, sqlite3.Error):
+            self._give_up(connection, batch, error, is_last_try)
+        else:  # a fault in our own code: nothing of the batch holds, and all who wait hear of it
+            self._break(connection)
+            _fail(batch, error)
 
     def _commit(self, batch: Sequence[Operation[Any]], *, is_last_try: bool = False) -> None:
         """Apply a batch as one transaction; afterwards each operation has its result or its error."""
@@ -134,13 +202,13 @@ class Writer:
             connection.execute("BEGIN IMMEDIATE")
             self._apply(transaction, batch)
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._give_up(connection, batch, error, is_last_try)
+        except Exception as error:
+            self._fail_batch(connection, batch, error, is_last_try=is_last_try)
             return
-        except Exception as error:  # a fault in our own code: nothing of the batch holds, and all who wait hear of it
-            self._break(connection)
-            _fail(batch, error)
-            return
+        self._took_effect(transaction)
+
+    def _took_effect(self, transaction: Transaction) -> None:
+        """The transaction is durable: now what it means beside the database holds, too."""
         self.leases.apply(transaction.lease_changes)
         if transaction.ended_files:
             self._on_ended_files(transaction.ended_files)
@@ -301,6 +369,10 @@ class Writer:
         except RuntimeError:
             # The loop has gone, and with it everyone who waited. What was committed stays committed.
             return
+
+
+# What takes no more than a few pages in memory.
+_QUICK = frozenset({Put, Remove})
 
 
 def _is_local(connection: sqlite3.Connection, error: sqlite3.Error) -> bool:
