@@ -85,6 +85,7 @@ def test_a_domain_with_mx_is_not() -> None:
 
 
 def test_null_mx() -> None:
+    # RFC 7505 §3
     result = problem("x", {(MX, "x"): [Mx(0, "")], (A, "x"): ["192.0.2.1"]})
     assert (result.action, str(result.status)) == (Action.FAILED, "5.1.10")
     assert result.text == "Domain x does not accept mail (nullMX)"
