@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
 from support.requirements import ROOT
 
 _CITE = re.compile(r"RFC (\d{3,5})")
