@@ -65,6 +65,11 @@ def database(directory: Path) -> Path:
     return directory / "queue.db"
 
 
+def log_of(database: Path) -> Path:
+    """The write-ahead log beside a database."""
+    return database.with_name(f"{database.name}-wal")
+
+
 def content_directory(directory: Path) -> Path:
     return directory / "content"
 

@@ -54,10 +54,15 @@ class Spool:
     def writer(self, queue_id: str) -> SpoolWriter:
         return SpoolWriter(self, queue_id)
 
+    @property
+    def has_plenty(self) -> bool:
+        """Whether the last look found more space than mail can use up until the next one."""
+        return self._free >= _PLENTY_BYTES
+
     def has_space(self, size: int = 0) -> bool:
-        """Whether queue_minfree and ``size`` bytes are free; where space is plenty it is looked at once a second at most."""
+        """Whether queue_minfree and ``size`` bytes are free; looks once a second at most as long as there is plenty."""
         now = self._clock.monotonic()
-        if self._free < _PLENTY_BYTES or now - self._checked_at >= _SPACE_CHECK_S:
+        if not self.has_plenty or now - self._checked_at >= _SPACE_CHECK_S:
             self._checked_at = now
             self._free = free_bytes(self.directory)
         return self._free >= max(size, self.limits.minimum_free)

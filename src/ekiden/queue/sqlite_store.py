@@ -38,7 +38,16 @@ from ekiden.queue.operations import (
     Settle,
     free_active,
 )
-from ekiden.queue.schema import Connect, Tuning, content_directory, database, open_reader, open_writer, trouble_of
+from ekiden.queue.schema import (
+    Connect,
+    Tuning,
+    content_directory,
+    database,
+    log_of,
+    open_reader,
+    open_writer,
+    trouble_of,
+)
 from ekiden.queue.spool import Spool, SpoolLimits, SpoolWriter
 from ekiden.queue.store import Change, QueueEntry, Settlement, StoreTrouble
 from ekiden.queue.writer import Writer
@@ -166,8 +175,14 @@ class SqliteStore:
         return await contents.read(content)
 
     async def has_space(self, size: int = 0) -> bool:
-        """Whether queue_minfree, and room for ``size`` more bytes, are there."""
-        return self._spool.has_space(size)
+        """Whether queue_minfree, and room for ``size`` more bytes, are there.
+
+        Mail that leaves needs room too, in the write-ahead log. As long as the database has room for all that the log
+        holds, the log can start anew, and a queue that has filled the disk can drain.
+        """
+        if not self._spool.has_space(size):
+            return False
+        return self._spool.has_plenty or self._spool.has_space(size + _size_of(log_of(self._path)))
 
     async def put(self, message: QueuedMessage, *, lease_s: float = 0.0) -> None:
         self._newest_id = max(self._newest_id, message.queue_id)
@@ -387,3 +402,10 @@ def _remove_shard(directory: Path) -> None:
         sync_directory(directory.parent)
     except OSError as error:
         raise StoreTrouble(f"{error.filename or directory}: {error.strerror}") from error
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0

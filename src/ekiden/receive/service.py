@@ -37,7 +37,7 @@ class SmtpService:
         *,
         intake: Callable[[QueuedMessage], Awaitable[None]],
         content_writer: Callable[[str], ContentWriter],
-        has_space: Callable[[], Awaitable[bool]],
+        has_space: Callable[[int], Awaitable[bool]],
         new_queue_id: Callable[[], str],
         relay_access: RelayAccess,
         aliases: VirtualAliases | None,

@@ -172,7 +172,8 @@ class SmtpSession:
         if self.parameters.smtpd_helo_required and not self.client.helo:
             await self._answer("MAIL", reply(503, "5.5.1", "Error: send HELO/EHLO first"))
             return
-        if not await self.service.has_space():
+        # Half as much again as the largest message, as Postfix asks for: other sessions are writing too.
+        if not await self.service.has_space(self.parameters.message_size_limit * 3 // 2):
             await self._refuse(
                 "MAIL", store_refusal(StoreTrouble("queue_minfree", full=True)), sender=str(event.sender)
             )

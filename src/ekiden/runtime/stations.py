@@ -55,7 +55,7 @@ class Doors:
         *,
         intake: Callable[[QueuedMessage], Awaitable[None]],
         content_writer: Callable[[str], ContentWriter],
-        has_space: Callable[[], Awaitable[bool]],
+        has_space: Callable[[int], Awaitable[bool]],
         new_queue_id: Callable[[], str],
         mailboxes: MailboxChannel,
         counts: ClientCounts,

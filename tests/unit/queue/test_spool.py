@@ -232,7 +232,7 @@ def test_a_message_never_takes_the_file_of_another(tmp_path: Path) -> None:
 def test_free_space_is_looked_at_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = HandClock()
     limits = SpoolLimits(inline_limit=1, buffer_size=1, threads=1, minimum_free=1000)
-    free = 2000
+    free = plenty = 1 << 40
     asked = 0
 
     def free_bytes(directory: Path) -> int:
@@ -244,12 +244,18 @@ def test_free_space_is_looked_at_once_a_second(tmp_path: Path, monkeypatch: pyte
     spool = Spool(tmp_path, limits=limits, clock=clock)
     try:
         assert spool.has_space()
-        assert spool.has_space(2000)
-        assert not spool.has_space(2001)
-        free = 999
-        assert spool.has_space()
+        assert spool.has_space(plenty)
+        assert not spool.has_space(plenty + 1)
+        free = 2000
+        assert spool.has_space(2001)
         assert asked == 1
         clock.steady += 1
+        assert not spool.has_space(2001)
+        assert asked == 2
+        # When it is scarce every question counts.
+        assert spool.has_space(2000)
+        free = 999
         assert not spool.has_space()
+        assert asked == 4
     finally:
         spool.close()

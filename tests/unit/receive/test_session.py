@@ -113,7 +113,7 @@ class World:
         self.writers.append(writer)
         return writer
 
-    async def _has_space(self) -> bool:
+    async def _has_space(self, size: int) -> bool:
         return self.space
 
     def rejections(self) -> list[str]:
