@@ -9,6 +9,7 @@ from ekiden.message.reply import Reply, reply
 from ekiden.protocol.smtp import server_replies as replies
 from ekiden.protocol.smtp.commands import Content, Data, EndOfContent, Event, Helo, Invalid, Mail, Quit, Rcpt
 from ekiden.protocol.smtp.server import BareNewline, Limits, SmtpServer, ehlo_reply
+from ekiden.protocol.smtp.verbs import Rules
 
 LIMIT = 120
 _MODES = list(BareNewline)
@@ -45,7 +46,7 @@ def one_input(data: bytes) -> None:
 
 def _hold(talk: bytes, size: int, mode: BareNewline) -> tuple[list[Event], bytes, bool]:
     """The events, with the content of a message in one, and the output."""
-    core = SmtpServer(limits=Limits(command_line_bytes=LIMIT, helo_bytes=40), bare_newline=mode, size_limit=150)
+    core = SmtpServer(rules=Rules(Limits(command_line_bytes=LIMIT, helo_bytes=40), 150, False), bare_newline=mode)
     events: list[Event] = []
     content, output = b"", b""
     for at in range(0, len(talk), size):

@@ -17,7 +17,23 @@ from pathlib import Path
 from types import ModuleType
 
 FOLDER = Path(__file__).resolve().parent
-_TOKENS = (b"\r\n", b"\n", b"\r", b".", b"\r\n.\r\n", b"<", b">", b":", b" ", b"\t", b"\x00", b"\xff", b'"', b"\\", b"@")
+_TOKENS = (
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b".",
+    b"\r\n.\r\n",
+    b"<",
+    b">",
+    b":",
+    b" ",
+    b"\t",
+    b"\x00",
+    b"\xff",
+    b'"',
+    b"\\",
+    b"@",
+)
 
 
 def load(path: Path) -> ModuleType:
@@ -87,7 +103,9 @@ def main() -> int:
         module = load(path)
         tried, failing = fuzz(module, options.seconds, random.Random(seed))
         law = (module.__doc__ or "").splitlines()[0]
-        print(f"{path.stem}: {tried} inputs, seed {seed}: {'holds' if failing is None else 'BROKEN'}: {law}", flush=True)
+        print(
+            f"{path.stem}: {tried} inputs, seed {seed}: {'holds' if failing is None else 'BROKEN'}: {law}", flush=True
+        )
         if failing is not None:
             broken += 1
             crash = FOLDER / "crashes" / f"{path.stem}-{seed}"

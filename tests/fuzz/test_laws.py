@@ -1,4 +1,4 @@
-"""Every fuzzer's law holds for its seeds and for a bounded number of mutations of them; `make fuzz` goes on for longer."""
+"""Every fuzzer's law holds for its seeds and a bounded number of mutations of them; `make fuzz` goes on for longer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from fuzz.run import FOLDER, load, mutate
 
 MUTATIONS = 1500

@@ -16,6 +16,7 @@ from msgspec import Struct
 from ekiden.message.reply import Reply, reply
 from ekiden.protocol.smtp import commands, server_replies
 from ekiden.protocol.smtp.server import BareNewline, Limits, SmtpServer
+from ekiden.protocol.smtp.verbs import Rules
 
 DIALOGS = Path(__file__).resolve().parents[1] / "dialogs"
 CLOSED = "<closed>"
@@ -170,10 +171,12 @@ class CorePeer:
         if unknown:
             raise DialogError(f"the core has no setting {', '.join(sorted(unknown))}")
         self.core = SmtpServer(
-            limits=Limits(command_line_bytes=int(settings.get("line_length_limit", "2048"))),
+            rules=Rules(
+                Limits(command_line_bytes=int(settings.get("line_length_limit", "2048"))),
+                int(settings.get("message_size_limit", "10240000")),
+                settings.get("strict_rfc821_envelopes", "no") == "yes",
+            ),
             bare_newline=_BARE_NEWLINE[settings.get("smtpd_forbid_bare_newline", "reject")],
-            size_limit=int(settings.get("message_size_limit", "10240000")),
-            strict_envelopes=settings.get("strict_rfc821_envelopes", "no") == "yes",
         )
         self._chunk = chunk
         self._size_limit = settings.get("message_size_limit", "10240000")

@@ -112,12 +112,7 @@ class SmtpSession:
         newline = service.bare_newline
         if newline is BareNewline.REJECT and service.newline_exclusions.contains(self.client.address):
             newline = BareNewline.NORMALIZE
-        core = self.core = SmtpServer(
-            limits=service.limits,
-            bare_newline=newline,
-            size_limit=self.parameters.message_size_limit,
-            strict_envelopes=self.parameters.strict_rfc821_envelopes,
-        )
+        core = self.core = SmtpServer(rules=service.rules, bare_newline=newline)
         connection.write(service.greeting.render())
         handlers, now = self._HANDLERS, connection.loop.time
         in_content = False
@@ -162,7 +157,7 @@ class SmtpSession:
         protocol = "ESMTP" if event.extended else "SMTP"
         self.client = Client(client.name, client.address, event.name, protocol, client.port, client.is_ipv6)
         self._count_junk()
-        await self._answer("EHLO" if event.extended else "HELO", self._hello_reply(event.extended))
+        self._accept("EHLO" if event.extended else "HELO", self._hello_reply(event.extended))
 
     def _hello_reply(self, extended: bool) -> Reply:
         return self.service.ehlo_reply if extended else self.service.helo_reply
@@ -179,7 +174,7 @@ class SmtpSession:
             )
             return
         self.transaction = Transaction(event.sender, event.body, self.service.clock.time())
-        await self._answer("MAIL", server_replies.SENDER_OK)
+        self._accept("MAIL", server_replies.SENDER_OK)
 
     async def _rcpt(self, event: commands.Rcpt) -> None:
         transaction = self.transaction
@@ -202,7 +197,7 @@ class SmtpSession:
             transaction.queue_id = self.service.new_queue_id()
             self.service.observer.emit(events.Accepting(transaction.queue_id, self.client))
         transaction.recipients.append(Recipient(event.address))
-        await self._answer("RCPT", server_replies.RECIPIENT_OK)
+        self._accept("RCPT", server_replies.RECIPIENT_OK)
 
     async def _data(self, _event: commands.Data) -> None:
         transaction = self.transaction
@@ -218,7 +213,7 @@ class SmtpSession:
         )
         scan = HeaderScan(self.parameters.header_block_limit)
         transaction.begin_content(service.content_writer(transaction.queue_id), scan, trace)
-        await self._answer("DATA", server_replies.SEND_CONTENT)
+        self._accept("DATA", server_replies.SEND_CONTENT)
 
     async def _content(self, event: commands.Content) -> None:
         if self.transaction is not None:
@@ -279,11 +274,11 @@ class SmtpSession:
     async def _rset(self, _event: commands.Rset) -> None:
         await self._drop_transaction()
         self._count_junk()
-        await self._answer("RSET", server_replies.OK)
+        self._accept("RSET", server_replies.OK)
 
     async def _noop(self, _event: commands.Noop) -> None:
         self._count_junk()
-        await self._answer("NOOP", server_replies.OK)
+        self._accept("NOOP", server_replies.OK)
 
     async def _vrfy(self, event: commands.Vrfy) -> None:
         # RFC 5321 §3.5.3: a server that would not say anyway answers 252, which tells a spammer nothing.
@@ -291,14 +286,14 @@ class SmtpSession:
         if self.parameters.disable_vrfy_command:
             await self._answer("VRFY", reply(502, "5.5.1", "VRFY command is disabled"))
         else:
-            await self._answer("VRFY", server_replies.vrfy_reply(event.text))
+            self._accept("VRFY", server_replies.vrfy_reply(event.text))
 
     async def _help(self, _event: commands.Help) -> None:
         self._count_junk()
-        await self._answer("HELP", server_replies.HELP)
+        self._accept("HELP", server_replies.HELP)
 
     async def _quit(self, _event: commands.Quit) -> None:
-        await self._answer("QUIT", server_replies.BYE)
+        self._accept("QUIT", server_replies.BYE)
 
     async def _invalid(self, event: commands.Invalid) -> None:
         stage = event.verb or "UNKNOWN"
@@ -327,21 +322,28 @@ class SmtpSession:
 
     # The one way out: every reply is counted, slowed down or turned into a farewell here.
 
-    async def _answer(self, verb: str, answer: Reply, *, is_error: bool | None = None) -> None:
+    def _accept(self, verb: str, answer: Reply) -> None:
         core = self.core
         assert core is not None  # there is a conversation
         self.last_command = verb
         count = self.counts.get(verb)
         if count is None:
             count = self.counts[verb] = [0, 0]
+        count[0] += 1
         count[1] += 1
-        if answer.code < 400:
-            count[0] += 1
-        elif is_error is not False:
-            answer = await self._slow_down(answer)
         if self.junk > self.parameters.smtpd_junk_command_limit:
             answer = self._too_many_errors()
         core.reply(answer)
+
+    async def _answer(self, verb: str, answer: Reply, *, is_error: bool = True) -> None:
+        """An answer that may be a refusal; errors are slowed down and at last end the session."""
+        if answer.code < 400:
+            self._accept(verb, answer)
+            return
+        if is_error:
+            answer = await self._slow_down(answer)
+        self._accept(verb, answer)
+        self.counts[verb][0] -= 1
 
     async def _refuse(
         self, stage: str, refusal: Refusal, *, sender: str = "", recipient: str = "", is_error: bool = True

@@ -45,7 +45,7 @@ from ekiden.runtime.worker_context import Listener, WorkerContext
 # Python's default, and never at what was there before the first connection.
 _GC_THRESHOLDS = (50_000, 20, 50)
 # The store's thread takes the interpreter's lock for microseconds at a time and must not wait 5 ms for each turn.
-_SWITCH_INTERVAL_S = 0.0005
+_SWITCH_INTERVAL_S = 0.001
 # Sessions in the middle of a message get a moment to finish it when the server stops.
 _STOP_POLL_S = 0.05
 

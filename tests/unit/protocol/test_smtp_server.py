@@ -26,6 +26,7 @@ from ekiden.protocol.smtp.commands import (
     Vrfy,
 )
 from ekiden.protocol.smtp.server import BareNewline, Limits, SmtpServer, State, ehlo_reply
+from ekiden.protocol.smtp.verbs import Rules
 from support.dialogs import chunks
 
 ANSWERS: dict[type, Reply] = {
@@ -40,7 +41,7 @@ ENVELOPE = b"EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\
 
 
 def new_core(bare_newline: BareNewline = BareNewline.REJECT, size_limit: int = 0) -> SmtpServer:
-    return SmtpServer(limits=Limits(), bare_newline=bare_newline, size_limit=size_limit)
+    return SmtpServer(rules=Rules(Limits(), size_limit, False), bare_newline=bare_newline)
 
 
 def drain(core: SmtpServer) -> list[Event]:
@@ -257,3 +258,28 @@ def test_a_burst_of_many_small_messages_is_not_copied_for_each() -> None:
     events = drain(core)
     assert sum(isinstance(event, EndOfContent) for event in events) == 2000
     assert core.state is State.GREETED
+
+
+def test_remembered_lines_mean_the_same_in_every_session_and_state() -> None:
+    rules = Rules(Limits(), 0, False)
+    for _ in range(3):
+        core = SmtpServer(rules=rules, bare_newline=BareNewline.REJECT)
+        core.receive(b"MAIL FROM:<a@b.example>\r\nMAIL FROM:<a@b.example>\r\n")
+        first = core.next_event()
+        assert isinstance(first, Mail)
+        core.reply(replies.SENDER_OK)
+        # The very same line, at a time when it must not come.
+        second = core.next_event()
+        assert isinstance(second, Invalid)
+        assert second.reply == replies.NESTED_MAIL
+
+
+def test_the_memory_of_lines_is_bounded() -> None:
+    rules = Rules(Limits(), 0, False)
+    core = SmtpServer(rules=rules, bare_newline=BareNewline.REJECT)
+    for at in range(5000):
+        core.receive(b"VRFY user%d\r\n" % at)
+        assert core.next_event() is not None
+        core.reply(replies.OK)
+        core.take_output()
+    assert sum(rules.known(b"VRFY user%d\r\n" % at) is not None for at in range(5000)) <= 1024

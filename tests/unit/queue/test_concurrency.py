@@ -6,11 +6,11 @@ from ekiden.config.snapshot import Parameters
 from ekiden.message.address import Address
 from ekiden.message.delivery import DeliveryResult, deferred, failed, relayed
 from ekiden.message.status import Status
-from ekiden.queue.concurrency import Window, is_unreachable, transport_limits
+from ekiden.queue.concurrency import TransportLimits, Window, is_unreachable, transport_limits
 from ekiden.queue.fair_queue import FairQueue
 
 
-def limits_of(transport: str = "smtp", **settings: str):
+def limits_of(transport: str = "smtp", **settings: str) -> TransportLimits:
     return transport_limits(Parameters(settings), transport)
 
 

@@ -59,16 +59,13 @@ class SmtpServer:
     def __init__(
         self,
         *,
-        limits: Limits,
+        rules: Rules,
         bare_newline: BareNewline,
-        size_limit: int,
-        strict_envelopes: bool = False,
     ) -> None:
-        """``size_limit`` is in octets of content; 0 is no limit (``message_size_limit``)."""
         self.state = State.CONNECTED
-        self._rules = Rules(limits, size_limit, strict_envelopes)
+        self._rules = rules
         self._bare_newline = bare_newline
-        self._lines = LineBuffer(limits.command_line_bytes)
+        self._lines = LineBuffer(rules.limits.command_line_bytes)
         self._open: Question | None = None  # the question that waits for its reply
         self._content: DataReceiver | None = None
         self._output: list[bytes] = []
@@ -122,6 +119,8 @@ class SmtpServer:
             self._lines.clear()
 
     def _parse(self, line: bytes) -> Question:
+        if (known := self._rules.known(line)) is not None and self.state in known[0].states:
+            return known[1]
         text = line[:-2]
         if line[-2:] != b"\r\n":
             refusal = self._bad_line_end(line)
@@ -140,7 +139,11 @@ class SmtpServer:
             return _unknown(name.upper())
         if self.state not in verb.states:
             return Invalid(printable(verb.name), OUT_OF_ORDER[verb.name, self.state], "bad-sequence", verb.junk)
-        return verb.parse(arguments.strip(b" "), self._rules)
+        command = verb.parse(arguments.strip(b" "), self._rules)
+        # Of lines in another form (a bare LF, say) each session must judge for itself.
+        if not isinstance(command, Invalid) and line.endswith(b"\r\n"):
+            self._rules.remember(line, verb, command)
+        return command
 
     def _bad_line_end(self, line: bytes) -> Invalid | None:
         """What is wrong with a line that does not end in CRLF; None when it is taken all the same."""

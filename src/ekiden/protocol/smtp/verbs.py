@@ -28,13 +28,35 @@ from ekiden.protocol.smtp.limits import Limits
 from ekiden.protocol.smtp.path import DOMAIN, DOT_STRING, PathProblem, parse_path
 from ekiden.protocol.smtp.states import State
 
+# Lines that are remembered, and how long they may be: 1024 of them take some 300 KiB.
+_KNOWN_LINES = 1024
+_KNOWN_LINE_BYTES = 128
 
-class Rules(Struct, frozen=True):
-    """What the parsers must know of the settings."""
 
-    limits: Limits
-    size_limit: int  # octets; 0 is no limit
-    strict_envelopes: bool
+class Rules:
+    """What the parsers must know of the settings; one for all sessions of a service.
+
+    Clients say the same things over and over (``DATA``, ``QUIT``, the names and addresses of busy hosts), so accepted
+    lines are remembered with what they mean. What a line means depends on nothing but these rules.
+    """
+
+    __slots__ = ("_known", "limits", "size_limit", "strict_envelopes")
+
+    def __init__(self, limits: Limits, size_limit: int, strict_envelopes: bool) -> None:
+        """``size_limit`` is in octets of content; 0 is no limit (``message_size_limit``)."""
+        self.limits = limits
+        self.size_limit = size_limit
+        self.strict_envelopes = strict_envelopes
+        self._known: dict[bytes, tuple[Verb, Command]] = {}
+
+    def known(self, line: bytes) -> tuple[Verb, Command] | None:
+        return self._known.get(line)
+
+    def remember(self, line: bytes, verb: Verb, command: Command) -> None:
+        if len(line) <= _KNOWN_LINE_BYTES:
+            if len(self._known) >= _KNOWN_LINES:
+                self._known.clear()
+            self._known[line] = (verb, command)
 
 
 # What Postfix makes "?" in a HELO name before anyone sees it: characters that mean something in header fields,
