@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Duration, Group, Int, Reload, Text, Words
+from ekiden.config.registry import Bool, Duration, Group, Int, Reload, Text, Words
 
 
 class GeneralParameters(Group):
@@ -43,6 +43,11 @@ class GeneralParameters(Group):
         maximum=1024,
         reload=Reload.RESTART,
         doc="How many workers run; 0 is one for each CPU that may be used.",
+    )
+    worker_cpu_affinity = Bool(
+        "yes",
+        reload=Reload.RESTART,
+        doc="Keep each worker on a CPU of its own, where there are enough; say no if other programs keep some busy.",
     )
     stop_timeout = Duration("30s", doc="How long a stop waits for deliveries and sessions in flight.")
     recipient_delimiter = Text("", doc="The characters that part a user name from its extension.")
