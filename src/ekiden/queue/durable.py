@@ -99,14 +99,20 @@ class _Job(Struct, eq=False):
 
 
 class SyncBatcher:
-    """One thread that takes every file that waits and makes them durable together, as the store commits messages."""
+    """Threads that take every file that waits and make them durable together, as the store commits messages.
 
-    def __init__(self, name: str, *, limit: int = 64, fsync: Fsync = os.fsync) -> None:
+    With two of them one batch is written while the disk still works on the other.
+    """
+
+    def __init__(self, name: str, *, threads: int = 2, limit: int = 64, fsync: Fsync = os.fsync) -> None:
         self._limit = limit
         self._fsync = fsync
         self._waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"{name} {number}", daemon=True) for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     async def make_durable(self, write: Callable[[], int], directory: int | Path) -> None:
         """Run ``write`` in the thread (it returns an open file), sync that file and its directory, and close it.
@@ -120,9 +126,11 @@ class SyncBatcher:
         await finished(job.future)
 
     def close(self) -> None:
-        """Finish what waits and end the thread. Blocks."""
-        self._waiting.put(None)
-        self._thread.join()
+        """Finish what waits and end the threads. Blocks."""
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _serve(self) -> None:
         running = True
@@ -130,10 +138,10 @@ class SyncBatcher:
             jobs: list[_Job] = []
             item = self._waiting.get()
             while True:
-                if item is None:
+                if item is None:  # each thread takes one end for itself
                     running = False
-                else:
-                    jobs.append(item)
+                    break
+                jobs.append(item)
                 if len(jobs) >= self._limit:
                     break
                 try:
