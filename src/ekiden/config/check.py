@@ -1,7 +1,4 @@
-"""Looks a configuration over, for ``ekiden check``: names, values, services. Tables and networks: tables.check.
-
-Nothing here runs at start-up: what must stop a start is found by load().
-"""
+"""Looks a configuration over, for ``ekiden check`` and at start: names, values, services. Tables: tables.check."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ RFC 3464 §2
 
 from __future__ import annotations
 
-import datetime
 import enum
 import re
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from ekiden.message.address import Address
+from ekiden.message.date import header_date
 from ekiden.message.delivery import Action, DeliveryResult
 from ekiden.message.envelope import Recipient
 
@@ -129,7 +129,7 @@ def compose(report: DsnReport) -> bytes:
         f"From: {report.from_name}@{_clean(report.host)} (Mail Delivery System)",
         *_address_field("To", report.to),
         f"Subject: {_clean(report.subject or _SUBJECTS[report.kind])}",
-        f"Date: {date(report.now)}",
+        f"Date: {header_date(report.now)}",
         f"Message-ID: {_clean(report.message_id)}",
         "Auto-Submitted: auto-replied",
         "MIME-Version: 1.0",
@@ -175,14 +175,6 @@ def _boundary(wanted: str, *parts: bytes) -> str:
     return boundary
 
 
-def date(when: float) -> str:
-    """RFC 5322 §3.3 in UTC: ``Tue, 03 Mar 2026 07:09:00 +0000``."""
-    moment = datetime.datetime.fromtimestamp(when, datetime.UTC)
-    day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[moment.weekday()]
-    month = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")[moment.month - 1]
-    return f"{day}, {moment:%d} {month} {moment:%Y %H:%M:%S} +0000"
-
-
 # -- the part for people
 
 
@@ -193,7 +185,7 @@ def _human(report: DsnReport) -> bytes:
         text = _POSTMASTER.format(and_not_returned=not_returned, sender=_clean(str(report.sender)))
     else:
         until = max((each.retry_until or 0.0 for each in report.recipients), default=0.0)
-        text = _INTRODUCTIONS[report.kind].format(until=date(until) if until else "further notice")
+        text = _INTRODUCTIONS[report.kind].format(until=header_date(until) if until else "further notice")
     lines += text.split("\n")
     if report.is_expired:
         lines += _EXPIRED.split("\n")
@@ -222,7 +214,7 @@ def _status_part(report: DsnReport) -> bytes:
         lines += _field("X-Ekiden-Sender", _typed(report.sender))
     if report.received_from:
         lines += _field("Received-From-MTA", f"dns; {report.received_from}")
-    lines += _field("Arrival-Date", date(report.arrived))
+    lines += _field("Arrival-Date", header_date(report.arrived))
     for each in report.recipients:
         lines.append("")
         lines += _recipient_fields(report.kind, each)
@@ -246,7 +238,7 @@ def _recipient_fields(kind: DsnKind, each: DsnRecipient) -> Iterator[str]:
         # RFC 3464 §2.3.6: type and text; what no protocol said is this system's own.
         yield from _field("Diagnostic-Code", (result.diagnostic or f"x-ekiden; {result.text}")[:_MOST_TEXT])
     if each.retry_until is not None:
-        yield from _field("Will-Retry-Until", date(each.retry_until))
+        yield from _field("Will-Retry-Until", header_date(each.retry_until))
 
 
 def _typed(address: Address) -> str:
@@ -272,7 +264,7 @@ def _clean(text: str) -> str:
 
 
 def _field(name: str, body: str) -> list[str]:
-    return _wrapped(f"{name}: {_clean(body)}", "    ")
+    return _wrapped(f"{name}: {_clean(body)}", " ")  # one blank: unfolding gives the words back (RFC 5322 §2.2.3)
 
 
 def _address_field(name: str, address: Address) -> list[str]:

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ekiden.config.check import check
 from ekiden.config.load import Configuration, load
+from ekiden.config.problem import Level
 from ekiden.config.snapshot import Parameters
 from ekiden.observe.events import Note
 from ekiden.observe.log import MailLog
@@ -19,6 +21,7 @@ from ekiden.runtime.pidfile import AlreadyRunning, PidFile
 from ekiden.runtime.privileges import Owner, PrivilegeTrouble, find_owner, raise_descriptor_limit
 from ekiden.runtime.queue_directory import DirectoryTrouble
 from ekiden.runtime.supervisor import Programs, Supervisor
+from ekiden.tables.check import check_tables
 
 
 class StartTrouble(Exception):
@@ -52,8 +55,10 @@ def serve(
 def _serve(directory: Path, programs: Programs | None, on_ready: Callable[[], None]) -> int:
     os.umask(0o022)
     configuration = load(directory)
-    if configuration.errors:
-        raise StartTrouble(os.EX_CONFIG, *map(str, configuration.errors))
+    problems = [] if configuration.errors else [*check(configuration), *check_tables(configuration)]
+    errors = [*configuration.errors, *(problem for problem in problems if problem.level is Level.ERROR)]
+    if errors:
+        raise StartTrouble(os.EX_CONFIG, *map(str, errors))
     parameters = configuration.parameters
     spool = Path(parameters.queue_directory)
     try:
@@ -71,6 +76,9 @@ def _serve(directory: Path, programs: Programs | None, on_ready: Callable[[], No
         raise StartTrouble(os.EX_CANTCREAT, f"{error.filename}: {error.strerror}") from error
     with pid_file:
         log = _open_log(parameters, owner)
+        for problem in problems:
+            if problem.level is Level.WARNING:
+                log.emit(Note("master", str(problem), "warning"))
         try:
             return _supervise(configuration, owner, programs or _own_programs(), log, pid_file, on_ready)
         finally:
