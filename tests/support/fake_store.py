@@ -74,6 +74,9 @@ class FakeStore:
 
     async def settle(self, settlement: Settlement) -> None:
         await self._work("settle", settlement.queue_id)
+        self._apply(settlement)
+
+    def _apply(self, settlement: Settlement) -> None:
         self.settlements.append(settlement)
         for message in settlement.born:
             self.born.append(message)
@@ -157,5 +160,6 @@ class FakeBatchStore(FakeStore):
             await asyncio.sleep(0)
             raise StoreTrouble("disk full", full=True)
         self.batches += 1
+        await asyncio.sleep(0)
         for settlement in settlements:
-            await self.settle(settlement)
+            self._apply(settlement)

@@ -31,6 +31,7 @@ _SIZES = (64, 32, *range(24, 0, -1))
 _COLUMN_LIST = ", ".join(COLUMNS)
 _ROW_MARKS = "(" + ", ".join("?" * len(COLUMNS)) + ")"
 _INSERT = {size: f"INSERT INTO message ({_COLUMN_LIST}) VALUES " + ", ".join([_ROW_MARKS] * size) for size in _SIZES}
+_IS_SAME = "SELECT 1 FROM message WHERE queue_id = ? AND arrived = ? AND size = ? AND sender = ?"
 _DELETE = {size: f"DELETE FROM message WHERE queue_id IN ({', '.join('?' * size)})" for size in _SIZES}
 _ACTIVATE = {
     size: f"UPDATE message SET state = 'active' WHERE queue_id IN ({', '.join('?' * size)})" for size in _SIZES
@@ -120,6 +121,18 @@ class Transaction:
     def insert(self, rows: Sequence[Row]) -> None:
         for part in parts(rows):
             self.connection.execute(_INSERT[len(part)], [value for row in part for value in row])
+
+    def insert_once(self, rows: Sequence[Row]) -> None:
+        """As insert(), but a message that is there already stays as it is.
+
+        A commit that failed may have reached the disk all the same, and what is tried again must then succeed.
+        Another message of the same id is an error, as ever.
+        """
+        self.insert([row for row in rows if not self._has(row)])
+
+    def _has(self, row: Row) -> bool:
+        found = self.connection.execute(_IS_SAME, (row[0], row[3], row[4], row[5])).fetchone()
+        return found is not None
 
     def delete(self, queue_ids: Sequence[str]) -> None:
         """Remove messages; ids that are not there do not matter."""
@@ -220,7 +233,7 @@ class Settle(Operation[None]):
         transaction.delete(self.queue_ids)
         for one in self.rounds:
             # A message that an administrator has deleted meanwhile is not there any more; what is born of it lives.
-            transaction.insert(one.born)
+            transaction.insert_once(one.born)
             for row in one.born:
                 transaction.begin_lease(row[0], one.born_lease_s, row[11] is None)
             if one.pending is None:

@@ -153,7 +153,7 @@ def test_what_is_born_is_there_when_its_origin_is_gone(tmp_path: Path) -> None:
             assert ids_on_disk(tmp_path) == ["B1", "B2"]
             # A duplicate id among the born: nothing of the settlement happens.
             with pytest.raises(StoreTrouble):
-                await store.settle(Settlement("B1", born=(message("B3"), message("B2"))))
+                await store.settle(Settlement("B1", born=(message("B3"), message("B2", b"another one"))))
             assert ids_on_disk(tmp_path) == ["B1", "B2"]
 
     asyncio.run(run())
@@ -524,7 +524,7 @@ def test_settlements_together_hold_all_or_none(tmp_path: Path) -> None:
             for name in ("Q1", "Q2", "Q3", "taken"):
                 await store.put(message(name), lease_s=60)
             waits = message("x").pending
-            bad = Settlement("Q2", born=(message("taken"),))
+            bad = Settlement("Q2", born=(message("taken", b"another one"),))
             with pytest.raises(StoreTrouble):
                 await store.settle_all([Settlement("Q1"), bad, Settlement("Q3", waits, NOW + 5)])
             assert (await store.counts())[QueueState.ACTIVE] == 4
@@ -550,5 +550,17 @@ def test_a_listing_goes_page_by_page_in_the_order_of_ids(tmp_path: Path) -> None
             assert seen == ["Q1", "Q2", "Q3", "Q4", "Q5"]
             active = await store.entries(states=frozenset({QueueState.ACTIVE}), limit=9, after="Q1")
             assert [x.message.queue_id for x in active] == ["Q3", "Q5"]
+
+    asyncio.run(run())
+
+
+def test_a_settlement_that_reached_the_disk_though_it_seemed_to_fail_can_be_tried_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with opened(tmp_path) as store:
+            await store.put(message("Q1"), lease_s=9)
+            settlement = Settlement("Q1", born=(message("Q2", b"notification"),))
+            await store.settle(settlement)
+            await store.settle(settlement)
+            assert [entry.message.queue_id for entry in await store.entries()] == ["Q2"]
 
     asyncio.run(run())
