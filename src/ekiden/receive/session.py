@@ -65,6 +65,12 @@ class SmtpSession:
         except TimeoutError:
             problem = "timeout"
             connection.write(reply(421, "4.4.2", f"{self.parameters.myhostname} Error: timeout exceeded").render())
+        except Exception as error:
+            # A bug of ours. The client is told to come back, and nothing was acknowledged that is not in the queue.
+            problem = "internal error"
+            text = f"internal error after {self.last_command}: {type(error).__name__}: {error}"
+            service.observer.emit(events.Note("smtpd", text, "error"))
+            connection.write(reply(421, "4.3.0", f"{self.parameters.myhostname} Error: internal error").render())
         finally:
             service.sessions -= 1
             await self._drop_transaction()

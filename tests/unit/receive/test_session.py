@@ -14,7 +14,7 @@ from ekiden.message.address import Address
 from ekiden.message.content import Content, InlineContent
 from ekiden.message.queued import QueuedMessage
 from ekiden.message.reply import Refusal, reply
-from ekiden.observe.events import ConnectionLost, Event, Rejected
+from ekiden.observe.events import ConnectionLost, Event, Note, Rejected
 from ekiden.policy.client_limits import LocalCounts
 from ekiden.policy.relay_access import RelayAccess
 from ekiden.queue.store import StoreTrouble
@@ -81,7 +81,7 @@ class World:
         self.events: list[Event] = []
         self.writers: list[Writer] = []
         self.clock = Clock()
-        self.trouble: StoreTrouble | None = None
+        self.trouble: Exception | None = None
         self.space = True
         self.full_after: int | None = None
         defaults = {"myhostname": "mx.here.example", "mynetworks": "192.0.2.0/24", "smtpd_peername_lookup": "no"}
@@ -398,3 +398,20 @@ def test_a_pipelined_burst_is_answered_in_one_piece() -> None:
         assert (await client.reader.read()).endswith(b"221 2.0.0 Bye\r\n")
 
     assert len(play(World(), talk).queued) == 1
+
+
+def test_a_bug_costs_the_session_a_421_and_is_logged() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        await client.envelope("u@here.example")
+        await client.say("DATA")
+        assert await client.say("A: b\r\n\r\n.") == "421 4.3.0 mx.here.example Error: internal error"
+        assert await client.reader.read() == b""
+
+    world = World()
+    world.trouble = ZeroDivisionError("a bug")
+    play(world, talk)
+    assert [event.text for event in world.events if isinstance(event, Note)] == [
+        "internal error after END-OF-MESSAGE: ZeroDivisionError: a bug"
+    ]
+    assert world.service.sessions == 0
