@@ -25,6 +25,7 @@ CYCLES = int(os.environ.get("EKIDEN_CRASH_CYCLES", "30"))
 CLIENTS = 20
 # One message in so many is larger than queue_inline_limit, so that it lies in a file of its own.
 LARGE_EVERY = 10
+LARGE_BYTES = 65_536
 _NUMBER = re.compile(rb"^X-Number: (\d+)\r?$", re.MULTILINE)
 
 
@@ -71,6 +72,7 @@ class World:
             "maillog_file": str(self.base / "mail.log"),
             "relayhost": f"[127.0.0.1]:{sink_port}",
             "worker_processes": "2",
+            "queue_inline_limit": str(LARGE_BYTES),
             "virtual_mailbox_domains": "box.example",
             "virtual_mailbox_base": str(mailboxes),
             "virtual_mailbox_maps": "static:box/",

@@ -46,7 +46,13 @@ class Spool:
         self.limits = limits
         self._clock = clock
         self._batcher = SyncBatcher(f"spool {directory.parent.name}", fsync=fsync)
-        self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix=f"spool {directory.parent.name}")
+        # Threads that are made later must not inherit the one CPU that the loop may keep to by then.
+        cpus = os.sched_getaffinity(0)
+        self._pool = ThreadPoolExecutor(
+            limits.threads,
+            thread_name_prefix=f"spool {directory.parent.name}",
+            initializer=lambda: os.sched_setaffinity(0, cpus),
+        )
         self._checked_at = float("-inf")
         self._free = 0
         self._named: set[str] = set()  # files of writers that live, and that a row names or is about to

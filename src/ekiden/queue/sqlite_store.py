@@ -168,6 +168,11 @@ class SqliteStore:
 
     # Taking mail in, and moving it on
 
+    @property
+    def commit_thread(self) -> int:
+        """The system's number of the thread that commits."""
+        return self._writer.thread_id
+
     def content_writer(self, queue_id: str) -> SpoolWriter:
         return self._spool.writer(queue_id)
 

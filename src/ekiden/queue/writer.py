@@ -68,6 +68,11 @@ class Writer:
         self._thread.start()
         self._tidy_later()  # a log that an earlier run left is copied, too
 
+    @property
+    def thread_id(self) -> int:
+        """The system's number of the thread; 0 before start()."""
+        return self._thread.native_id or 0
+
     def submit(self, operation: Operation[Any]) -> None:
         if self._closed:
             operation.future.set_exception(StoreTrouble(f"{self._path}: the queue has been closed"))

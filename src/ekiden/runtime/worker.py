@@ -55,8 +55,6 @@ def worker_main(context: WorkerContext) -> int:
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    if context.configuration.parameters.worker_cpu_affinity:
-        _stay_on_own_cpu(context.index, context.workers)
     try:
         import uvloop
 
@@ -67,15 +65,16 @@ def worker_main(context: WorkerContext) -> int:
         return runner.run(Worker(context).run())
 
 
-def _stay_on_own_cpu(index: int, workers: int) -> None:
-    """Each worker keeps to one CPU, if there are enough for all.
+def _stay_on_own_cpu(index: int, workers: int, commit_thread: int) -> None:
+    """The event loop of each worker and the thread that commits for it keep to one CPU, if there are enough for all.
 
-    Its two threads never run at once (the interpreter's lock), so a second CPU only means waking it up, which in a
-    virtual machine is dear, and moving what the first has in its cache.
+    The two never run at once (the interpreter's lock), so a second CPU only means waking it up, which in a virtual
+    machine is dear, and moving what the first has in its cache. Threads that work on files go where there is room.
     """
     cpus = sorted(os.sched_getaffinity(0))
     if 1 < workers <= len(cpus):
-        os.sched_setaffinity(0, {cpus[index]})
+        for thread in (0, commit_thread):
+            os.sched_setaffinity(thread, {cpus[index]})
 
 
 class Worker:
@@ -134,6 +133,8 @@ class Worker:
             parameters=parameters,
             on_corrupt=self._on_corrupt,
         )
+        if parameters.worker_cpu_affinity:
+            _stay_on_own_cpu(context.index, context.workers, self._store.commit_thread)
         ids = QueueIds(context.index, self._store.newest_us)
         moved = await adopt_orphans(
             queue_directory, context.workers, into=self._store, clock=self._clock, parameters=parameters

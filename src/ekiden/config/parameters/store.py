@@ -7,7 +7,7 @@ from ekiden.config.registry import Duration, Group, Int, Reload, Size
 
 class StoreParameters(Group):
     queue_inline_limit = Size(
-        "65536",
+        "327680",
         maximum=16_777_216,
         reload=Reload.RESTART,
         doc="Messages up to this size lie in the queue's database; larger ones in a file of their own. "
