@@ -33,7 +33,7 @@ class StoreParameters(Group):
         doc="How many threads of a worker write the files of large messages.",
     )
     queue_commit_delay_milliseconds = Int(
-        "6",
+        "10",
         maximum=1000,
         reload=Reload.RESTART,
         doc="How long a commit waits for more messages to share it, while several come at a time.",
