@@ -360,7 +360,8 @@ def test_a_command_that_drips_gets_no_more_time() -> None:
                 await asyncio.sleep(0.05)
 
         dripping = asyncio.ensure_future(drip())
-        assert b"421 4.4.2" in await client.reader.read()
+        # Only its line: what drips into the closed connection may reset it.
+        assert (await client.reader.readline()).startswith(b"421 4.4.2 ")
         dripping.cancel()
 
     play(World(smtpd_timeout="1s"), talk, watch_interval_s=0.1)
