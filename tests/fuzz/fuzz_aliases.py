@@ -10,6 +10,7 @@ SEEDS = [
     b"list: :include:/etc/list, /var/mail/x, |/bin/cat\n# comment\n  # another\n",
     b'a: "b\nb: c d\n: x\n  orphan: y\na: again\n',
     "bücher: ä@x.example\n".encode(),
+    b'nobody: ""@x.example\n',
 ]
 
 

@@ -143,7 +143,7 @@ def _target(word: str) -> Target:
         return NotYet(bare)
     final = word.startswith("\\")
     address = parse_mailbox(word[1:] if final else word, lenient=True)
-    if address is None:
+    if address is None or not address.local:  # ""@x.example is an address, but nobody's
         raise ValueError(f"{word!r} is not an address")
     return MailTo(address, final)
 
