@@ -18,7 +18,7 @@ import pytest
 from ekiden.message.content import FileContent
 from ekiden.queue.shards import read_shards
 from ekiden.queue.store import Settlement, StoreTrouble
-from support.requirements import ROOT, require_root
+from support.requirements import ROOT, require_root, require_that
 from support.stored_messages import HandClock, message, opened
 
 CYCLES = int(os.environ.get("EKIDEN_STORE_CRASH_CYCLES", "6"))
@@ -128,8 +128,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], capture_output=True, text=True, check=False
     )
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    require_that(mounted.returncode == 0, f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
     try:
         yield place
     finally:

@@ -26,7 +26,7 @@ from support.deliverer_process import (
     until,
     with_channel,
 )
-from support.requirements import require_program, require_root
+from support.requirements import require_program, require_root, require_that
 
 CONTENT = InlineContent(b"Subject: hi\r\n\r\n" + b"x" * 4000 + b"\r\n")
 SIZE_AS_DELIVERED = CONTENT.size - 3
@@ -335,8 +335,7 @@ def test_a_full_disk_defers_and_leaves_nothing(base: Path) -> None:
     mounted = subprocess.run(
         [mount, "-t", "tmpfs", "-o", "size=64k,uid=5000,gid=5000,mode=700", "tmpfs", room], check=False
     )
-    if mounted.returncode != 0:
-        pytest.skip("this machine does not let root mount a tmpfs")
+    require_that(mounted.returncode == 0, "this machine does not let root mount a tmpfs")
     try:
         with running_deliverer(settings(base, 5000, 5000)) as process:
             answers = deliver(process, *["a@x.example", "m@x.example"] * 20)

@@ -10,9 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from support.requirements import require_program, require_root
+from support.requirements import require_program, require_root, require_that
 from support.running import RunningServer, free_port, running_server, wait_for
 from support.smtp_sink import SmtpSink, smtp_sink
 from support.smtp_socket import SmtpSocket
@@ -54,8 +52,7 @@ def small_disk(path: Path, size: int) -> Iterator[SmallDisk]:
         text=True,
         check=False,
     )
-    if mounted.returncode:
-        pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
+    require_that(mounted.returncode == 0, f"a file system cannot be mounted here: {mounted.stderr.strip()}")
     try:
         yield SmallDisk(path)
     finally:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from support.requirements import require_root
+from support.requirements import require_root, require_that
 from support.running import RunningServer, running_server, wait_for
 from support.smtp_sink import Dumped, SmtpSink, smtp_sink
 
@@ -210,8 +210,7 @@ def test_the_sender_is_who_owns_the_file(server: RunningServer, sink: SmtpSink) 
     """Any user of the host may submit, and cannot pretend in the log to be another."""
     require_root()
     python = "/usr/bin/python3"
-    if not os.access(python, os.X_OK):
-        pytest.skip("no Python that another user can run")
+    require_that(os.access(python, os.X_OK), "no Python that another user can run")
     source = Path(__file__).resolve().parents[2] / "src"
     libraries = next(path for path in sys.path if path.endswith("site-packages"))
     server.environment["PYTHONPATH"] = f"{source}:{libraries}"

@@ -129,18 +129,19 @@ class Writer:
         self._thread_works = True
         self._jobs.put(lambda: self._work(job, batch))
 
-    def _take_back(self) -> None:
+    def _take_back(self, *, to_tidy: bool) -> None:
+        """The thread has no more to do: the connection is the loop's again. ``to_tidy``: there is something to tidy."""
         self._thread_works = False
         if self._closed:
             return
         if self._waiting:
             self._schedule()
-        elif self._tidying is None:
+        elif to_tidy:
             self._tidy_later()
 
     def _committed(self, batch: Sequence[Operation[Any]]) -> None:
         _wake(batch)
-        self._take_back()
+        self._take_back(to_tidy=True)
 
     def _tidy_later(self) -> None:
         self._tidying = self._loop.call_later(self._idle_s, self._tidy_now)
@@ -152,13 +153,7 @@ class Writer:
             self._jobs.put(lambda: self._call_on_loop(self._tidied, self._tidy()))
 
     def _tidied(self, more: bool) -> None:
-        self._thread_works = False
-        if self._closed:
-            return
-        if self._waiting:
-            self._schedule()
-        elif more:
-            self._tidy_later()
+        self._take_back(to_tidy=more)
 
     # Everything below runs on the thread (_apply on whichever has the connection).
 
