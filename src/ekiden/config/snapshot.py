@@ -6,15 +6,20 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from ekiden.config.expand import ExpansionError, expand
+from ekiden.config.parameters.commands import CommandParameters
 from ekiden.config.parameters.delivery import DeliveryParameters
 from ekiden.config.parameters.dns import DnsParameters
 from ekiden.config.parameters.general import GeneralParameters
+from ekiden.config.parameters.local import LocalParameters
 from ekiden.config.parameters.log import LogParameters
 from ekiden.config.parameters.process import ProcessParameters
 from ekiden.config.parameters.queue import QueueParameters
+from ekiden.config.parameters.rewriting import RewritingParameters
+from ekiden.config.parameters.routing import RoutingParameters
 from ekiden.config.parameters.smtp import SmtpParameters
 from ekiden.config.parameters.smtpd import SmtpdParameters
 from ekiden.config.parameters.store import StoreParameters
+from ekiden.config.parameters.tables import TableParameters
 from ekiden.config.registry import Parameter
 
 
@@ -36,6 +41,11 @@ class Parameters(
     DnsParameters,
     LogParameters,
     ProcessParameters,
+    RewritingParameters,
+    RoutingParameters,
+    LocalParameters,
+    TableParameters,
+    CommandParameters,
 ):
     """All parameters, parsed. ``Parameters({"myhostname": "mx.example"})``: what is not given has its default.
 
