@@ -48,7 +48,7 @@ fuzz: venv
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 docs: venv
-	$(BIN)/python -m ekiden.config.reference
+	$(BIN)/python -m ekiden.config.reference docs/settings.md
 
 clean:
 	rm -rf var .venv
