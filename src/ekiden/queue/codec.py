@@ -39,6 +39,7 @@ class _Kept(Struct, frozen=True, array_like=True):
 
     envelope: Envelope
     message_id: str
+    content_filter: str = ""  # older rows end with message_id
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -68,7 +69,7 @@ def row_of(message: QueuedMessage, state: QueueState) -> Row:
     return (
         message.queue_id, state.value, message.due, message.arrived, content.size, sender,
         message.attempts, int(message.delay_warned), "",
-        pack(_Kept(envelope, message.message_id)),
+        pack(_Kept(envelope, message.message_id, message.content_filter)),
         None if _is_untried(message) else pack(message.pending),
         content.data if isinstance(content, InlineContent) else None,
     )  # fmt: skip
@@ -121,7 +122,10 @@ def _message(row: Row, content: Content) -> QueuedMessage:
             pending = _unpack(row[10], _pending_decoder)
     except (msgspec.DecodeError, ValueError, TypeError) as error:
         raise Unreadable(f"the envelope cannot be read: {error}") from error
-    return QueuedMessage(row[0], kept.envelope, content, row[3], pending, kept.message_id, row[2], row[6], bool(row[7]))
+    return QueuedMessage(
+        row[0], kept.envelope, content, row[3], pending, kept.message_id, row[2], row[6], bool(row[7]),
+        kept.content_filter,
+    )  # fmt: skip
 
 
 def _unpack(data: bytes, decoder: msgspec.msgpack.Decoder[Any]) -> Any:

@@ -24,6 +24,7 @@ from ekiden.message.envelope import Notify, Recipient
 from ekiden.message.queued import QueuedMessage
 from ekiden.observe.events import Activated, Attempted, Expired, MessageId, Note, Notified, Observer, Removed
 from ekiden.queue.active import ActiveMessage, ActiveSet, Job, active_limits
+from ekiden.queue.content_filter import filter_route
 from ekiden.queue.crew import Crew
 from ekiden.queue.destinations import INTERNAL_ERROR, DeadDestination, Deliver, Dispatcher
 from ekiden.queue.notice import Bouncer, RoundOutcome
@@ -94,6 +95,7 @@ class Scheduler:
         self._take_parameters(parameters)
 
     def _take_parameters(self, parameters: Parameters) -> None:
+        self._parameters = parameters
         self._rules = retry_rules(parameters)
         self._lease_s = parameters.qmgr_lease_time
         self._bulk_recipients = parameters.qmgr_bulk_recipients
@@ -270,6 +272,8 @@ class Scheduler:
         self._job_over(active)
 
     async def _route_of(self, active: ActiveMessage, recipient: Recipient, sender: Address) -> Route | DeliveryResult:
+        if active.message.content_filter:
+            return filter_route(active.message.content_filter, recipient.address, self._parameters)
         try:
             return await self._resolve(recipient.address, sender)
         except Exception as error:

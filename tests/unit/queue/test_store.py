@@ -16,6 +16,7 @@ from ekiden.message.envelope import BodyType, Client, Envelope, Notify, Recipien
 from ekiden.message.queued import Pending, QueuedMessage, QueueState
 from ekiden.message.queueid import QueueIds
 from ekiden.message.status import Status
+from ekiden.queue.codec import message_of, pack
 from ekiden.queue.shards import read_shards
 from ekiden.queue.sqlite_store import ShardInUse, SqliteStore, shard_directory
 from ekiden.queue.store import BatchStore, Change, Settlement, Store, StoreTrouble
@@ -53,6 +54,7 @@ def test_what_was_put_is_claimed_again_by_the_next_owner_just_as_it_was(tmp_path
         NOW + 5,
         3,
         True,
+        "amavis:[127.0.0.1]:10024",
     )  # fmt: skip
 
     async def put() -> None:
@@ -66,6 +68,13 @@ def test_what_was_put_is_claimed_again_by_the_next_owner_just_as_it_was(tmp_path
 
     asyncio.run(put())
     assert asyncio.run(claim()) == [whole]
+
+
+def test_a_row_of_before_content_filters_is_read() -> None:
+    old = (Envelope(Address("a", "b.example"), (Recipient(Address("c", "d.example")),)), "<id@x>")
+    row = ("Q1", "incoming", 0.0, NOW, 1, "a@b.example", 0, 0, "", pack(old), None, b"x")
+    found = message_of(row, Path("/nowhere"))
+    assert (found.envelope, found.message_id, found.content_filter) == (*old, "")
 
 
 def test_many_at_once_share_commits_and_each_is_there(tmp_path: Path) -> None:

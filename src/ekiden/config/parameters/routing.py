@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Group
+from ekiden.config.registry import Group, Text
 
 
 class RoutingParameters(Group):
-    pass
+    default_filter_nexthop = Text(
+        "",
+        doc="The next hop of a content filter (content_filter, FILTER) that names none; empty: the recipient's domain.",
+    )
