@@ -54,16 +54,16 @@ async def find_alias(
     at_domain = f"@{domain}" if domain else ""
     if (value := await maps.lookup(whole + at_domain)) is not None:
         return Match(value, whole + at_domain)
-    if extension and (value := await maps.lookup(bare + at_domain)) is not None:
+    if extension and (value := await maps.lookup(bare + at_domain, partial=True)) is not None:
         return Match(value, bare + at_domain, extension)
     if not domain:
         return None
     if is_local is not None and await is_local(domain):
-        if (value := await maps.lookup(whole)) is not None:
+        if (value := await maps.lookup(whole, partial=True)) is not None:
             return Match(value, whole)
-        if extension and (value := await maps.lookup(bare)) is not None:
+        if extension and (value := await maps.lookup(bare, partial=True)) is not None:
             return Match(value, bare, extension)
-    value = await maps.lookup(at_domain)
+    value = await maps.lookup(at_domain, partial=True)
     return None if value is None else Match(value, at_domain)
 
 
@@ -84,12 +84,12 @@ async def find_transport(
         return Match(value, whole)
     if extension:
         bare = f"{Address(user)}@{domain}"
-        if (value := await maps.lookup(bare)) is not None:
+        if (value := await maps.lookup(bare, partial=True)) is not None:
             return Match(value, bare, extension)
     for key in domain_keys(domain, dotted=not parent_matches):
-        if (value := await maps.lookup(key)) is not None:
+        if (value := await maps.lookup(key, partial=True)) is not None:
             return Match(value, key)
-    value = await maps.lookup("*")
+    value = await maps.lookup("*", partial=True)
     return None if value is None else Match(value, "*")
 
 

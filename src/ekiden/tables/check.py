@@ -15,7 +15,8 @@ from ekiden.config.problem import Level, Problem
 from ekiden.config.snapshot import Parameters
 from ekiden.tables.match import DomainList, NetworkList
 from ekiden.tables.open import FILE_TYPES, is_table, open_table
-from ekiden.tables.texthash import TexthashTable, read_source
+from ekiden.tables.source import read_source
+from ekiden.tables.texthash import TexthashTable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from ekiden.config.errors import ConfigError
 from ekiden.config.registry import split_words
+from ekiden.tables.table import Opening, Table, folded
 
 _SHOULD = "write inline:{ key=value, { key = text with blanks } }"
 
 
-class InlineTable:
+class InlineTable(Table):
     """Raises ConfigError for a text that is no such list."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, fold: bool = True) -> None:
         self.name = f"inline:{text}"
         if not (text.startswith("{") and text.endswith("}")):
             raise ConfigError(f"{self.name}: the entries must stand in braces: {_SHOULD}")
         self._values: dict[str, str] = {}
+        self._fold = fold
         for entry in _entries(text[1:-1]):
             inner = entry[1:-1] if entry.startswith("{") and entry.endswith("}") else entry
             key, equals, value = inner.partition("=")
-            key = key.strip().casefold()
+            key = folded(key.strip(), fold)
             if not equals or not key:
                 raise ConfigError(f"{self.name}: {entry!r} is not key=value: {_SHOULD}")
             if key in self._values:
@@ -27,7 +29,7 @@ class InlineTable:
             self._values[key] = value.strip()
 
     async def lookup(self, key: str) -> str | None:
-        return self._values.get(key.casefold())
+        return self._values.get(folded(key, self._fold))
 
 
 def _entries(text: str) -> list[str]:
@@ -41,3 +43,7 @@ def _entries(text: str) -> list[str]:
         else:
             entries.append(word)
     return entries
+
+
+def open_type(text: str, opening: Opening) -> InlineTable:
+    return InlineTable(text, fold=opening.fold)

@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from ekiden.config.snapshot import Parameters
+
+Seconds = Callable[[], float]
 
 
 class TableTrouble(Exception):
     """A table could not be asked. Always a temporary error for the message, never "not found"."""
 
 
-class Table(Protocol):
-    @property
-    def name(self) -> str:
-        """``type:name``, for logs and errors."""
+class Table(ABC):
+    """A lookup table. ``name`` is ``type:name``, for logs and errors.
 
+    Where keys are compared, they are compared without regard to case; who looks up need not fold them.
+    """
+
+    name: str
+
+    # Pattern tables (regexp, pcre, cidr ...) are asked for whole keys only, never for the parts of an address or for
+    # the parents of a domain: a pattern that fits any part would fit more than was meant (regexp_table(5)).
+    whole_keys: bool = False
+
+    @abstractmethod
     async def lookup(self, key: str) -> str | None:
         """The value of ``key``, or None when the table does not have it. Raises TableTrouble."""
+
+    async def lookup_many(self, keys: Sequence[str]) -> list[str | None]:
+        """The values of several keys, in their order. Raises TableTrouble when one of them could not be asked for."""
+        return [await self.lookup(key) for key in keys]
+
+    async def close(self) -> None:  # noqa: B027 (most tables have nothing to close)
+        """Let go of connections and files; the table is not asked again."""
+
+
+class Opening(Struct, frozen=True):
+    """What a table may need to know of the world: the function ``open_type`` of its module gets it with the name."""
+
+    parameters: Parameters
+    open: Callable[[str], Table]  # another table, ``type:name``, in the same world; raises ConfigError
+    aliases: bool = False  # text sources are in the form of aliases(5); values are whole right-hand sides
+    fold: bool = True  # keys are compared without regard to case
+    monotonic: Seconds = time.monotonic
+    wall: Seconds = time.time
+
+
+def folded(key: str, fold: bool = True) -> str:
+    """The form in which keys are compared."""
+    return key.casefold() if fold else key

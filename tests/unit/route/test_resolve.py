@@ -26,7 +26,7 @@ BASE = {
 OWN = frozenset({"192.0.2.99", "2001:db8::99"})
 
 
-class BrokenTable:
+class BrokenTable(Table):
     name = "broken:x"
 
     async def lookup(self, key: str) -> str | None:
@@ -152,7 +152,7 @@ def test_a_table_that_does_not_answer_defers(name: str) -> None:
 
 
 def test_a_class_that_a_table_decides_is_not_remembered() -> None:
-    class Changing:
+    class Changing(Table):
         name = "changing:x"
         here = True
 

@@ -9,9 +9,10 @@ import pytest
 from ekiden.message.address import Address
 from ekiden.tables.address import Match, domain_keys, find_alias, find_transport, split_extension
 from ekiden.tables.open import Maps, open_tables
+from ekiden.tables.table import Table
 
 
-class Asked:
+class Asked(Table):
     name = "asked:"
 
     def __init__(self) -> None:

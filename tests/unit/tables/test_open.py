@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ekiden.config.errors import ConfigError
-from ekiden.tables.open import is_table, open_table, open_tables
-from ekiden.tables.table import TableTrouble
+from ekiden.tables.open import Maps, is_table, open_table, open_tables
+from ekiden.tables.table import Table, TableTrouble
 
 
 def look(word: str, *keys: str) -> list[str | None]:
@@ -42,7 +42,7 @@ def test_tables_in_the_configuration(word: str, keys: tuple[str, ...], values: l
     [
         ("nothing", "write type:name"),
         ("hash:/etc/virtual", "texthash:/etc/virtual reads the same file"),
-        ("sqlite:/x", "the types are inline, static, texthash"),
+        ("nonsense:/x", "the types are inline, static, texthash"),
         ("inline:a=b", "braces"),
         ("inline:{a}", "not key=value"),
         ("inline:{=b}", "not key=value"),
@@ -87,7 +87,7 @@ class Times:
 def test_texthash_reads_the_format_of_postmap(tmp_path: Path) -> None:
     path = tmp_path / "virtual"
     path.write_bytes(b"# comment\nInfo@Example.com\tme,\n  you\n\n   # more\nbare\n@x \xff\ninfo@example.com late\n")
-    assert look(f"texthash:{path}", "info@example.COM", "bare", "@x") == ["me,   you", None, "\udcff"]
+    assert look(f"texthash:{path}", "info@example.COM", "bare", "@x") == ["me,  you", None, "\udcff"]
 
 
 def test_texthash_is_read_again_when_it_changes_and_looked_at_once_a_second(tmp_path: Path) -> None:
@@ -144,3 +144,34 @@ def test_texthash_that_is_not_there_is_trouble_and_not_an_absent_key(tmp_path: P
             await table.lookup("a")
 
     asyncio.run(main())
+
+
+def test_keys_with_blanks_stand_in_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "map"
+    path.write_text('"A b" one\n"q\\"\\\\" two\n"open three\n"" four\n"a b" late\n')
+    assert look(f"texthash:{path}", "a b", 'Q"\\', '"open', "") == ["one", "two", None, None]
+
+
+def test_a_file_of_aliases_gives_right_hand_sides_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "aliases"
+    path.write_text('Root:  bob,\n\t"|cmd a"\n"odd: name" : \\tom\nno alias\nnothing:\n# c\n')
+
+    async def main() -> list[str | None]:
+        table = open_table(f"texthash:{path}", aliases=True)
+        return [await table.lookup(key) for key in ("ROOT", "odd: name", "no", "nothing")]
+
+    assert asyncio.run(main()) == ['bob,\t"|cmd a"', "\\tom", None, None]
+
+
+def test_pattern_tables_are_not_asked_for_parts() -> None:
+    class Pattern(Table):
+        name, whole_keys = "pattern:", True
+
+        async def lookup(self, key: str) -> str | None:
+            return f"<{key}>"
+
+    maps = Maps([Pattern(), open_table("inline:{@x.example=fixed, *=any}")])
+    assert asyncio.run(maps.lookup("@x.example")) == "<@x.example>"
+    assert asyncio.run(maps.lookup("@x.example", partial=True)) == "fixed"
+    assert asyncio.run(maps.lookup("@y.example", partial=True)) is None
+    assert asyncio.run(Pattern().lookup_many(["a", "b"])) == ["<a>", "<b>"]
