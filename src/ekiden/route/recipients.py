@@ -53,6 +53,7 @@ class KnownRecipients:
         self._local = open_tables([word for word in words if word not in not_ours])
         self._mailboxes = open_tables(parameters.virtual_mailbox_maps)
         self._relay = open_tables(parameters.relay_recipient_maps)
+        self._show_table = parameters.show_user_unknown_table_name
         self._codes = {
             DomainClass.LOCAL: parameters.unknown_local_recipient_reject_code,
             DomainClass.VIRTUAL_ALIAS: parameters.unknown_virtual_alias_reject_code,
@@ -66,10 +67,9 @@ class KnownRecipients:
             return None
         if not address.domain and address.local.lower() == "postmaster":
             return None  # RFC 5321 §4.5.1: this host's postmaster can always be reached
-        asked = Address(address.local.lower(), domain or self._origin)
-        is_local = _yes if klass is DomainClass.LOCAL else None
-        if await find_alias(self._aliases, asked, delimiter=self._delimiter, is_local=is_local) is not None:
+        if await self.is_alias(address, domain, klass):
             return None
+        asked = self._asked(address, domain)
         if klass is DomainClass.LOCAL:
             known = await self._is_local(asked)
         elif klass is DomainClass.VIRTUAL_MAILBOX:
@@ -79,6 +79,15 @@ class KnownRecipients:
         else:
             known = False
         return None if known else self._unknown(address, klass)
+
+    async def is_alias(self, address: Address, domain: str, klass: DomainClass) -> bool:
+        """Whether virtual_alias_maps replace the address. Raises TableTrouble."""
+        asked = self._asked(address, domain)
+        is_local = _yes if klass is DomainClass.LOCAL else None
+        return await find_alias(self._aliases, asked, delimiter=self._delimiter, is_local=is_local) is not None
+
+    def _asked(self, address: Address, domain: str) -> Address:
+        return Address(address.local.lower(), domain or self._origin)
 
     async def _is_local(self, asked: Address) -> bool:
         if not self._checks_local:
@@ -98,7 +107,8 @@ class KnownRecipients:
 
     def _unknown(self, address: Address, klass: DomainClass) -> Refusal:
         code = self._codes[klass]
-        text = f"<{address}>: Recipient address rejected: User unknown in {_TABLES[klass]} table"
+        where = f" in {_TABLES[klass]} table" if self._show_table else ""
+        text = f"<{address}>: Recipient address rejected: User unknown{where}"
         return Refusal(reply(code, f"{code // 100}.1.1", text), "unknown-user", klass.value)
 
 

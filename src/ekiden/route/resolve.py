@@ -9,24 +9,31 @@ from __future__ import annotations
 
 import pwd
 from collections.abc import Callable
+from functools import partial
 
 from ekiden.config.snapshot import Parameters
 from ekiden.message.address import Address
 from ekiden.message.delivery import DeliveryResult, Route, deferred, failed
-from ekiden.message.reply import Refusal
+from ekiden.message.reply import Refusal, Reply
 from ekiden.message.status import Status
+from ekiden.route.by_address import Relocated, SenderMaps
 from ekiden.route.domain_class import DomainClass, DomainClasses, domain_key
 from ekiden.route.recipients import KnownRecipients, LocalAliases
-from ekiden.route.transport import Transport, applied, parse_transport
+from ekiden.route.transport import UNDELIVERABLE, Transport, applied, parse_transport
 from ekiden.tables.address import find_transport
-from ekiden.tables.open import Maps, open_table
+from ekiden.tables.open import Maps
+from ekiden.tables.open import open_table as open_any_table
 from ekiden.tables.table import Table, TableTrouble
 
 _USER_UNKNOWN = Status(5, 1, 1)
+_MOVED = Status(5, 1, 6)
 _TABLE_TROUBLE = Status(4, 3, 0)
 
 # Source routes and their kin: user%other@here, other!user@here, "user@other"@here (RFC 5321 §C, RFC 1123 §5.2.16).
 _ROUTING_CHARACTERS = frozenset("@%!")
+
+# The classes whose mail goes to other hosts: relayhost is for them.
+_OFF_HOST = (DomainClass.RELAY, DomainClass.DEFAULT)
 
 
 def user_exists(name: str) -> bool:
@@ -52,11 +59,22 @@ class Router:
         own_addresses: frozenset[str] = frozenset(),
         user_exists: Callable[[str], bool] = user_exists,
         local_aliases: LocalAliases | None = None,
-        open_table: Callable[[str], Table] = open_table,
+        open_table: Callable[[str], Table] | None = None,
     ) -> None:
+        if open_table is None:
+            open_table = partial(open_any_table, parameters=parameters)
         self._classes = DomainClasses(parameters, own_addresses=own_addresses, open_table=open_table)
         self._recipients = KnownRecipients(parameters, open_table, user_exists=user_exists, local_aliases=local_aliases)
-        self._transports = Maps([open_table(word) for word in parameters.transport_maps])
+        opened = {
+            name: Maps([open_table(word) for word in getattr(parameters, name)])
+            for name in (
+                "transport_maps",
+                "relocated_maps",
+                "sender_dependent_relayhost_maps",
+                "sender_dependent_default_transport_maps",
+            )
+        }
+        self._transports = opened["transport_maps"]
         self._parents_match = "transport_maps" in parameters.parent_domain_matches_subdomains
         self._delimiter = parameters.recipient_delimiter
         self._relayhost = parameters.relayhost
@@ -70,32 +88,86 @@ class Router:
         self._looks_inside_quotes = parameters.resolve_dequoted_address
         self._my_name = parameters.myhostname
         self._origin = domain_key(parameters.myorigin)
+        self._no_alias = "User unknown" + (" in virtual alias table" if parameters.show_user_unknown_table_name else "")
+        self._relocated = Relocated(
+            opened["relocated_maps"],
+            delimiter=self._delimiter,
+            is_local=self._is_local,
+            prefix=parameters.relocated_prefix_enable,
+        )
+        self._relayhosts = SenderMaps(
+            opened["sender_dependent_relayhost_maps"],
+            null_key=parameters.empty_address_relayhost_maps_lookup_key,
+            delimiter=self._delimiter,
+            is_local=self._is_local,
+        )
+        self._default_transports = SenderMaps(
+            opened["sender_dependent_default_transport_maps"],
+            null_key=parameters.empty_address_default_transport_maps_lookup_key,
+            delimiter=self._delimiter,
+            is_local=self._is_local,
+        )
+        self._depends_on_sender = bool(self._relayhosts or self._default_transports)
+        self._may_be_undeliverable = bool(self._transports or self._relocated) or any(
+            each.name in UNDELIVERABLE for each in self._defaults.values()
+        )
 
-    async def resolve(self, address: Address, sender: Address) -> Route | DeliveryResult:
-        """The way of one recipient. ``sender`` is for routes that depend on it."""
+    async def resolve(self, address: Address, sender: Address | None) -> Route | DeliveryResult:
+        """The way of one recipient. ``sender`` is for routes that depend on it; None: as if none did."""
         domain = domain_key(address.domain)
         try:
             klass = await self._classes.of(domain)
+            if klass is DomainClass.VIRTUAL_ALIAS:  # transport_maps do not change what aliases had to say
+                return failed(_USER_UNKNOWN, self._no_alias)
             default = self._default(klass, domain)
+            if self._depends_on_sender and sender is not None and klass in _OFF_HOST:
+                default = await self._default_of_sender(klass, domain, sender)
             if self._transports:
                 asked = Address(address.local.lower(), domain or self._origin)
                 found = await find_transport(
                     self._transports, asked, delimiter=self._delimiter, parent_matches=self._parents_match
                 )
                 if found is not None:
-                    chosen = applied(parse_transport(found.value), default, domain or self._my_name)
-                    if chosen.name:
-                        return Route(chosen.name, chosen.next_hop, address)
+                    default = applied(parse_transport(found.value), default, domain or self._my_name)
+            if self._relocated and (text := await self._relocated.find(address)) is not None:
+                return failed(_MOVED, text)
         except TableTrouble as trouble:
             return deferred(_TABLE_TROUBLE, f"address resolver failure: {trouble}")
-        if klass is DomainClass.VIRTUAL_ALIAS:
-            return failed(_USER_UNKNOWN, "User unknown in virtual alias table")
         return Route(default.name, default.next_hop, address)
 
     async def check_recipient(self, address: Address) -> Refusal | None:
-        """A refusal when the address is in an own domain and does not exist there. Raises TableTrouble."""
+        """A refusal when the address is in an own domain and does not exist there, or can go nowhere.
+
+        Raises TableTrouble.
+        """
         domain = domain_key(address.domain)
-        return await self._recipients.check(address, domain, await self._classes.of(domain))
+        klass = await self._classes.of(domain)
+        if not self._may_be_undeliverable or klass is DomainClass.VIRTUAL_ALIAS:
+            return await self._recipients.check(address, domain, klass)
+        # smtpd_reject_unlisted_recipient: what an alias replaces is another address's matter; of what is left, the
+        # error and retry transports tell at once what the sender would hear later.
+        if await self._recipients.is_alias(address, domain, klass):
+            return None
+        refusal = await self._undeliverable(address)
+        return refusal if refusal is not None else await self._recipients.check(address, domain, klass)
+
+    async def _undeliverable(self, address: Address) -> Refusal | None:
+        found = await self.resolve(address, None)
+        if isinstance(found, DeliveryResult):
+            if found.status == _TABLE_TROUBLE:
+                raise TableTrouble(found.text)
+            return _refused(address, 550, found.status, found.text)
+        if found.transport not in UNDELIVERABLE:
+            return None
+        code, klass = (550, 5) if found.transport == "error" else (450, 4)
+        status = Status.parse(found.next_hop)
+        text = found.next_hop
+        if status is None or status.is_success:
+            status = Status(klass, 1, 1)
+        else:
+            text = text[len(str(status)) :].lstrip()
+            status = status.with_class(klass)
+        return _refused(address, code, status, text)
 
     async def is_relay_allowed_destination(self, address: Address) -> bool:
         """Whether anybody may send to this address through us: an own or relay domain, plainly addressed.
@@ -115,11 +187,30 @@ class Router:
         return not _ROUTING_CHARACTERS.isdisjoint(local)
 
     def _default(self, klass: DomainClass, domain: str) -> Transport:
-        default = self._defaults.get(klass)
-        if default is None:  # in an alias domain nothing is delivered: what aliases had to say they have said
-            return Transport("", "")
+        default = self._defaults[klass]
         if default.next_hop:
             return default
-        if self._relayhost and klass in (DomainClass.RELAY, DomainClass.DEFAULT):
+        if self._relayhost and klass in _OFF_HOST:
             return Transport(default.name, self._relayhost)
         return Transport(default.name, domain or self._my_name)
+
+    async def _default_of_sender(self, klass: DomainClass, domain: str, sender: Address) -> Transport:
+        """As _default, where senders have their own transports (of the default class only) and relay hosts."""
+        default = self._defaults[klass]
+        if klass is DomainClass.DEFAULT and self._default_transports:
+            own = await self._default_transports.find(sender)
+            if own is not None:
+                default = parse_transport(own)
+        if default.next_hop:
+            return default
+        relayhost = await self._relayhosts.find(sender) if self._relayhosts else None
+        return Transport(default.name, relayhost or self._relayhost or domain or self._my_name)
+
+    async def _is_local(self, domain: str) -> bool:
+        """Whether names of this domain are looked up without it (virtual(5): $myorigin and $mydestination)."""
+        return domain == self._origin or await self._classes.of(domain_key(domain)) is DomainClass.LOCAL
+
+
+def _refused(address: Address, code: int, status: Status, text: str) -> Refusal:
+    reply = Reply(code, status, (f"<{address}>: Recipient address rejected: {text}",))
+    return Refusal(reply, "undeliverable-recipient", text)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+# Transports whose next hop is a text (error(8)).
+UNDELIVERABLE = frozenset({"error", "retry"})
+_NO_TEXT = "Address is undeliverable"
+
 
 class Transport(Struct, frozen=True):
     """Either part may be empty: what that means depends on where it stands."""
@@ -21,9 +25,11 @@ def parse_transport(text: str) -> Transport:
 def applied(found: Transport, default: Transport, domain: str) -> Transport:
     """What a transport_maps result makes of the default (transport(5), "RESULT FORMAT").
 
-    A transport without next hop means the recipient's domain, not the default's next hop; a next hop without
-    transport keeps the default's transport; both empty change nothing.
+    A transport without next hop means the recipient's domain, not the default's next hop (for error and retry it
+    means a text); a next hop without transport keeps the default's transport; both empty change nothing.
     """
+    if found.name in UNDELIVERABLE:
+        return Transport(found.name, found.next_hop or _NO_TEXT)
     if found.name:
         return Transport(found.name, found.next_hop or domain)
     if found.next_hop:

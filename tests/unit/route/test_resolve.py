@@ -120,7 +120,9 @@ def test_the_transport_parameters_may_name_a_next_hop() -> None:
         ("u@virtual.example", "smtp:[h]", "smtp:[h]"),
         ("jane", "smtp:", "smtp:mx.here.example"),
         ("x@alias.example", ":[h]", "failed 5.1.1 User unknown in virtual alias table"),
-        ("x@alias.example", "smtp:[h]", "smtp:[h]"),
+        ("x@alias.example", "smtp:[h]", "failed 5.1.1 User unknown in virtual alias table"),
+        ("x@far.example", "error:", "error:Address is undeliverable"),
+        ("x@far.example", "retry", "retry:Address is undeliverable"),
     ],
 )
 def test_transport_maps_come_first(recipient: str, value: str, expected: str) -> None:
