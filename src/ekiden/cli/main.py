@@ -88,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     check = add("check", "check_command:run", "Check the configuration.", as_json)
     check.add_argument("--all", action="store_true", help="also what is known to Postfix and not honoured here")
     add("flush", "queue_command:flush", "Try all deferred mail now.", as_json)
+    moving = add("import", "import_command:run", "Make a configuration of another server's.", as_json)
+    moving.add_argument("server", choices=("postfix", "sendmail", "exim", "qmail"), help="whose it is")
+    moving.add_argument(
+        "path", metavar="PATH", help="its directory, such as /etc/postfix, /etc/mail, /etc/exim4, /var/qmail"
+    )
+    moving.add_argument("--force", action="store_true", help="overwrite the configuration that is there")
     version = commands.add_parser("version", help="Show the version.", parents=[as_json])
     version.set_defaults(run="ekiden.cli.version:run")
     for name, text in (
