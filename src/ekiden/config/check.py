@@ -14,6 +14,7 @@ from ekiden.config.registry import Parameter
 from ekiden.config.services import ABSORBED, COMMANDS, NOT_YET
 
 _TRANSPORT = "transport_"
+_INITIAL = "initial_destination_concurrency"  # the one whose default does not begin with default_
 _NEAR = 0.75
 
 
@@ -74,6 +75,8 @@ def default_of(name: str, declared: Mapping[str, Parameter[object]], services: I
     for service in services:
         if name.startswith(f"{service.name}_"):
             what = name.removeprefix(f"{service.name}_")
+            if what == _INITIAL:
+                return what
             for default in (f"default_{what}", _TRANSPORT + what):
                 if default in declared:
                     return default

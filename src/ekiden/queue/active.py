@@ -25,6 +25,7 @@ class ActiveMessage:
         "final",
         "is_claimed",
         "is_done",
+        "is_flushed",
         "is_in_line",
         "is_withdrawn",
         "jobs",
@@ -52,6 +53,7 @@ class ActiveMessage:
         self.partly_settled = 0  # recipients that the store knows to be delivered
         self.is_withdrawn = False
         self.is_in_line = False  # the settler has it to offer
+        self.is_flushed = False  # an administrator's flush brought it in: defer_transports do not hold it back
         self.is_done = False  # the final settlement is durable
         self.was_claimed_again = False  # the store gave it out once more while it was here
         self.lease_s = 0.0

@@ -8,6 +8,7 @@ of whole windows ("cohorts"), with no success between, the destination is dead.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -16,6 +17,8 @@ from ekiden.config.parameters.queue import FeedbackAmount
 from ekiden.config.registry import Parameter
 from ekiden.config.snapshot import Parameters
 from ekiden.message.delivery import Action, DeliveryResult
+
+T = TypeVar("T")
 
 
 class TransportLimits(Struct, frozen=True):
@@ -28,27 +31,46 @@ class TransportLimits(Struct, frozen=True):
     positive: FeedbackAmount
     negative: FeedbackAmount
     failed_cohorts: int
+    slot_cost: int
+    destination_delay_s: float  # between two deliveries to one destination
+    transport_delay_s: float  # between the starts of two deliveries of the transport
+
+    @property
+    def is_paced(self) -> bool:
+        return self.destination_delay_s > 0 or self.transport_delay_s > 0
 
 
-def transport_limits(parameters: Parameters, transport: str) -> TransportLimits:
-    """The limits of ``transport``: ``TRANSPORT_destination_...`` where it is set, else ``default_destination_...``."""
+def transport_limits(parameters: Parameters, transport: str, process_limit: int | None = None) -> TransportLimits:
+    """The limits of ``transport``: ``TRANSPORT_destination_...`` where it is set, else ``default_destination_...``.
+
+    ``process_limit`` is what master.cf says of it (the column maxproc); None is default_process_limit, 0 no limit.
+    """
+
+    def own(name: str, default: str, kind: type[T]) -> T:
+        return _override(parameters, f"{transport}_{name}", default, kind)
 
     def limit(name: str) -> int:
-        return _override(parameters, f"{transport}_{name}", f"default_{name}")
+        return own(name, f"default_{name}", int)
 
+    delay_s = own("destination_rate_delay", "default_destination_rate_delay", float)
+    feedback = "destination_concurrency_{}_feedback"
     return TransportLimits(
-        deliveries=parameters.default_process_limit,
-        concurrency=limit("destination_concurrency_limit"),
-        initial=parameters.initial_destination_concurrency,
+        deliveries=parameters.default_process_limit if process_limit is None else process_limit,
+        # With a delay between deliveries there is never more than one at a time (qmgr(8)).
+        concurrency=1 if delay_s else limit("destination_concurrency_limit"),
+        initial=own("initial_destination_concurrency", "initial_destination_concurrency", int),
         recipients=limit("destination_recipient_limit"),
-        positive=parameters.default_destination_concurrency_positive_feedback,
-        negative=parameters.default_destination_concurrency_negative_feedback,
+        positive=own(feedback.format("positive"), "default_" + feedback.format("positive"), FeedbackAmount),
+        negative=own(feedback.format("negative"), "default_" + feedback.format("negative"), FeedbackAmount),
         failed_cohorts=limit("destination_concurrency_failed_cohort_limit"),
+        slot_cost=limit("delivery_slot_cost"),
+        destination_delay_s=delay_s,
+        transport_delay_s=own("transport_rate_delay", "default_transport_rate_delay", float),
     )
 
 
-def _override(parameters: Parameters, name: str, default: str) -> int:
-    """A number that a transport of master.cf may have for its own; such names cannot all be declared."""
+def _override(parameters: Parameters, name: str, default: str, kind: type[T]) -> T:
+    """A value that a transport of master.cf may have for its own; such names cannot all be declared."""
     declared = parameters.declared()
     if name in declared:
         value = getattr(parameters, name)
@@ -57,8 +79,8 @@ def _override(parameters: Parameters, name: str, default: str) -> int:
         text = parameters.settings.get(name)
         if text is not None:
             value = _parsed(text, parameters, declared, default)
-    if not isinstance(value, int):
-        raise TypeError(f"{name} is not a number")
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is not of type {kind.__name__}")
     return value
 
 

@@ -4,13 +4,15 @@ A destination is a transport and a next hop (with a recipient limit of 1: a tran
 queue, its window and, after it did not answer, a time in which it is left alone. A transport has a number of slots;
 each slot in use is one loop (one task) that serves a destination, job after job, and moves on to the next one that
 waits for a slot: after every job when others wait, else when its destination has no more.
+
+Where there is a rate delay, a destination or a whole transport rests between deliveries, and no slot is kept for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -22,6 +24,7 @@ from ekiden.observe.events import Note, Observer
 from ekiden.queue.active import Job
 from ekiden.queue.concurrency import TransportLimits, Window, is_unreachable, transport_limits
 from ekiden.queue.fair_queue import FairQueue
+from ekiden.queue.pace import Pace
 
 Deliver = Callable[[DeliveryRequest], Awaitable[Sequence[DeliveryResult]]]
 INTERNAL_ERROR = Status(4, 3, 0)
@@ -30,12 +33,13 @@ _JOBS_WITHOUT_WAIT = 50
 
 
 class Transport:
-    __slots__ = ("limits", "name", "running", "waiting")
+    __slots__ = ("is_resting", "limits", "name", "running", "waiting")
 
     def __init__(self, name: str, limits: TransportLimits) -> None:
         self.name = name
         self.limits = limits
         self.running = 0  # slots in use
+        self.is_resting = False  # no delivery begins now, whatever its destination
         self.waiting: deque[Destination] = deque()  # they could deliver if there were a slot
 
 
@@ -44,6 +48,7 @@ class Destination:
         "bulky_running",
         "dead_reason",
         "dead_until",
+        "is_resting",
         "is_waiting",
         "jobs",
         "key",
@@ -60,6 +65,7 @@ class Destination:
         self.running = 0
         self.bulky_running = 0
         self.is_waiting = False  # in transport.waiting
+        self.is_resting = False  # the time between two deliveries
         self.dead_until = 0.0  # monotonic; 0: it lives
         self.dead_reason: DeliveryResult | None = None
 
@@ -71,8 +77,10 @@ class Destination:
     @property
     def wants_slot(self) -> bool:
         """One more delivery could start now."""
-        return self.running < self.window.size and (
-            self.jobs.small > 0 or (self.jobs.bulky > 0 and self._has_place_for_bulky)
+        return (
+            not self.is_resting
+            and self.running < self.window.size
+            and (self.jobs.small > 0 or (self.jobs.bulky > 0 and self._has_place_for_bulky))
         )
 
     def take(self) -> Job | None:
@@ -102,16 +110,21 @@ class Dispatcher:
         finished: Callable[[Job, Sequence[DeliveryResult], float], None],
         observer: Observer,
         clock: Clock,
+        pace: Pace,
         parameters: Parameters,
+        process_limits: Mapping[str, int],
     ) -> None:
         self._deliver = deliver
         self._finished = finished
         self._observer = observer
         self._clock = clock
+        self._pace = pace
         self._parameters = parameters
+        self._process_limits = process_limits
         self._transports: dict[str, Transport] = {}
         self._destinations: dict[tuple[str, str], Destination] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._alarms: set[asyncio.Task[None]] = set()  # they end the rest of a destination or transport
         self._forget_at = parameters.qmgr_idle_destination_limit
         self._stopping = False
 
@@ -132,10 +145,11 @@ class Dispatcher:
             if destination.dead_until:
                 self._revive(destination)
 
-    def reload(self, parameters: Parameters) -> None:
+    def reload(self, parameters: Parameters, process_limits: Mapping[str, int]) -> None:
         self._parameters = parameters
+        self._process_limits = process_limits
         for transport in self._transports.values():
-            transport.limits = transport_limits(parameters, transport.name)
+            transport.limits = self._limits_of(transport.name)
         for destination in self._destinations.values():
             destination.window.limits = destination.transport.limits
             self._fill(destination)
@@ -143,6 +157,8 @@ class Dispatcher:
     def stop(self) -> frozenset[asyncio.Task[None]]:
         """No further job starts; the loops end with the deliveries that run now."""
         self._stopping = True
+        for alarm in self._alarms:
+            alarm.cancel()
         return frozenset(self._tasks)
 
     # -- what is told of it
@@ -176,17 +192,19 @@ class Dispatcher:
     def _transport(self, name: str) -> Transport:
         transport = self._transports.get(name)
         if transport is None:
-            transport = self._transports[name] = Transport(name, transport_limits(self._parameters, name))
+            transport = self._transports[name] = Transport(name, self._limits_of(name))
         return transport
+
+    def _limits_of(self, transport: str) -> TransportLimits:
+        return transport_limits(self._parameters, transport, self._process_limits.get(transport))
 
     def _destination(self, transport: str, key: str) -> Destination:
         destination = self._destinations.get((transport, key))
         if destination is None:
             if len(self._destinations) >= self._forget_at:
                 self._forget_idle()
-            cost = self._parameters.default_delivery_slot_cost
-            destination = Destination(self._transport(transport), key, cost)
-            self._destinations[transport, key] = destination
+            found = self._transport(transport)
+            destination = self._destinations[transport, key] = Destination(found, key, found.limits.slot_cost)
         elif destination.dead_until and self._clock.monotonic() >= destination.dead_until:
             self._revive(destination)
         return destination
@@ -198,7 +216,7 @@ class Dispatcher:
         kept = {
             key: each
             for key, each in self._destinations.items()
-            if each.running or len(each.jobs) or each.dead_until > now
+            if each.running or len(each.jobs) or each.dead_until > now or each.is_resting
         }
         dead = [key for key, each in kept.items() if not each.running and not len(each.jobs)]
         for key in dead[: max(0, len(dead) - limit // 2)]:
@@ -215,20 +233,25 @@ class Dispatcher:
     def _want_slot(self, destination: Destination) -> None:
         """One more loop for ``destination``: at once if the transport has a slot, else when its turn comes."""
         transport = destination.transport
-        if destination.is_waiting or self._stopping:
+        if destination.is_waiting or destination.is_resting or self._stopping:
             return
-        if transport.running < transport.limits.deliveries:
+        if self._has_slot(transport):
             self._start(destination)
         else:
             destination.is_waiting = True
             transport.waiting.append(destination)
+
+    @staticmethod
+    def _has_slot(transport: Transport) -> bool:
+        limit = transport.limits.deliveries
+        return not transport.is_resting and (transport.running < limit or not limit)
 
     def _fill(self, destination: Destination) -> None:
         """As many loops as the window and the jobs allow, now that the window may have changed."""
         wanted = min(destination.window.size, destination.running + len(destination.jobs))
         for _ in range(wanted - destination.running):
             self._want_slot(destination)
-            if destination.is_waiting:
+            if destination.is_waiting or destination.is_resting:
                 return
 
     def _start(self, destination: Destination) -> None:
@@ -245,13 +268,16 @@ class Dispatcher:
         turn = 0
         try:
             while here is not None and not self._stopping:
+                if transport.limits.is_paced and len(here.jobs) and not self._may_begin(here):
+                    here = self._next(transport, here)
+                    continue
                 job = here.take()
                 if job is not None:
                     turn = 0 if await self._run(here, job) else turn + 1
                     if turn >= _JOBS_WITHOUT_WAIT:
                         turn = 0
                         await asyncio.sleep(0)
-                if job is None or transport.waiting or here.running > here.window.size:
+                if job is None or transport.waiting or here.is_resting or here.running > here.window.size:
                     here = self._next(transport, here)
         finally:
             if here is not None:
@@ -264,13 +290,53 @@ class Dispatcher:
         if left.wants_slot and not left.is_waiting:
             left.is_waiting = True
             transport.waiting.append(left)
-        while transport.waiting:
+        while transport.waiting and not transport.is_resting:
             destination = transport.waiting.popleft()
             destination.is_waiting = False
             if destination.wants_slot:
                 destination.running += 1
                 return destination
         return None
+
+    # -- rests between deliveries
+
+    def _may_begin(self, destination: Destination) -> bool:
+        """Claim the time for one delivery; if there is none, who must wait rests until then."""
+        transport = destination.transport
+        if destination.is_resting or transport.is_resting:
+            return False
+        if destination.dead_until > self._clock.monotonic():
+            return True  # nothing will be delivered
+        limits = transport.limits
+        delays = ((transport.name, limits.transport_delay_s), (_pace_name(destination), limits.destination_delay_s))
+        for_transport, for_destination = self._pace.claim(delays)
+        if for_transport:
+            self._rest(transport, for_transport)
+        if for_destination:
+            self._rest(destination, for_destination)
+        return not (for_transport or for_destination)
+
+    def _rest(self, who: Transport | Destination, seconds: float) -> None:
+        if who.is_resting or self._stopping:
+            return
+        who.is_resting = True
+        alarm = asyncio.get_running_loop().create_task(self._end_rest(who, seconds))
+        self._alarms.add(alarm)
+        alarm.add_done_callback(self._alarms.discard)
+
+    async def _end_rest(self, who: Transport | Destination, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        who.is_resting = False
+        if isinstance(who, Destination):
+            self._fill(who)
+            return
+        while who.waiting and self._has_slot(who) and not self._stopping:
+            destination = who.waiting.popleft()
+            destination.is_waiting = False
+            if destination.wants_slot:
+                self._start(destination)
+
+    # -- a delivery
 
     async def _run(self, destination: Destination, job: Job) -> bool:
         """One delivery and what the destination learns of it. False: there was none, the destination is dead."""
@@ -297,6 +363,9 @@ class Dispatcher:
             destination.window.succeeded(destination.running)
             if destination.window.size > window:
                 self._fill(destination)
+        if delay_s := destination.transport.limits.destination_delay_s:
+            self._pace.hold(_pace_name(destination), delay_s)
+            self._rest(destination, delay_s)
         self._finished(job, results, started)
         return True
 
@@ -320,6 +389,10 @@ class Dispatcher:
 
     def _complain(self, request: DeliveryRequest, text: str) -> None:
         self._observer.emit(Note("qmgr", text, "error", request.queue_id))
+
+
+def _pace_name(destination: Destination) -> str:
+    return f"{destination.transport.name}:{destination.key}"
 
 
 def _suspended(destination: Destination) -> DeliveryResult:

@@ -49,6 +49,7 @@ class Pump:
         self._next_look = float("inf")  # steady time; infinite while it looks
         self._wants_room = False
         self._flush = False
+        self._flushed_at = float("-inf")  # steady time
         self._clog_warned = float("-inf")
 
     def start(self) -> None:
@@ -69,6 +70,10 @@ class Pump:
     def flush(self) -> None:
         self._flush = True
         self.wake()
+
+    def is_of_flush(self, message: QueuedMessage) -> bool:
+        """Whether a claimed message was in the queue at the last flush and has had no attempt since."""
+        return message.due <= self._flushed_at and message.arrived <= self._flushed_at
 
     def mail_waits(self) -> None:
         """A message that is due was put into the store."""
@@ -107,7 +112,8 @@ class Pump:
         """Take what is due and fits; the seconds until the next look."""
         if self._flush:
             self._flush = False
-            await self._store.change((), Change.REQUEUE, self._steady.now())
+            self._flushed_at = self._steady.now()
+            await self._store.change((), Change.REQUEUE, self._flushed_at)
         longest_s = self._parameters.queue_run_delay
         while True:
             limit = min(

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import random as random_module
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ekiden.config.snapshot import Parameters
 from ekiden.message.address import Address
@@ -22,12 +24,14 @@ from ekiden.message.clock import Clock
 from ekiden.message.delivery import Action, DeliveryRequest, DeliveryResult, Route, deferred
 from ekiden.message.envelope import Notify, Recipient
 from ekiden.message.queued import QueuedMessage
+from ekiden.message.status import Status
 from ekiden.observe.events import Activated, Attempted, Expired, MessageId, Note, Notified, Observer, Removed
 from ekiden.queue.active import ActiveMessage, ActiveSet, Job, active_limits
 from ekiden.queue.content_filter import filter_route
 from ekiden.queue.crew import Crew
 from ekiden.queue.destinations import INTERNAL_ERROR, DeadDestination, Deliver, Dispatcher
 from ekiden.queue.notice import Bouncer, RoundOutcome
+from ekiden.queue.pace import LocalPace, Pace
 from ekiden.queue.pump import Pump
 from ekiden.queue.retry import due, expires_at, is_expired, retry_rules, warns
 from ekiden.queue.settling import Settler, still_pending
@@ -35,6 +39,7 @@ from ekiden.queue.steady_time import SteadyTime
 from ekiden.queue.store import Settlement, Store
 
 Resolve = Callable[[Address, Address], Awaitable[Route | DeliveryResult]]
+_DEFERRED_TRANSPORT = deferred(Status(4, 3, 2), "deferred transport")
 _CLASS = {Action.DELIVERED: 2, Action.RELAYED: 2, Action.EXPANDED: 2, Action.DELAYED: 4, Action.FAILED: 5}
 # After a stop's deadline the store gets this long for the results of what was delivered.
 _LAST_COMMIT_S = 5.0
@@ -69,7 +74,10 @@ class Scheduler:
         random: random_module.Random,
         parameters: Parameters,
         new_queue_id: Callable[[], str],
+        process_limits: Mapping[str, int] = MappingProxyType({}),
+        pace: Pace | None = None,
     ) -> None:
+        """``process_limits``: maxproc of master.cf by transport; 0 is no limit. ``pace``: one that is shared."""
         self._store = store
         self._resolve = resolve
         self._bounce = bounce
@@ -83,8 +91,9 @@ class Scheduler:
         self._routing = Crew(self._route, parameters.qmgr_resolve_limit)
         self._closing = Crew(self._close_round, parameters.qmgr_notice_limit)
         self._dispatcher = Dispatcher(
-            deliver=deliver, finished=self._job_finished, observer=observer, clock=clock, parameters=parameters
-        )
+            deliver=deliver, finished=self._job_finished, observer=observer, clock=clock,
+            pace=LocalPace(clock) if pace is None else pace, parameters=parameters, process_limits=process_limits,
+        )  # fmt: skip
         self._settler = Settler(
             store=store, settled=self._settled, observer=observer, clock=clock, parameters=parameters
         )
@@ -96,6 +105,8 @@ class Scheduler:
 
     def _take_parameters(self, parameters: Parameters) -> None:
         self._parameters = parameters
+        self._deferred_transports = frozenset(parameters.defer_transports)
+        self._soft_bounce = parameters.soft_bounce
         self._rules = retry_rules(parameters)
         self._lease_s = parameters.qmgr_lease_time
         self._bulk_recipients = parameters.qmgr_bulk_recipients
@@ -199,12 +210,12 @@ class Scheduler:
                 self._end_round(active)
         return in_flight
 
-    def reload(self, parameters: Parameters) -> None:
+    def reload(self, parameters: Parameters, process_limits: Mapping[str, int] = MappingProxyType({})) -> None:
         self._take_parameters(parameters)
         self._active.limits = active_limits(parameters)
         self._routing.limit = parameters.qmgr_resolve_limit
         self._closing.limit = parameters.qmgr_notice_limit
-        self._dispatcher.reload(parameters)
+        self._dispatcher.reload(parameters, process_limits)
         self._settler.reload(parameters)
         self._pump.reload(parameters)
 
@@ -224,7 +235,7 @@ class Scheduler:
 
     # -- a message comes in
 
-    def _enter(self, message: QueuedMessage, *, claimed: bool) -> None:
+    def _enter(self, message: QueuedMessage, *, claimed: bool) -> ActiveMessage:
         before_s = max(0.0, self._clock.time() - message.arrived)
         active = ActiveMessage(message, self._clock.monotonic(), before_s, is_claimed=claimed)
         active.lease_s = self._lease_s
@@ -232,6 +243,7 @@ class Scheduler:
         envelope = message.envelope
         self._emit(Activated(message.queue_id, str(envelope.sender), message.size, len(message.pending)))
         self._routing.add(active)
+        return active
 
     def _enter_claimed(self, message: QueuedMessage) -> bool:
         """A message from the store; False when it is here already (its lease ran out, or it was made due)."""
@@ -240,7 +252,7 @@ class Scheduler:
             known.was_claimed_again = True
             return False
         self._active.take_room(message, claimed=True)
-        self._enter(message, claimed=True)
+        self._enter(message, claimed=True).is_flushed = self._pump.is_of_flush(message)
         return True
 
     async def _route(self, active: ActiveMessage) -> None:
@@ -258,6 +270,9 @@ class Scheduler:
             found = await self._route_of(active, recipient, sender)
             if isinstance(found, DeliveryResult):
                 self._record(active, index, "error", recipient, found, started)
+                continue
+            if found.transport in self._deferred_transports and not active.is_flushed:
+                self._record(active, index, found.transport, recipient, _DEFERRED_TRANSPORT, started)
                 continue
             if found.address is not recipient.address and found.address != recipient.address:
                 recipient = Recipient(found.address, recipient.original or recipient.address, recipient.notify)
@@ -317,6 +332,8 @@ class Scheduler:
         started: float,
     ) -> None:  # fmt: skip
         """The one place where a recipient gets its result, whoever it comes from."""
+        if self._soft_bounce and result.action is Action.FAILED:
+            result = replace(result, action=Action.DELAYED)
         klass = _CLASS[result.action]
         if result.status.klass != klass:
             result = DeliveryResult(

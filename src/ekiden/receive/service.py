@@ -68,7 +68,12 @@ class SmtpService:
             command_line_bytes=parameters.line_length_limit,
             path=RFC_PATH_LIMITS if parameters.strict_rfc821_envelopes else PathLimits(),
         )
-        self.rules = Rules(limits, parameters.message_size_limit, parameters.strict_rfc821_envelopes)
+        self.rules = Rules(
+            limits,
+            parameters.message_size_limit,
+            parameters.strict_rfc821_envelopes,
+            soft_bounce=parameters.soft_bounce,
+        )
         self.greeting = Reply(220, None, (parameters.smtpd_banner,))
         self.helo_reply = server_replies.helo_reply(parameters.myhostname)
         self.ehlo_reply = server_replies.ehlo_reply(parameters.myhostname, self._extensions())

@@ -152,6 +152,7 @@ class Worker:
             random=random.Random(),
             parameters=parameters,
             new_queue_id=lambda: ids.new(self._clock.time()),
+            process_limits=self._process_limits(),
         )
         self._doors = Doors(
             intake=self._scheduler.accept,
@@ -186,6 +187,17 @@ class Worker:
             self._pickup = Pickup(self._stations.smtp_service(_PICKUP), queue_directory)
             self._pickup.listen()
             self._spawn(self._pickup.run())
+
+    def _process_limits(self) -> dict[str, int]:
+        """This worker's share of what the column maxproc allows each transport; at least one delivery at a time."""
+        index, workers = self._context.index, self._context.workers
+        return {
+            service.name: max(1, service.maxproc // workers + (index < service.maxproc % workers))
+            if service.maxproc
+            else 0
+            for service in self._configuration.services
+            if service.type == "unix" and service.maxproc is not None
+        }
 
     # The stations change at a reload; the scheduler always asks those of now.
 
@@ -282,7 +294,7 @@ class Worker:
         self._services.update(renewed)
         if self._pickup is not None:
             self._pickup.service = pickup
-        self._scheduler.reload(configuration.parameters)
+        self._scheduler.reload(configuration.parameters, self._process_limits())
         self._bouncer.parameters = configuration.parameters
         self._log.reopen()
         self._reload_trouble, self._configured = "", time.time()

@@ -30,15 +30,17 @@ def test_unknown_names_have_the_nearest_known_one() -> None:
 
 
 def test_names_of_postfix_that_are_not_honoured_are_said_so() -> None:
-    assert said("anvil_rate_time_unit = 60s\nrelay_transport_rate_delay = 5\n") == [
+    assert said("anvil_rate_time_unit = 60s\nrelay_minimum_delivery_slots = 5\n") == [
         "main.cf:1: info: anvil_rate_time_unit is a parameter of Postfix that Ekiden does not honour yet",
-        "main.cf:2: info: relay_transport_rate_delay is a parameter of Postfix that Ekiden does not honour yet",
+        "main.cf:2: info: relay_minimum_delivery_slots is a parameter of Postfix that Ekiden does not honour yet",
     ]
 
 
 def test_limits_of_one_transport() -> None:
-    main = "relay_destination_concurrency_limit = 5\nrelay_destination_recipient_limit = few\n"
-    assert said(main) == ["main.cf:2: error: relay_destination_recipient_limit = few: must be a whole number from 0 up"]
+    main = "lmtp_destination_concurrency_failed_cohort_limit = 5\nlmtp_initial_destination_concurrency = few\n"
+    assert said(main) == [
+        "main.cf:2: error: lmtp_initial_destination_concurrency = few: must be a whole number from 1 up"
+    ]
 
 
 def test_services() -> None:

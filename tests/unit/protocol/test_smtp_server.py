@@ -28,6 +28,7 @@ from ekiden.protocol.smtp.commands import (
 from ekiden.protocol.smtp.server import BareNewline, Limits, SmtpServer, State, ehlo_reply
 from ekiden.protocol.smtp.verbs import Rules
 from support.dialogs import chunks
+from support.honours import honours
 
 ANSWERS: dict[type, Reply] = {
     Helo: ehlo_reply("mail.example", ("PIPELINING",)),
@@ -205,6 +206,15 @@ def test_the_end_of_content_ends_the_transaction_accepted_or_not(code: int) -> N
     assert core.next_event() == EndOfContent(None, 0)
     core.reply(Reply(code, None, ("x",)))
     assert core.state is State.GREETED
+
+
+@honours("soft_bounce")
+def test_a_server_may_refuse_nothing_for_good() -> None:
+    core = SmtpServer(rules=Rules(Limits(), 0, False, soft_bounce=True), bare_newline=BareNewline.REJECT)
+    core.receive(b"NONSENSE\r\n")
+    assert core.next_event() is not None
+    core.reply(reply(550, "5.1.1", "no", "really"))
+    assert core.take_output() == b"450-4.1.1 no\r\n450 4.1.1 really\r\n"
 
 
 def test_421_closes() -> None:

@@ -7,7 +7,7 @@ import re
 
 from msgspec import Struct
 
-from ekiden.config.registry import Duration, Group, Int, Parameter, Size, Text, Words
+from ekiden.config.registry import Bool, Duration, Group, Int, Parameter, Size, Text, Words
 
 
 class FeedbackAmount(Struct, frozen=True):
@@ -124,7 +124,33 @@ class QueueParameters(Group):
         doc="How many times the whole concurrency of a destination must fail before it is left alone for "
         "minimal_backoff_time. 0: never.",
     )
-    default_process_limit = Int("100", minimum=1, doc="The most parallel deliveries of one transport in a worker.")
+    default_process_limit = Int(
+        "100",
+        minimum=1,
+        doc="The most parallel deliveries of one transport in a worker, where its line of master.cf has no maxproc.",
+    )
+    default_destination_rate_delay = Duration(
+        "0s",
+        doc="The time between two deliveries to one destination (TRANSPORT_destination_rate_delay); with one, never "
+        "more than one delivery runs there.",
+    )
+    default_transport_rate_delay = Duration(
+        "0s",
+        doc="The least time between the beginnings of two deliveries by one transport, wherever they go "
+        "(TRANSPORT_transport_rate_delay).",
+    )
+    defer_transports = Words("", doc="Transports whose mail waits in the queue until an administrator flushes it.")
+    soft_bounce = Bool(
+        "no",
+        doc="For tests of a configuration: mail that would be returned stays in the queue, and clients are told to "
+        "come back (4yz) where they would be refused.",
+    )
+    relay_destination_concurrency_limit = Int(
+        "$default_destination_concurrency_limit", doc="The most parallel deliveries by relay to one next hop."
+    )
+    relay_destination_recipient_limit = Int(
+        "$default_destination_recipient_limit", doc="The most recipients in one delivery by relay."
+    )
     smtp_destination_concurrency_limit = Int(
         "$default_destination_concurrency_limit", doc="The most parallel deliveries by smtp to one next hop."
     )

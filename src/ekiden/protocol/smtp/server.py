@@ -98,7 +98,7 @@ class SmtpServer:
         if question is None:
             raise RuntimeError("a reply without a question")
         self._open = None
-        self._output.append(_render(reply))
+        self._output.append(_render(reply.softened() if self._rules.soft_bounce else reply))
         state = next_state(self.state, type(question), reply)
         if state is not self.state:
             self._move(state)

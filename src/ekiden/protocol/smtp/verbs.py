@@ -40,10 +40,14 @@ class Rules:
     lines are remembered with what they mean. What a line means depends on nothing but these rules.
     """
 
-    __slots__ = ("_known", "limits", "size_limit", "strict_envelopes")
+    __slots__ = ("_known", "limits", "size_limit", "soft_bounce", "strict_envelopes")
 
-    def __init__(self, limits: Limits, size_limit: int, strict_envelopes: bool) -> None:
-        """``size_limit`` is in octets of content; 0 is no limit (``message_size_limit``)."""
+    def __init__(self, limits: Limits, size_limit: int, strict_envelopes: bool, *, soft_bounce: bool = False) -> None:
+        """``size_limit`` is in octets of content; 0 is no limit (``message_size_limit``).
+
+        ``soft_bounce``: every 5yz reply goes out as a 4yz one.
+        """
+        self.soft_bounce = soft_bounce
         self.limits = limits
         self.size_limit = size_limit
         self.strict_envelopes = strict_envelopes
