@@ -75,7 +75,7 @@ def test_the_queue_is_read_from_disk_when_no_server_runs(server: RunningServer) 
     assert server.stop() == 0
     found = server.command("mailq")
     assert "r@b.example" in found.stdout
-    assert found.stderr == "ekiden: the server does not run: reading the queue from disk\n"
+    assert found.stderr == "mailq: warning: Mail system is down -- accessing queue directly\n"
     (message,) = listed(server)
     assert server.command("queue", "show", str(message["queue_id"])).returncode == 0
     assert server.command("queue", "delete", "ALL").returncode == os.EX_UNAVAILABLE

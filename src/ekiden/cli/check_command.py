@@ -1,4 +1,4 @@
-"""``ekiden check``: what is wrong in the configuration, a line a problem."""
+"""``ekiden check``: what is wrong in the configuration and with its directories, a line a problem."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 from ekiden.cli.queue_access import configuration
 from ekiden.config.check import check
 from ekiden.config.problem import Level, Problem
+from ekiden.runtime.directory_check import check_directories
 from ekiden.runtime.listeners import ListenTrouble, wanted_listeners
 from ekiden.tables.check import check_tables
 
@@ -16,7 +17,7 @@ from ekiden.tables.check import check_tables
 def run(options: argparse.Namespace) -> int:
     """EX_OK when there are no errors, else EX_CONFIG."""
     found = configuration(options.config)
-    problems = [*check(found), *check_tables(found)]
+    problems = [*check(found), *check_tables(found), *check_directories(found)]
     try:
         wanted_listeners(found.services, found.parameters)
     except ListenTrouble as error:

@@ -5,36 +5,26 @@ Subcommands are imported when they are called, so that each starts fast.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
 
+from ekiden.cli import classic
 from ekiden.cli.trouble import CommandTrouble
-
-_STATES = ("incoming", "active", "deferred", "hold", "corrupt")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """As argparse does it, but with the exit code of sysexits.h."""
-        self.print_usage(sys.stderr)
-        print(f"{self.prog}: {message}", file=sys.stderr)
-        raise SystemExit(os.EX_USAGE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         arguments = sys.argv[1:]
-        if (called := _classic(Path(sys.argv[0]).name)) is not None:
-            return _run_classic(called, arguments)
+        if (called := classic.called_as(sys.argv[0])) is not None:
+            return classic.run(called, arguments)
     # The classic commands read their own options, which argparse would take for its own.
-    if arguments and arguments[0] in ("mailq", "sendmail", "newaliases"):
-        return _run_classic(arguments[0], arguments[1:])
-    options = _parser().parse_args(arguments)
+    if arguments and arguments[0] in classic.COMMANDS:
+        return classic.run(arguments[0], arguments[1:])
+    from ekiden.cli.arguments import parser
+
+    options = parser().parse_args(arguments)
     try:
         module, _, function = options.run.partition(":")
         code: int = getattr(importlib.import_module(module), function)(options)
@@ -48,92 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return os.EX_OK
     except KeyboardInterrupt:
         return 130
-
-
-def _classic(name: str) -> str | None:
-    """The classic command that the program was called as."""
-    return next((classic for classic in ("mailq", "sendmail", "newaliases") if name.endswith(classic)), None)
-
-
-def _run_classic(name: str, arguments: Sequence[str]) -> int:
-    if name == "mailq":
-        from ekiden.cli.mailq import main as mailq
-
-        return mailq(arguments)
-    from ekiden.cli.sendmail import main as sendmail
-
-    return sendmail(["-bi", *arguments] if name == "newaliases" else arguments)
-
-
-def _parser() -> argparse.ArgumentParser:
-    common = _Parser(add_help=False)
-    common.add_argument(
-        "-c", metavar="DIR", dest="config", help="the configuration directory (else $EKIDEN_CONFIG, else /etc/ekiden)"
-    )
-    as_json = _Parser(add_help=False)
-    as_json.add_argument("--json", action="store_true", help="JSON, one object a line")
-    parser = _Parser(prog="ekiden", description="A complete mail server.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-
-    def add(name: str, run: str, text: str, *parents: _Parser) -> _Parser:
-        command = commands.add_parser(name, parents=[common, *parents], help=text, description=text)
-        command.set_defaults(run=f"ekiden.cli.{run}")
-        return command
-
-    add("serve", "server_command:serve", "Run the server in the foreground.")
-    add("start", "server_command:start", "Start the server in the background; returns when it serves.")
-    add("stop", "server_command:stop", "Stop the server; returns when it has stopped.")
-    add("reload", "server_command:reload", "Let the server read its configuration again.")
-    add("status", "server_command:status", "Show what the workers do.", as_json)
-    check = add("check", "check_command:run", "Check the configuration.", as_json)
-    check.add_argument("--all", action="store_true", help="also what is known to Postfix and not honoured here")
-    add("flush", "queue_command:flush", "Try all deferred mail now.", as_json)
-    moving = add("import", "import_command:run", "Make a configuration of another server's.", as_json)
-    moving.add_argument("server", choices=("postfix", "sendmail", "exim", "qmail"), help="whose it is")
-    moving.add_argument(
-        "path", metavar="PATH", help="its directory, such as /etc/postfix, /etc/mail, /etc/exim4, /var/qmail"
-    )
-    moving.add_argument("--force", action="store_true", help="overwrite the configuration that is there")
-    version = commands.add_parser("version", help="Show the version.", parents=[as_json])
-    version.set_defaults(run="ekiden.cli.version:run")
-    for name, text in (
-        ("mailq", "The queue as mailq shows it."),
-        ("sendmail", "Submit a message, with sendmail's options."),
-    ):
-        commands.add_parser(name, help=text, add_help=False)  # main() has taken these already
-    _add_queue(commands.add_parser("queue", help="Look at the queue and change it."), common, as_json)
-    return parser
-
-
-def _add_queue(queue: _Parser, common: _Parser, as_json: _Parser) -> None:
-    chosen = _Parser(add_help=False)
-    chosen.add_argument(
-        "--sender", default="", metavar="ADDRESS", help="messages of this sender; <> is the null sender"
-    )
-    chosen.add_argument("--recipient", default="", metavar="ADDRESS", help="messages that wait for this recipient")
-    chosen.add_argument("--domain", default="", help="messages that wait for a recipient in this domain")
-    chosen.add_argument(
-        "--state", action="append", default=[], choices=_STATES, help="messages in this state; may be repeated"
-    )
-    commands = queue.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
-
-    def add(name: str, run: str, text: str, *parents: _Parser) -> _Parser:
-        command = commands.add_parser(name, parents=[common, as_json, *parents], help=text, description=text)
-        command.set_defaults(run=f"ekiden.cli.queue_command:{run}")
-        return command
-
-    add("list", "list_messages", "List messages.", chosen)
-    add("show", "show", "Show one message and the beginning of its content.").add_argument("queue_id", metavar="ID")
-    add("flush", "flush", "Try all deferred mail now.")
-    for name, text in (
-        ("hold", "Keep messages from being delivered."),
-        ("release", "Let messages go that are on hold."),
-        ("requeue", "Try messages now."),
-        ("delete", "Remove messages for good."),
-    ):
-        command = add(name, "change", text, chosen)
-        command.add_argument("queue_ids", nargs="*", metavar="ID", help="queue ids, or ALL")
-        command.set_defaults(change_name=name)
 
 
 if __name__ == "__main__":

@@ -7,18 +7,18 @@ import json
 import os
 
 from ekiden.cli import queue_access
-from ekiden.cli.mailq import print_lines
-from ekiden.cli.queue_listing import json_line, postfix_listing
+from ekiden.cli.queue_listing import json_line, postfix_listing, print_lines
 from ekiden.cli.trouble import CommandTrouble
 from ekiden.message.queued import QueueState
 from ekiden.queue.store import Change
-from ekiden.runtime.requests import Filter
+from ekiden.runtime.requests import ChangeMessages, Filter
 
 _DONE = {
     Change.HOLD: "put on hold",
     Change.RELEASE: "released",
     Change.REQUEUE: "requeued",
     Change.DELETE: "deleted",
+    Change.EXPIRE: "given up",
 }
 
 
@@ -63,8 +63,7 @@ def change(options: argparse.Namespace) -> int:
     elif bool(names) == (wanted != Filter()):
         raise CommandTrouble(os.EX_USAGE, "name messages by their queue ids, or by a filter, or say ALL")
     found = queue_access.configuration(options.config)
-    with queue_access.connect(found) as server:
-        changed = queue_access.asked(lambda: server.change(change_of(options), names, wanted))
+    (changed,) = queue_access.change(found, [ChangeMessages(change_of(options), tuple(names), wanted)])
     missing = [name for name in names if name not in changed.queue_ids]
     if options.json:
         facts = {"change": options.change_name, "count": changed.count, "not_changed": missing}

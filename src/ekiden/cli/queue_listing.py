@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 
@@ -15,6 +17,7 @@ _HEADING = "----Queue ID----- --Size-- ---Arrival Time---- --Sender/Recipient---
 _INDENT = " " * 47
 _REASON_ENDS_AT = 78
 _MARKS = {QueueState.ACTIVE: "*", QueueState.HOLD: "!"}
+_EXPIRED = "#"
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -35,7 +38,7 @@ def postfix_listing(messages: Iterable[MessageLine]) -> Iterator[str]:
 
 
 def _message(message: MessageLine) -> Iterator[str]:
-    name = message.queue_id + _MARKS.get(message.state, "")
+    name = message.queue_id + (_EXPIRED if message.expired else _MARKS.get(message.state, ""))
     yield f"{name:<17} {message.size:8d} {_time(message.arrived):<19} {_clean(message.sender) or 'MAILER-DAEMON'}"
     shown = ""
     if message.reason:
@@ -67,13 +70,13 @@ def _clean(text: str) -> str:
 
 def json_line(message: MessageLine) -> str:
     """One JSON object: the members of postqueue -j, and some more."""
-    return msgspec.json.encode(
+    line = msgspec.json.encode(
         {
             "queue_name": message.state.value,
             "queue_id": message.queue_id,
             "arrival_time": int(message.arrived),
             "message_size": message.size,
-            "forced_expire": False,
+            "forced_expire": message.expired,
             "sender": message.sender or "MAILER-DAEMON",
             "recipients": [
                 {"address": recipient.address, **({"delay_reason": recipient.reason} if recipient.reason else {})}
@@ -85,4 +88,17 @@ def json_line(message: MessageLine) -> str:
             "shard": message.shard,
             **({"state_reason": message.reason} if message.reason else {}),
         }
-    ).decode()
+    )
+    # With the blanks that Postfix puts in: people grep for '"queue_name": "hold"'.
+    return msgspec.json.format(line, indent=0).decode()
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """To standard output; a reader that has seen enough (``| head``) is no error."""
+    try:
+        for line in lines:
+            sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What the interpreter would flush at its exit has nowhere to go either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,6 +14,8 @@ from email.utils import getaddresses
 from pathlib import Path
 from typing import BinaryIO
 
+from ekiden.config.snapshot import Parameters
+from ekiden.policy.user_access import EVERYBODY, refused_user
 from ekiden.protocol.smtp.path import parse_mailbox
 from ekiden.receive.maildrop import Drop, knock, leave
 
@@ -39,6 +41,10 @@ class UsageError(Refused):
 
 class TooLarge(Refused):
     code = EX_UNAVAILABLE
+
+
+class NotAllowed(Refused):
+    code = os.EX_NOPERM
 
 
 class Options:
@@ -155,6 +161,18 @@ def _without_bcc(header: bytes) -> bytes:
     return b"".join(kept)
 
 
+def _check_submitter(parameters: Parameters) -> None:
+    """What the server would find only after the command has said yes. Raises NotAllowed."""
+    words = parameters.authorized_submit_users
+    if words == EVERYBODY:
+        return
+    import asyncio
+
+    uid = os.getuid()
+    if (name := asyncio.run(refused_user(words, uid))) is not None:
+        raise NotAllowed(f"User {name}({uid}) is not allowed to submit mail")
+
+
 def _submit(options: Options, queue_directory: Path, size_limit: int, standard_input: BinaryIO) -> int:
     content = _lines_to_dot(standard_input) if options.dot_ends else _parts(standard_input)
     recipients = list(options.recipients)
@@ -188,17 +206,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"sendmail: -b{options.mode} ({_MODES[options.mode]}) is not there yet", file=sys.stderr)
             return EX_UNAVAILABLE
         if options.flush and not options.recipients:
-            from ekiden.cli.main import main as ekiden
+            from ekiden.cli.postqueue import main as postqueue
 
-            return ekiden(["flush", *(["-c", options.config] if options.config else [])])
+            return postqueue(["-f", *(["-c", options.config] if options.config else [])])
         from ekiden.config.directory import find_directory
         from ekiden.config.load import load
 
         directory = find_directory(options.config, os.environ)
         parameters = load(directory).parameters
+        _check_submitter(parameters)
         return _submit(options, Path(parameters.queue_directory), parameters.message_size_limit, sys.stdin.buffer)
     except Refused as error:
-        print(f"sendmail: {error}", file=sys.stderr)
+        print(f"sendmail: fatal: {error}", file=sys.stderr)
         return error.code
     except OSError as error:
         print(f"sendmail: the message was not taken: {error}", file=sys.stderr)

@@ -109,6 +109,18 @@ def stop(options: argparse.Namespace) -> int:
     return os.EX_OK
 
 
+def abort(options: argparse.Namespace, step_s: float) -> int:
+    """Stop it whatever it is doing: asked, hurried, killed, with ``step_s`` seconds between."""
+    with _Process(_running(queue_access.configuration(options.config))) as process:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            process.signal(number)
+            if process.wait(step_s):
+                return os.EX_OK
+        if not process.wait(_STOP_GRACE_S):
+            raise CommandTrouble(os.EX_TEMPFAIL, "the server does not end, not even killed")
+    return os.EX_OK
+
+
 def reload(options: argparse.Namespace) -> int:
     found = queue_access.configuration(options.config)
     if found.errors:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 
 class CommandTrouble(Exception):
     """Ends the command with ``code``; the text is the line to show."""
@@ -9,3 +11,8 @@ class CommandTrouble(Exception):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+def complain(program: str, text: str) -> None:
+    """One line on standard error, as all commands write it: ``postsuper: fatal: ...``."""
+    print(f"{program}: {text}", file=sys.stderr)

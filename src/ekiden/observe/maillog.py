@@ -44,7 +44,13 @@ _STATUS_WORDS = {
 }
 # The program of a transport where it is not the transport's name, as the master.cf that Postfix ships has it.
 _PROGRAMS = {"relay": "relay/smtp", "retry": "error"}
-_CHANGES = {"hold": "placed on hold", "release": "released from hold", "requeue": "requeued", "delete": "removed"}
+_CHANGES = {
+    "hold": "placed on hold",
+    "release": "released from hold",
+    "requeue": "requeued",
+    "delete": "removed",
+    "expire": "expired",
+}
 # The stages at which a sender is known, so that an empty one is the null sender.
 _AFTER_MAIL = frozenset({"RCPT", "DATA", "BDAT", "END-OF-MESSAGE"})
 

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ekiden.message.content import FileContent
-from ekiden.message.queued import QueuedMessage, QueueState
-from ekiden.queue.codec import COLUMNS, Row, Unreadable, message_of
+from ekiden.message.delivery import Action, DeliveryResult, failed
+from ekiden.message.queued import Pending, QueuedMessage, QueueState
+from ekiden.message.status import Status
+from ekiden.queue.codec import COLUMNS, Row, Unreadable, entry_of, message_of, pack_pending
 from ekiden.queue.schema import PARKED, WAITING
 from ekiden.queue.store import Change
 
@@ -324,6 +327,7 @@ _MAY_CHANGE = {
     Change.RELEASE: frozenset({QueueState.HOLD, QueueState.CORRUPT}),
     Change.REQUEUE: frozenset({QueueState.INCOMING, QueueState.DEFERRED}),
     Change.DELETE: frozenset(QueueState),
+    Change.EXPIRE: frozenset({QueueState.INCOMING, QueueState.DEFERRED, QueueState.HOLD}),
 }
 
 # The next messages that a change of all of them concerns; each is out of its own condition once changed.
@@ -334,6 +338,9 @@ _NEXT_OF_ALL = {
     "ORDER BY due LIMIT :limit",
     Change.DELETE: "SELECT queue_id FROM message WHERE id <= :last ORDER BY id LIMIT :limit",
 }
+_WITHOUT_CONTENT = f"SELECT {', '.join((*COLUMNS[:-1], 'content IS NULL'))} FROM message WHERE queue_id = ?"
+# What a sender is told of a message that nobody had tried to deliver yet.
+_EXPIRED = failed(Status(5, 4, 7), "message is administratively expired")
 
 
 class Alter(Operation[list[str]]):
@@ -368,10 +375,31 @@ class Alter(Operation[list[str]]):
                     f"UPDATE message SET state = {state}, reason = '', due = min(due, ?) WHERE queue_id = ?",
                     (self.now, queue_id),
                 )
+            elif self.change is Change.EXPIRE and not self._expire(transaction.connection, queue_id):
+                continue
             done.append(queue_id)
         if self.change is Change.DELETE:
             transaction.delete(done)
         return done
+
+    def _expire(self, connection: sqlite3.Connection, queue_id: str) -> bool:
+        """Whoever still waits has failed, with the last reason; the next round finds only the notification missing."""
+        row = connection.execute(_WITHOUT_CONTENT, (queue_id,)).fetchone()
+        entry = entry_of(row, Path(), "")
+        if entry.state is QueueState.CORRUPT:
+            return False
+        pending = tuple(Pending(waits.recipient, _given_up(waits.last)) for waits in entry.message.pending)
+        connection.execute(
+            "UPDATE message SET pending = ?, due = min(due, ?) WHERE queue_id = ?",
+            (pack_pending(pending), self.now, queue_id),
+        )
+        return True
+
+
+def _given_up(last: DeliveryResult | None) -> DeliveryResult:
+    if last is None:
+        return _EXPIRED
+    return last if last.is_final else replace(last, action=Action.FAILED, status=last.status.with_class(5))
 
 
 class AlterAll(Alter):

@@ -16,7 +16,7 @@ from pathlib import Path
 from ekiden.config.snapshot import Parameters
 from ekiden.message.clock import Clock
 from ekiden.queue.codec import COLUMNS, Row
-from ekiden.queue.listing import read_entries
+from ekiden.queue.listing import read_entries, read_entry
 from ekiden.queue.operations import Transaction
 from ekiden.queue.schema import content_directory, database, open_reader, trouble_of
 from ekiden.queue.sqlite_store import ShardInUse, SqliteStore, shard_directory
@@ -60,6 +60,42 @@ def read_shards(queue_directory: Path, *, on_trouble: Callable[[StoreTrouble], N
             on_trouble(trouble)
     found.sort(key=lambda entry: (entry.message.arrived, entry.message.queue_id))
     return found
+
+
+def find_entry(queue_directory: Path, queue_id: str) -> QueueEntry | None:
+    """One message with its content, read from disk whether a server runs or not. Blocks. Raises StoreTrouble."""
+    for number in shard_numbers(queue_directory):
+        directory = shard_directory(queue_directory, number)
+        if not database(directory).exists():
+            continue
+        connection = open_reader(database(directory))
+        try:
+            entry = read_entry(connection, content_directory(directory), str(number), queue_id=queue_id)
+        except sqlite3.Error as error:
+            raise trouble_of(error, database(directory)) from error
+        finally:
+            connection.close()
+        if entry is not None:
+            return entry
+    return None
+
+
+def check_structure(queue_directory: Path) -> list[str]:
+    """What the databases of the shards say is wrong with them (PRAGMA quick_check). Blocks. Raises StoreTrouble."""
+    troubles: list[str] = []
+    for number in shard_numbers(queue_directory):
+        path = database(shard_directory(queue_directory, number))
+        if not path.exists():
+            continue
+        connection = open_reader(path)
+        try:
+            found = [str(row[0]) for row in connection.execute("PRAGMA quick_check")]
+        except sqlite3.Error as error:
+            raise trouble_of(error, path) from error
+        finally:
+            connection.close()
+        troubles += [f"{path}: {text}" for text in found if text != "ok"]
+    return troubles
 
 
 def _read_shard(directory: Path, number: int) -> list[QueueEntry]:

@@ -285,6 +285,12 @@ class SqliteStore:
                 altered = await self._do(Alter(self._loop.create_future(), part, change, now))
                 done += altered
             return done
+        if change is Change.EXPIRE:  # it leaves messages where they are found
+            after = ""
+            while entries := await self.entries(limit=_CHANGE_BATCH, after=after):
+                after = entries[-1].message.queue_id
+                done += await self.change([entry.message.queue_id for entry in entries], change, now)
+            return done
         last = await self.call(lambda transaction: _last_row(transaction.connection))
         while True:
             found = await self._do(AlterAll(self._loop.create_future(), change, now, last, _CHANGE_BATCH))

@@ -58,6 +58,7 @@ class Change(enum.Enum):
     RELEASE = "release"
     REQUEUE = "requeue"  # due now, if it is incoming or deferred
     DELETE = "delete"
+    EXPIRE = "expire"  # give up: the next round returns it to its sender (not what is being delivered just now)
 
 
 class ContentWriter(Protocol):

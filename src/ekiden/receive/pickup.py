@@ -17,10 +17,12 @@ from ekiden.cleanup.missing_fields import missing_fields
 from ekiden.cleanup.qualify import qualify
 from ekiden.cleanup.received import received_field
 from ekiden.cleanup.virtual_alias import AliasLoop
+from ekiden.config.errors import ConfigError
 from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.envelope import BodyType, Client, Envelope, Recipient
 from ekiden.message.queued import Pending, QueuedMessage
 from ekiden.observe.events import MessageId, Note, PickedUp
+from ekiden.policy.user_access import refused_user
 from ekiden.protocol.smtp.path import parse_mailbox
 from ekiden.queue.store import ContentWriter, StoreTrouble
 from ekiden.receive.maildrop import FOLDER, KNOCK_SOCKET, Drop, DropError, read_envelope
@@ -85,7 +87,7 @@ class Pickup:
                 continue
             try:
                 taken += await self._take(folder / name)
-            except (StoreTrouble, TableTrouble, AliasLoop, OSError) as trouble:
+            except (StoreTrouble, TableTrouble, ConfigError, AliasLoop, OSError) as trouble:
                 self._note(f"{name}: {trouble}; it stays in the maildrop", "warning")
         return taken
 
@@ -110,6 +112,8 @@ class Pickup:
     async def _queue(self, drop: Drop, file: BinaryIO, uid: int) -> None:
         service, parameters = self.service, self.service.parameters
         myorigin = parameters.myorigin
+        if (refused := await refused_user(parameters.authorized_submit_users, uid)) is not None:
+            raise DropError(f"User {refused}({uid}) is not allowed to submit mail")
         user, full_name = _user(uid)
         sender = self._address(user if drop.sender is None else drop.sender, myorigin, null_allowed=True)
         recipients = tuple(Recipient(self._address(text, myorigin)) for text in drop.recipients)

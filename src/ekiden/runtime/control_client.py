@@ -6,6 +6,7 @@ Blocking and without a loop, so that a command starts fast.
 from __future__ import annotations
 
 import heapq
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,6 +44,10 @@ class ServerTrouble(Exception):
     """A worker does not answer, or refuses; the text is one line for who gave the command."""
 
 
+class NotAllowed(ServerTrouble):
+    """It is not for this user to ask."""
+
+
 class NotRunning(ServerTrouble):
     """No worker listens."""
 
@@ -67,6 +72,8 @@ class WorkerConnection:
     def ask(self, request: Request, expected: type[A]) -> A:
         """Raises ServerTrouble."""
         answer = self._exchange(request)
+        if isinstance(answer, Refused) and answer.denied:
+            raise NotAllowed(answer.text)
         if isinstance(answer, Refused):
             raise ServerTrouble(f"{self.name}: {answer.text}")
         if not isinstance(answer, expected):
@@ -100,26 +107,14 @@ class RunningServer:
     """All workers of a running server. ``absent``: workers whose socket is there but who do not listen just now."""
 
     def __init__(self, queue_directory: Path, parameters: Parameters) -> None:
-        """Raises NotRunning, or ServerTrouble when the sockets are not ours to use."""
+        """Raises NotRunning. A user who may not enter ``run/`` gets the sockets that are for everybody."""
         self.workers: list[WorkerConnection] = []
         self.absent: list[str] = []
-        run = queue_directory / "run"
-        try:
-            paths = sorted(run.glob("worker-*.sock"), key=lambda path: (len(path.name), path.name))
-            if not paths:
-                next(run.iterdir(), None)  # glob() keeps silent about a directory that may not be read
-        except FileNotFoundError:
-            paths = []
-        except PermissionError:
-            raise ServerTrouble(f"{run}: Permission denied: only root and the mail_owner may do this") from None
-        for path in paths:
+        for path in _sockets(queue_directory):
             try:
                 connection = WorkerConnection(path, parameters.control_timeout, parameters.control_message_limit)
             except (FileNotFoundError, ConnectionRefusedError):
                 self.absent.append(path.stem)
-            except PermissionError:
-                self.close()
-                raise ServerTrouble(f"{path}: Permission denied: only root and the mail_owner may do this") from None
             except OSError as error:
                 self.absent.append(f"{path.stem} ({error.strerror or error})")
             else:
@@ -165,6 +160,22 @@ class RunningServer:
     def status(self) -> list[WorkerStatus]:
         """Raises ServerTrouble."""
         return [worker.ask(AskStatus(), WorkerStatus) for worker in self.workers]
+
+
+def _sockets(queue_directory: Path) -> list[Path]:
+    """The workers' sockets in their order. Raises ServerTrouble."""
+    names: list[str] = []
+    for folder in (queue_directory / "run", queue_directory / "public"):
+        try:
+            names = [name for name in os.listdir(folder) if name.startswith("worker-") and name.endswith(".sock")]
+        except FileNotFoundError:
+            return []
+        except PermissionError:
+            continue
+        except OSError as error:
+            raise ServerTrouble(f"{folder}: {error.strerror}") from error
+        return [folder / name for name in sorted(names, key=lambda name: (len(name), name))]
+    raise NotAllowed(f"{queue_directory}: Permission denied")
 
 
 def _pages(worker: WorkerConnection, wanted: Filter) -> Iterator[MessageLine]:

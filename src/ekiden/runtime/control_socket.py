@@ -1,7 +1,13 @@
-"""The control socket of one worker: ``run/worker-N.sock``, for the owner of the mail system and root only.
+"""The control sockets of one worker.
+
+    run/worker-N.sock      for the owner of the mail system and root only: everything
+    public/worker-N.sock   for all users of this host: listing and flushing the queue, as far as authorized_mailq_users
+                           and authorized_flush_users let them
 
 In:   requests of the commands (runtime.requests).
 Out:  answers of bounded size; a listing comes page by page, a change of many messages is done batch by batch.
+Who asks is what the kernel says (SO_PEERCRED). Users and administrators have connections of their own number, so that
+nobody can keep the administrator out.
 """
 
 from __future__ import annotations
@@ -10,16 +16,19 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
 from ekiden.message.clock import Clock
 from ekiden.message.queued import QueueState
-from ekiden.observe.events import Administered, Note, Observer
+from ekiden.observe.events import Note, Observer
+from ekiden.policy.user_access import refused_user, user_name
 from ekiden.queue import content
 from ekiden.queue.store import Change, Store, StoreTrouble
+from ekiden.runtime.queue_changes import QueueChanges, SchedulerHands
 from ekiden.runtime.requests import (
     LENGTH_BYTES,
     Answer,
@@ -27,6 +36,7 @@ from ekiden.runtime.requests import (
     BadMessage,
     Changed,
     ChangeMessages,
+    Filter,
     FlushQueue,
     Listed,
     ListQueue,
@@ -41,30 +51,19 @@ from ekiden.runtime.requests import (
     message_line,
 )
 from ekiden.runtime.short_path import short_path
+from ekiden.tables.table import TableTrouble
 
 # struct ucred of unix(7): pid, uid, gid.
 _UCRED = struct.Struct("3i")
-# What a change means for messages that are not named: a state that it does not concern is left alone.
-_CONCERNED = {
-    Change.RELEASE: frozenset({QueueState.HOLD}),
-    Change.REQUEUE: frozenset({QueueState.INCOMING, QueueState.DEFERRED}),
-}
-_ALL_STATES = frozenset(QueueState)
 # Recipients that a page of a listing shows for each message that it may hold, on average.
 _RECIPIENTS_A_MESSAGE = 10
 
 
-class SchedulerControl(Protocol):
+class SchedulerControl(SchedulerHands, Protocol):
     """What the control socket asks of the scheduler."""
 
     def flush(self) -> None:
         """All deferred mail is due now, and destinations that did not answer are tried again."""
-
-    def wake(self) -> None:
-        """Messages may have become due: look at the store."""
-
-    def withdraw(self, queue_ids: Iterable[str]) -> list[str]:
-        """Let go of messages before they are changed in the store; those of which a delivery runs."""
 
 
 class Statistics(Protocol):
@@ -85,50 +84,61 @@ class ControlServer:
         observer: Observer,
         clock: Clock,
         parameters: Callable[[], Parameters],
+        public: Path | None = None,
     ) -> None:
-        self._path = path
+        self._path, self._public = path, public
         self._store, self._scheduler, self._statistics = store, scheduler, statistics
         self._observer, self._clock, self._parameters = observer, clock, parameters
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._changes = QueueChanges(
+            store, scheduler, observer, clock, lambda: self._parameters().control_listing_limit
+        )
+        self._servers: list[asyncio.Server] = []
+        # Connections of administrators, and of all others.
+        self._connections: dict[bool, set[asyncio.Task[None]]] = {True: set(), False: set()}
 
     async def start(self) -> None:
-        """Bind and listen, in place of a socket that a dead worker left. Raises OSError."""
+        """Bind and listen, in place of sockets that a dead worker left. Raises OSError."""
+        await self._listen(self._path, 0o600)
+        if self._public is not None:
+            await self._listen(self._public, 0o666)
+
+    async def _listen(self, path: Path, mode: int) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
-            with short_path(self._path) as name:
+            with short_path(path) as name:
                 try:
                     os.unlink(name)
                 except FileNotFoundError:
                     pass
-                # The directory (0700) keeps others out already; nobody may connect before listen() anyway.
+                # Nobody can connect before listen(); what each may ask then follows from who the kernel says it is.
                 sock.bind(name)
-                os.chmod(name, 0o600)
+                os.chmod(name, mode)
             sock.listen(self._parameters().control_connection_limit)
-            self._server = await asyncio.start_unix_server(self._connected, sock=sock)
+            self._servers.append(await asyncio.start_unix_server(self._connected, sock=sock))
         except OSError:
             sock.close()
             raise
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for connection in self._connections:
+        for server in self._servers:
+            server.close()
+        connections = [task for tasks in self._connections.values() for task in tasks]
+        for connection in connections:
             connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*connections, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._connections.add(task)
+        uid = _uid_of(writer)
+        connections = self._connections[uid in (0, os.geteuid())]
+        connections.add(task)
         try:
-            if not self._is_allowed(writer):
-                return
-            if len(self._connections) > self._parameters().control_connection_limit:
+            if len(connections) > self._parameters().control_connection_limit:
                 await self._send(writer, Refused("too many commands at a time (control_connection_limit)"))
                 return
             while (data := await self._read(reader)) is not None:
-                await self._send(writer, await self._answer(data))
+                await self._send(writer, await self._answer(data, uid))
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # the command went away or says nothing; there is nobody to tell
         except BadMessage as error:
@@ -136,16 +146,8 @@ class ControlServer:
         except asyncio.CancelledError:
             pass  # close(): the server stops, and this task has nobody above it to tell
         finally:
-            self._connections.discard(task)
+            connections.discard(task)
             writer.close()
-
-    def _is_allowed(self, writer: asyncio.StreamWriter) -> bool:
-        sock: socket.socket = writer.get_extra_info("socket")
-        _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        if uid in (0, os.geteuid()):
-            return True
-        self._observer.emit(Note("control", f"control socket: user {uid} turned away", "warning"))
-        return False
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes | None:
         parameters = self._parameters()
@@ -168,12 +170,31 @@ class ControlServer:
             writer.write(data)
             await writer.drain()
 
-    async def _answer(self, data: bytes) -> Answer:
+    async def _answer(self, data: bytes, uid: int) -> Answer:
         request = decode_request(data)
         try:
+            refused = "" if uid in (0, os.geteuid()) else await self._denial(request, uid)
+            if refused:
+                self._observer.emit(Note("control", f"control socket: {refused}", "warning"))
+                return Refused(refused, denied=True)
             return await self._do(request)
-        except StoreTrouble as trouble:
+        except (StoreTrouble, ConfigError, TableTrouble) as trouble:
             return Refused(str(trouble))
+
+    async def _denial(self, request: Request, uid: int) -> str:
+        """Why an ordinary user may not ask this; "" when the user may. Raises ConfigError, TableTrouble."""
+        parameters = self._parameters()
+        match request:
+            case ListQueue():
+                words, what = parameters.authorized_mailq_users, "view the mail queue"
+            case FlushQueue():
+                words, what = parameters.authorized_flush_users, "flush the mail queue"
+            case ChangeMessages(change=Change.REQUEUE) if request.queue_ids or request.filter != Filter():
+                words, what = parameters.authorized_flush_users, "flush the mail queue"
+            case _:
+                return f"User {user_name(uid)}({uid}) may not do this: only root and the mail_owner may"
+        name = await refused_user(words, uid)
+        return "" if name is None else f"User {name}({uid}) is not allowed to {what}"
 
     async def _do(self, request: Request) -> Answer:
         match request:
@@ -182,7 +203,7 @@ class ControlServer:
             case ShowMessage():
                 return await self._show(request.queue_id)
             case ChangeMessages():
-                return await self._change(request)
+                return await self._changes.apply(request)
             case FlushQueue():
                 self._scheduler.flush()
                 return Changed((await self._store.counts()).get(QueueState.DEFERRED, 0))
@@ -217,37 +238,9 @@ class ControlServer:
         except StoreTrouble as trouble:
             return Shown(line, trouble=str(trouble))
 
-    async def _change(self, request: ChangeMessages) -> Changed:
-        done: list[str] = []
-        async for batch in self._chosen(request):
-            done += await self._apply(batch, request.change)
-        return Changed(len(done), tuple(done) if request.queue_ids else ())
 
-    async def _chosen(self, request: ChangeMessages) -> AsyncIterator[Sequence[str]]:
-        """The ids that the request means, in batches, none of them empty (an empty one would mean all)."""
-        limit = self._parameters().control_listing_limit
-        if request.queue_ids:
-            for at in range(0, len(request.queue_ids), limit):
-                yield request.queue_ids[at : at + limit]
-            return
-        states = _CONCERNED.get(request.change, _ALL_STATES) & frozenset(request.filter.states or _ALL_STATES)
-        after = ""
-        while True:
-            entries = await self._store.entries(states=states, limit=limit, after=after)
-            batch = [entry.message.queue_id for entry in entries if request.filter.matches(entry.state, entry.message)]
-            if batch:
-                yield batch
-            if len(entries) < limit:
-                return
-            after = entries[-1].message.queue_id
-
-    async def _apply(self, queue_ids: Sequence[str], change: Change) -> list[str]:
-        """What the scheduler has in hand it gives back first: it must not deliver what was just deleted."""
-        if change in (Change.HOLD, Change.DELETE):
-            self._scheduler.withdraw(queue_ids)
-        done = await self._store.change(queue_ids, change, self._clock.time())
-        if change in (Change.RELEASE, Change.REQUEUE):
-            self._scheduler.wake()
-        for queue_id in done:
-            self._observer.emit(Administered(queue_id, change.value))
-        return done
+def _uid_of(writer: asyncio.StreamWriter) -> int:
+    """The user at the other end."""
+    sock: socket.socket = writer.get_extra_info("socket")
+    _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return int(uid)

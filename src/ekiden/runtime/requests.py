@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from ekiden.message.delivery import Action
 from ekiden.message.queued import QueuedMessage, QueueState
 from ekiden.queue.store import Change, QueueEntry
 
@@ -63,6 +64,15 @@ class MessageLine(Struct, frozen=True):
     message_id: str = ""
     shard: str = ""
     reason: str = ""
+    expired: bool = False  # an administrator has given it up: its sender is told at the next attempt
+
+
+def is_force_expired(message: QueuedMessage) -> bool:
+    """Change.EXPIRE has ended it for all who wait, and the notification is not written yet."""
+    return bool(message.pending) and all(
+        pending.last is not None and pending.last.is_final and pending.last.action is Action.FAILED
+        for pending in message.pending
+    )
 
 
 def message_line(entry: QueueEntry) -> MessageLine:
@@ -82,6 +92,7 @@ def message_line(entry: QueueEntry) -> MessageLine:
         message_id=message.message_id,
         shard=entry.shard,
         reason=entry.reason,
+        expired=is_force_expired(message),
     )
 
 
@@ -97,7 +108,10 @@ class ShowMessage(Struct, frozen=True, tag="show"):
 
 
 class ChangeMessages(Struct, frozen=True, tag="change"):
-    """``queue_ids`` names messages; empty means all that ``filter`` matches, and an empty filter matches all."""
+    """``queue_ids`` names messages, of which ``filter`` may leave some out.
+
+    Without names all are meant that ``filter`` matches, and an empty filter matches all.
+    """
 
     change: Change
     queue_ids: tuple[str, ...] = ()
@@ -153,9 +167,10 @@ class WorkerStatus(Struct, frozen=True, tag="worker-status"):
 
 
 class Refused(Struct, frozen=True, tag="refused"):
-    """The request could not be done; ``text`` says why."""
+    """The request could not be done; ``text`` says why. ``denied``: it is not for this user to ask."""
 
     text: str
+    denied: bool = False
 
 
 Answer = Listed | Shown | Changed | WorkerStatus | Refused

@@ -173,6 +173,7 @@ class Worker:
             self._log,
             self._clock,
             lambda: self._configuration.parameters,
+            public=queue_directory / "public" / f"worker-{context.index}.sock",
         )
         await self._control_server.start()
         # The peers that lie in the control socket come before the first delivery.

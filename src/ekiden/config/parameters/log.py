@@ -14,6 +14,13 @@ class LogParameters(Group):
     maillog_file_permissions = Choice(
         "0600", "0600", "0640", "0644", doc="The permissions of a mail log file that does not exist yet."
     )
+    maillog_file_rotate_suffix = Text(
+        "%Y%m%d-%H%M%S",
+        doc="What `postfix logrotate` puts behind the name of the mail log file, in the form of strftime(3).",
+    )
+    maillog_file_compressor = Text(
+        "gzip", doc="The program that `postfix logrotate` has compress the old mail log file; empty for none."
+    )
     maillog_format = Choice(
         "postfix",
         "postfix",
