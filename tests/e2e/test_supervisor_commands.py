@@ -78,7 +78,7 @@ def test_the_queue_is_read_from_disk_when_no_server_runs(server: RunningServer) 
     assert found.stderr == "mailq: warning: Mail system is down -- accessing queue directly\n"
     (message,) = listed(server)
     assert server.command("queue", "show", str(message["queue_id"])).returncode == 0
-    assert server.command("queue", "delete", "ALL").returncode == os.EX_UNAVAILABLE
+    assert server.command("queue", "delete", "ALL").stdout == "1 message deleted\n"
 
 
 def test_start_returns_when_it_serves_and_stop_when_it_has_stopped(server: RunningServer) -> None:
