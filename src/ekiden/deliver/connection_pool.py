@@ -52,7 +52,7 @@ class ConnectionPool:
         now = loop.time()
         if (
             self._closing
-            or not settings.cache
+            or not (settings.cache or self._is_kept(next_hop))
             or not connection.usable
             or settings.cache_limit == 0
             or now - connection.born >= settings.reuse_time_s
@@ -68,6 +68,14 @@ class ConnectionPool:
         self._idle_count += 1
         if self._sweeper is None:
             self._sweeper = loop.call_at(now + settings.cache_time_s, self._sweep)
+
+    def _is_kept(self, next_hop: str) -> bool:
+        """smtp_connection_cache_destinations, which name next hops or their hosts."""
+        kept = self._settings.cache_destinations
+        if not kept:
+            return False
+        name = next_hop.lower()
+        return name in kept or name.partition(":")[0].strip("[]") in kept
 
     def retire(self, connection: Connection) -> None:
         connection.retire(wait_for_reply=not self._settings.skip_quit_response and not self._closing)

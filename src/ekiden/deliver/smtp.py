@@ -2,12 +2,14 @@
 
 A delivery first takes an idle connection of its next hop. Without one it has the next hop's hosts looked up and tries
 them in order, until every recipient has a final answer, the hosts end, or smtp_mx_session_limit sessions were held.
-What the last server said of a recipient is its result.
+What the last server said of a recipient is its result. A next hop may be a list: each member is tried in this way in
+turn, and after them each of smtp_fallback_relay.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import structs
@@ -15,11 +17,11 @@ from msgspec import structs
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Connection, Endpoint, Lost, TimedOut, UnixHost
 from ekiden.deliver.connection_pool import ConnectionPool
-from ekiden.deliver.smtp_outcome import facts_of, label, of_connect, of_loop, of_refusal, of_reply, of_trouble
+from ekiden.deliver.smtp_outcome import LOOPS, facts_of, label, of_connect, of_loop, of_refusal, of_reply, of_trouble
 from ekiden.deliver.smtp_settings import SmtpSettings, smtp_settings
 from ekiden.message.clock import Clock
 from ekiden.message.content import InlineContent
-from ekiden.message.delivery import DeliveryRequest, DeliveryResult, deferred, failed
+from ekiden.message.delivery import Action, DeliveryRequest, DeliveryResult, deferred, failed
 from ekiden.message.envelope import BodyType
 from ekiden.message.host import Host
 from ekiden.message.status import Status
@@ -39,15 +41,18 @@ from ekiden.protocol.smtp.client import (
 from ekiden.protocol.smtp.client_transaction import wire_path
 from ekiden.queue.content import chunks
 from ekiden.queue.store import StoreTrouble
+from ekiden.route.mx import BetterHosts
 
 HostsFor = Callable[[str], Awaitable[Sequence[Host] | DeliveryResult]]
+PassOn = Callable[[DeliveryRequest], Awaitable[Sequence[DeliveryResult]]]
 Endpoints = Callable[[str], Awaitable[Sequence[Endpoint] | DeliveryResult]]
 
 
 class SmtpAgent:
     """An Agent. ``hosts_for`` turns a next hop into its hosts in the order to try, or says why there are none.
 
-    ``hostname`` is the name that tells a loop; myhostname unless given.
+    ``hostname`` is the name that tells a loop; myhostname unless given. ``loops_to`` delivers instead what would come
+    back to this host (best_mx_transport).
     """
 
     def __init__(
@@ -58,14 +63,24 @@ class SmtpAgent:
         clock: Clock,
         observer: Observer,
         hostname: str | None = None,
+        loops_to: PassOn | None = None,
     ) -> None:
         name = parameters.myhostname if hostname is None else hostname
+        self._loops_to = loops_to
         self._engine = Engine(
             smtp_settings(parameters), endpoints=hosts_for, clock=clock, observer=observer, own_name=name
         )
 
     async def deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
-        return await self._engine.deliver(request)
+        results = await self._engine.deliver(request)
+        if self._loops_to is None or not (looping := [at for at, result in enumerate(results) if _is_loop(result)]):
+            return results
+        theirs = await self._loops_to(
+            structs.replace(request, recipients=tuple([request.recipients[at] for at in looping]))
+        )
+        for at, result in zip(looping, theirs, strict=True):
+            results[at] = result
+        return results
 
     async def close(self) -> None:
         await self._engine.pool.close()
@@ -74,7 +89,7 @@ class SmtpAgent:
 class _Job:
     """One delivery under way: ``results`` so far, ``open`` the recipients that another server may still take."""
 
-    __slots__ = ("connect_s", "open", "paths", "request", "results", "sender", "sessions", "tried")
+    __slots__ = ("at_fallback", "connect_s", "open", "paths", "request", "results", "sender", "sessions", "tried")
 
     def __init__(self, request: DeliveryRequest, sender: bytes, paths: list[bytes]) -> None:
         self.request = request
@@ -85,6 +100,7 @@ class _Job:
         self.sessions = 0
         self.connect_s = 0.0
         self.tried: Endpoint | None = None  # by a connection of the pool
+        self.at_fallback = False  # what follows goes to a fallback relay
 
     def settle(self, result: DeliveryResult) -> None:
         """One final result for all that are open."""
@@ -117,8 +133,8 @@ class Engine:
         job = _job(request)
         if job.open and (connection := self.pool.take(request.next_hop)) is not None:
             await self._reuse(connection, job)
-        if job.open and (not self._settings.session_limit or job.sessions < self._settings.session_limit):
-            await self._try_servers(job)
+        if job.open:
+            await self._try_next_hops(job)
         return [result if result is not None else _NO_SERVER for result in job.results]
 
     async def _reuse(self, connection: Connection, job: _Job) -> None:
@@ -127,17 +143,45 @@ class Engine:
             job.sessions += 1
             job.tried = connection.endpoint
 
-    async def _try_servers(self, job: _Job) -> None:
+    async def _try_next_hops(self, job: _Job) -> None:
+        """Each next hop in turn, as long as there are open recipients."""
+        next_hops, fallbacks = _next_hops(job.request.next_hop), self._settings.fallbacks
+        problem: DeliveryResult | None = None
+        for place, next_hop in enumerate((*next_hops, *fallbacks) if fallbacks else next_hops):
+            if place:
+                job.sessions = 0
+                job.at_fallback = place >= len(next_hops)
+            started = self._clock.monotonic()
+            found = await self._endpoints(next_hop)
+            if isinstance(found, DeliveryResult):
+                # Looking for a server is part of setting up a connection, also when there is none in the end.
+                problem = structs.replace(found, connect_s=self._clock.monotonic() - started)
+                if not found.is_final:
+                    job.remember(problem)
+                elif _is_loop(found):  # a fallback relay would only send it round once more
+                    break
+                continue
+            await self._try_servers(found, job, started)
+            if not job.open or isinstance(found, BetterHosts):
+                return
+        if problem is not None and problem.is_final:
+            self._no_servers(problem, job)
+
+    def _no_servers(self, problem: DeliveryResult, job: _Job) -> None:
+        """The last next hop has no servers at all: final, unless another gave hope or it is our own configuration."""
+        whose = "smtp_fallback_relay" if job.at_fallback else "relayhost"
+        if job.at_fallback or (self._settings.relayhost and job.request.next_hop == self._settings.relayhost):
+            self._observer.emit(Note(self._settings.transport, f"{whose} configuration problem", "warning"))
+            job.remember(deferred(Status(4, 3, 5), problem.text, connect_s=problem.connect_s))
+            return
+        for at in job.open:
+            if job.results[at] is None:
+                job.results[at] = problem
+        job.open = []
+
+    async def _try_servers(self, found: Sequence[Endpoint], job: _Job, started: float) -> None:
         settings = self._settings
-        started = self._clock.monotonic()
-        found = await self._endpoints(job.request.next_hop)
-        if isinstance(found, DeliveryResult):
-            # Looking for a server is part of setting up a connection, also when there is none in the end.
-            found = structs.replace(found, connect_s=self._clock.monotonic() - started)
-            if found.is_final:
-                job.settle(found)
-            else:
-                job.remember(found)
+        if job.sessions >= settings.session_limit > 0:  # by a connection of the pool
             return
         if settings.address_limit:
             found = found[: settings.address_limit]
@@ -188,6 +232,10 @@ class Engine:
             await loop.create_unix_connection(lambda: connection, endpoint.path)
             return
         bind = self._settings.bind_ipv6 if ":" in endpoint.address else self._settings.bind_ipv4
+        if bind and not self._settings.bind_enforce and (problem := _cannot_bind(bind)):
+            text = f"connections are not made from {bind}: {problem}"
+            self._observer.emit(Note(self._settings.transport, text, "warning"))
+            bind = ""
         await loop.create_connection(
             lambda: connection, endpoint.address, endpoint.port, local_addr=(bind, 0) if bind else None
         )
@@ -229,17 +277,23 @@ class Engine:
             connection.abort()
             raise
         if event is None:  # there was no need to ask the server
-            self.pool.give_back(job.request.next_hop, connection)
+            self._give_back(connection, job)
             return True
         if reused and _was_stale(event, connection.client):
             connection.abort()
             return False
         self._judge(event, connection, job, self._clock.monotonic() - started)
         if isinstance(event, Finished):
-            self.pool.give_back(job.request.next_hop, connection)
+            self._give_back(connection, job)
         else:
             connection.abort()
         return True
+
+    def _give_back(self, connection: Connection, job: _Job) -> None:
+        if job.at_fallback:  # the next message tries its own next hop first
+            self.pool.retire(connection)
+        else:
+            self.pool.give_back(job.request.next_hop, connection)
 
     async def _converse(self, connection: Connection, job: _Job) -> Event | None:
         """MAIL to the last reply: the event that ends it, or None when ``job`` was settled without a word."""
@@ -293,6 +347,26 @@ class Engine:
                     still_open.append(at)
             job.results[at] = result
         job.open = still_open
+
+
+def _next_hops(text: str) -> list[str]:
+    """The members of ``a.example, [b.example]:587``; a path is one."""
+    return [text] if text.startswith("unix:") else text.replace(",", " ").split() or [text]
+
+
+def _is_loop(result: DeliveryResult) -> bool:
+    """Our own finding, no server's reply."""
+    return result.status == LOOPS and result.action is Action.FAILED and not result.diagnostic
+
+
+def _cannot_bind(address: str) -> str:
+    """Why no connection can be made from a local address; "" when one can."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
+        try:
+            trial.bind((address, 0))
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
 
 
 _NO_SERVER = deferred(Status(4, 4, 4), "no server to connect to")

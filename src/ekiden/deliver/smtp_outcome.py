@@ -28,6 +28,7 @@ Facts = dict[str, str | float]  # of DeliveryResult: remote_mta and times
 
 LOST = Status(4, 4, 2)  # RFC 3463 §3.5: bad connection
 NO_ANSWER = Status(4, 4, 1)  # no answer from host
+LOOPS = Status(5, 4, 6)  # routing loop detected
 NOT_SMTP = Status(4, 5, 0)  # other or undefined protocol status
 
 
@@ -83,8 +84,8 @@ def of_loop(next_hop: str, endpoint: Endpoint, facts: Facts, *, best: bool) -> D
     text = f"mail for {next_hop} loops back to myself"
     relay = str(endpoint)
     if best:
-        return failed(Status(5, 4, 6), text, relay=relay, **facts)
-    return deferred(Status(4, 4, 6), text, relay=relay, **facts)
+        return failed(LOOPS, text, relay=relay, **facts)
+    return deferred(LOOPS.with_class(4), text, relay=relay, **facts)
 
 
 def of_connect(error: OSError, endpoint: Endpoint, *, connect_s: float) -> DeliveryResult:

@@ -21,12 +21,16 @@ class SmtpSettings(Struct, frozen=True):
     connect_timeout_s: float  # 0: the system's limit
     bind_ipv4: str
     bind_ipv6: str
+    bind_enforce: bool  # no connection rather than one from another address
+    fallbacks: tuple[str, ...]  # next hops for what the next hop itself did not take
+    relayhost: str  # a next hop whose absence is a mistake of ours
     default_port: int
     address_limit: int  # 0: none, as for the next one
     session_limit: int
     skip_5xx_greeting: bool
     skip_quit_response: bool
     cache: bool
+    cache_destinations: tuple[str, ...]  # whose connections are kept whatever ``cache`` says
     cache_time_s: float
     cache_limit: int
     reuse_time_s: float
@@ -59,12 +63,16 @@ def smtp_settings(parameters: Parameters) -> SmtpSettings:
         connect_timeout_s=parameters.smtp_connect_timeout,
         bind_ipv4=parameters.smtp_bind_address,
         bind_ipv6=parameters.smtp_bind_address6,
+        bind_enforce=parameters.smtp_bind_address_enforce,
+        fallbacks=parameters.smtp_fallback_relay,
+        relayhost=parameters.relayhost,
         default_port=port_number(parameters.smtp_tcp_port),
         address_limit=parameters.smtp_mx_address_limit,
         session_limit=parameters.smtp_mx_session_limit,
         skip_5xx_greeting=parameters.smtp_skip_5xx_greeting,
         skip_quit_response=parameters.smtp_skip_quit_response,
         cache=parameters.smtp_connection_cache_on_demand,
+        cache_destinations=tuple(word.lower() for word in parameters.smtp_connection_cache_destinations),
         cache_time_s=parameters.smtp_connection_cache_time_limit,
         cache_limit=parameters.smtp_connection_cache_limit,
         reuse_time_s=parameters.smtp_connection_reuse_time_limit,
@@ -97,12 +105,16 @@ def lmtp_settings(parameters: Parameters) -> SmtpSettings:
         connect_timeout_s=parameters.lmtp_connect_timeout,
         bind_ipv4=parameters.lmtp_bind_address,
         bind_ipv6=parameters.lmtp_bind_address6,
+        bind_enforce=parameters.lmtp_bind_address_enforce,
+        fallbacks=parameters.lmtp_fallback_relay,
+        relayhost="",
         default_port=port_number(parameters.lmtp_tcp_port),
         address_limit=parameters.lmtp_mx_address_limit,
         session_limit=parameters.lmtp_mx_session_limit,
         skip_5xx_greeting=parameters.lmtp_skip_5xx_greeting,
         skip_quit_response=parameters.lmtp_skip_quit_response,
         cache=parameters.lmtp_connection_cache_on_demand,
+        cache_destinations=tuple(word.lower() for word in parameters.lmtp_connection_cache_destinations),
         cache_time_s=parameters.lmtp_connection_cache_time_limit,
         cache_limit=parameters.lmtp_connection_cache_limit,
         reuse_time_s=parameters.lmtp_connection_reuse_time_limit,

@@ -21,8 +21,11 @@ _RECHECK_S = 5.0  # how old our knowledge of the file may be
 class HostsResolver:
     """Answers for localhost by itself, and from the hosts file where the parameters say so."""
 
-    def __init__(self, resolver: Resolver, clock: Clock, parameters: Parameters) -> None:
-        ways = {way.lower() for way in parameters.smtp_host_lookup}
+    def __init__(
+        self, resolver: Resolver, clock: Clock, parameters: Parameters, *, lookup: Sequence[str] | None = None
+    ) -> None:
+        """``lookup`` stands for smtp_host_lookup."""
+        ways = {way.lower() for way in (parameters.smtp_host_lookup if lookup is None else lookup)}
         self._dns = "dns" in ways or not ways
         self._file = HostsFile(Path(parameters.native_hosts_file), clock) if "native" in ways else None
         protocols = parameters.inet_protocols

@@ -11,6 +11,9 @@ import asyncio
 import random
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import Any
+
+from msgspec import Struct
 
 from ekiden.config.snapshot import Parameters
 from ekiden.dns.name import host_name
@@ -33,6 +36,47 @@ _NO_HOST = "Host not found"
 _NO_RECORD = "Host found but no data record of requested type"
 
 
+class HostRules(Struct, frozen=True):
+    """What parameters say of the hosts of a next hop, under the prefix smtp or lmtp."""
+
+    use_mx: bool
+    address_limit: int  # 0: none
+    record_limit: int
+    preference: str  # "any", "ipv4" or "ipv6"
+    balance: bool
+    randomize: bool
+    defer_without_address: bool
+    ignore_mx_trouble: bool
+
+
+def host_rules(parameters: Parameters, prefix: str = "smtp") -> HostRules:
+    """``prefix`` is "smtp" or "lmtp". LMTP asks for no MX records (RFC 2033 §5)."""
+
+    def own(name: str) -> Any:
+        return getattr(parameters, f"{prefix}_{name}")
+
+    return HostRules(
+        use_mx=prefix == "smtp" and uses_dns(parameters, prefix),
+        address_limit=own("mx_address_limit"),
+        record_limit=parameters.smtp_mx_record_limit,
+        preference=own("address_preference"),
+        balance=own("balance_inet_protocols"),
+        randomize=own("randomize_addresses"),
+        defer_without_address=own("defer_if_no_mx_address_found"),
+        ignore_mx_trouble=parameters.ignore_mx_lookup_error,
+    )
+
+
+def uses_dns(parameters: Parameters, prefix: str) -> bool:
+    """smtp_dns_support_level, and disable_dns_lookups where that is empty."""
+    level: str = getattr(parameters, f"{prefix}_dns_support_level")
+    return level != "disabled" if level else not parameters.disable_dns_lookups
+
+
+class BetterHosts(list[Host]):
+    """The MX hosts before this host, which is one too: mail for the domain goes to them and nobody else."""
+
+
 class MxRouter:
     """Finds hosts. ``own_addresses`` are those that this host receives mail on (route.own_addresses)."""
 
@@ -43,38 +87,19 @@ class MxRouter:
         *,
         own_addresses: frozenset[str] = frozenset(),
         rng: random.Random | None = None,
+        prefix: str = "smtp",
     ) -> None:
         self._resolver = resolver
         self._own_names = frozenset({parameters.myhostname.lower()})
         self._own_addresses = own_addresses
         self._random = rng if rng is not None else random.SystemRandom()
-        self._address_limit = parameters.smtp_mx_address_limit
-        self._record_limit = parameters.smtp_mx_record_limit
-        self._preference = parameters.smtp_address_preference
-        self._balance = parameters.smtp_balance_inet_protocols
-        self._defer_without_address = parameters.smtp_defer_if_no_mx_address_found
+        self._rules = host_rules(parameters, prefix)
         protocols = parameters.inet_protocols
         self._ipv4 = "ipv4" in protocols or "all" in protocols
         self._ipv6 = "ipv6" in protocols or "all" in protocols
 
-    async def hosts_for(self, next_hop: str, default_port: int = _SMTP_PORT) -> Sequence[Host] | DeliveryResult:
-        """The hosts of ``next_hop``; of a list (``a.example, [b.example]:587``) those of each member in turn."""
-        words = next_hop.replace(",", " ").split()
-        if len(words) == 1:
-            return await self._hosts_of(words[0], default_port)
-        hosts: list[Host] = []
-        problem: DeliveryResult | None = None
-        for word in words:
-            found = await self._hosts_of(word, default_port)
-            if not isinstance(found, DeliveryResult):
-                hosts.extend(found)
-            elif problem is None or problem.is_final:
-                problem = found
-        if hosts:
-            return hosts
-        return problem if problem is not None else failed(_BAD_HOST, "there is no next hop")
-
-    async def _hosts_of(self, word: str, default_port: int) -> Sequence[Host] | DeliveryResult:
+    async def hosts_for(self, word: str, default_port: int = _SMTP_PORT) -> Sequence[Host] | DeliveryResult:
+        """The hosts of one next hop in the order to try, or why there are none."""
         hop = parse_next_hop(word, default_port)
         if hop is None:
             return failed(_BAD_HOST, f"{printable(word)}: not a valid host or domain name")
@@ -84,11 +109,13 @@ class MxRouter:
             if hop.port == _SMTP_PORT and hop.host in self._own_addresses:
                 return _loops(word)
             return (Host(hop.host, hop.host, hop.port),)
-        if not hop.use_mx:
+        if not (hop.use_mx and self._rules.use_mx):
             return await self._one_host(word, hop)
         try:
             answer = await self._resolver.mx(hop.host)
         except DnsTrouble as trouble:
+            if self._rules.ignore_mx_trouble:
+                return await self._one_host(word, hop)
             return _try_again(hop.host, "MX", trouble)
         if answer.found is Found.NXDOMAIN:
             return failed(_NOT_FOUND, _name_service_error(hop.host, "MX", _NO_HOST))
@@ -106,7 +133,9 @@ class MxRouter:
         return self._limited(self._ordered(hosts))
 
     async def _mx_hosts(self, hop: NextHop, records: Sequence[Mx]) -> Sequence[Host] | DeliveryResult:
-        usable = sorted((record for record in records if record.exchange), key=_preference_of)[: self._record_limit]
+        usable = sorted((record for record in records if record.exchange), key=_preference_of)[
+            : self._rules.record_limit
+        ]
         if not usable:
             # RFC 7505 §3: the root as the only exchange. Beside other records it means nothing and is left out.
             return failed(_NULL_MX, f"Domain {hop.host} does not accept mail (nullMX)")
@@ -115,7 +144,8 @@ class MxRouter:
         problem: DeliveryResult | None = None
         for _, group in groupby(usable, key=_preference_of):
             exchanges = list(dict.fromkeys(record.exchange for record in group))
-            self._random.shuffle(exchanges)
+            if self._rules.randomize:
+                self._random.shuffle(exchanges)
             equal: list[Host] = []
             found_self = False
             for exchange, found in await self._all_addresses(exchanges, hop.port):
@@ -128,15 +158,15 @@ class MxRouter:
             if found_self:
                 # RFC 5321 §5.1: hosts of our own preference and worse would send it back to us.
                 if hosts:
-                    return self._limited(hosts)
+                    return BetterHosts(self._limited(hosts))
                 return problem if problem is not None and not problem.is_final else _loops(hop.host)
             hosts.extend(self._ordered(equal))
-            if self._address_limit and len(hosts) >= self._address_limit:
+            if 0 < self._rules.address_limit <= len(hosts):
                 break
         if hosts:
             return self._limited(hosts)
         assert problem is not None  # no host has an address, so each had a problem
-        if problem.is_final and self._defer_without_address:
+        if problem.is_final and self._rules.defer_without_address:
             return deferred(Status(4, 4, 4), problem.text)
         return problem
 
@@ -175,19 +205,20 @@ class MxRouter:
     def _ordered(self, hosts: Sequence[Host]) -> list[Host]:
         """Hosts of equal preference in the order to try them."""
         mixed = list(dict.fromkeys(hosts))
-        self._random.shuffle(mixed)
-        if self._preference != "any":
-            last = self._preference == "ipv4"
+        if self._rules.randomize:
+            self._random.shuffle(mixed)
+        if self._rules.preference != "any":
+            last = self._rules.preference == "ipv4"
             mixed.sort(key=lambda host: (":" in host.address) is last)
         return mixed
 
     def _limited(self, hosts: list[Host]) -> Sequence[Host]:
         """The best of ``hosts``, of both protocols if there are both, so that one that is out of order does no harm."""
-        limit = self._address_limit
+        limit = self._rules.address_limit
         if not limit or len(hosts) <= limit:
             return hosts
         chosen, rest = hosts[:limit], hosts[limit:]
-        if self._balance and limit > 1:
+        if self._rules.balance and limit > 1:
             is_ipv6 = ":" in chosen[0].address
             if all((":" in host.address) is is_ipv6 for host in chosen):
                 other = next((host for host in rest if (":" in host.address) is not is_ipv6), None)

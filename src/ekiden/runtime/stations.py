@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from ekiden.cleanup.virtual_alias import VirtualAliases, table_lookup
 from ekiden.config.load import Configuration
@@ -21,7 +24,9 @@ from ekiden.deliver.forward import QueueForward
 from ekiden.deliver.lmtp import LmtpAgent
 from ekiden.deliver.local import LocalAgent
 from ekiden.deliver.mailbox_channel import MailboxChannel
-from ekiden.deliver.smtp import SmtpAgent
+from ekiden.deliver.smtp import HostsFor, PassOn, SmtpAgent
+from ekiden.deliver.smtp_settings import port_number
+from ekiden.deliver.status_filter import FilteredAgent
 from ekiden.deliver.virtual import VirtualAgent
 from ekiden.dns.cache import CachingResolver
 from ekiden.dns.cares import CaresResolver
@@ -38,12 +43,14 @@ from ekiden.policy.relay_access import RelayAccess
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames, read_hosts
 from ekiden.receive.service import SmtpService
-from ekiden.route.mx import MxRouter
+from ekiden.route.mx import MxRouter, uses_dns
 from ekiden.route.own_addresses import own_addresses
 from ekiden.route.resolve import Router
+from ekiden.route.transport import Transport, parse_transport
 from ekiden.tables.match import DomainList
 from ekiden.tables.open import open_tables
 
+_ANY_FILTER = "default_delivery_status_filter"
 _NO_TRANSPORT = Status(4, 3, 5)  # RFC 3463 §3.4: system incorrectly configured
 
 
@@ -79,15 +86,13 @@ class Stations:
         self.configuration = configuration
         self._doors = doors
         self._cares = CaresResolver(parameters)
-        self._resolver: Resolver = HostsResolver(
-            CachingResolver(self._cares, doors.clock, parameters), doors.clock, parameters
-        )
-        own = own_addresses(parameters.inet_interfaces, parameters.proxy_interfaces)
-        self._mx = MxRouter(self._resolver, parameters, own_addresses=own)
+        self._caching = CachingResolver(self._cares, doors.clock, parameters)
+        self._resolver: Resolver = HostsResolver(self._caching, doors.clock, parameters)
+        own = self._own_addresses = own_addresses(parameters.inet_interfaces, parameters.proxy_interfaces)
         self._local_aliases = open_aliases(parameters.alias_maps)
         self.router = Router(parameters, own_addresses=own, local_aliases=self._local_aliases)
         self._agents = {
-            service.name: self._agent(service) for service in configuration.services if service.type == "unix"
+            service.name: self._filtered(service) for service in configuration.services if service.type == "unix"
         }
 
     async def resolve(self, address: Address, sender: Address) -> Route | DeliveryResult:
@@ -137,14 +142,61 @@ class Stations:
             recursion_limit=parameters.virtual_alias_recursion_limit,
         )
 
+    def _filtered(self, service: Service) -> Agent | None:
+        """The agent, behind the filter of its results if there is one."""
+        agent = self._agent(service)
+        if agent is None:
+            return None
+        words = self.filter_words(service)
+        if not words:
+            return agent
+        maps = open_tables(words, parameters=self.configuration.parameters)
+        return FilteredAgent(agent, maps, self._doors.observer)
+
+    def filter_words(self, service: Service) -> tuple[str, ...]:
+        """The tables that results of this transport go through."""
+        parameters = self.configuration.parameters_of(service)
+        own = f"{service.command}_delivery_status_filter"
+        words: tuple[str, ...] = getattr(parameters, own if own in parameters.declared() else _ANY_FILTER)
+        return words
+
+    def _hosts_for(self, parameters: Parameters, prefix: str) -> HostsFor:
+        """How a service finds the hosts of a next hop: its ``-o`` options may differ from main.cf."""
+        lookup = getattr(parameters, f"{prefix}_host_lookup") if uses_dns(parameters, prefix) else ("native",)
+        resolver = self._resolver
+        if tuple(lookup) != tuple(self.configuration.parameters.smtp_host_lookup):
+            resolver = HostsResolver(self._caching, self._doors.clock, parameters, lookup=lookup)
+        router = MxRouter(resolver, parameters, own_addresses=self._own_addresses, prefix=prefix)
+        return partial(router.hosts_for, default_port=port_number(getattr(parameters, f"{prefix}_tcp_port")))
+
+    def _pass_on(self, to: Transport) -> PassOn | None:
+        if not to.name:
+            return None
+
+        async def deliver(request: DeliveryRequest) -> Sequence[DeliveryResult]:
+            return await self.deliver(replace(request, transport=to.name, next_hop=to.next_hop or request.next_hop))
+
+        return deliver
+
     def _agent(self, service: Service) -> Agent | None:
         """The delivery agent of a line of master.cf; None for services that deliver nothing."""
         doors, parameters = self._doors, self.configuration.parameters_of(service)
         match service.command:
             case "smtp":
-                return SmtpAgent(parameters, hosts_for=self._mx.hosts_for, clock=doors.clock, observer=doors.observer)
+                return SmtpAgent(
+                    parameters,
+                    hosts_for=self._hosts_for(parameters, "smtp"),
+                    clock=doors.clock,
+                    observer=doors.observer,
+                    loops_to=self._pass_on(parse_transport(parameters.best_mx_transport)),
+                )
             case "lmtp":
-                return LmtpAgent(parameters, hosts_for=self._mx.hosts_for, clock=doors.clock, observer=doors.observer)
+                return LmtpAgent(
+                    parameters,
+                    hosts_for=self._hosts_for(parameters, "lmtp"),
+                    clock=doors.clock,
+                    observer=doors.observer,
+                )
             case "virtual":
                 return VirtualAgent(doors.mailboxes, parameters, doors.clock)
             case "local":

@@ -11,8 +11,9 @@ from ekiden.config.snapshot import Parameters
 from ekiden.dns.resolver import Found, Mx
 from ekiden.message.delivery import Action, DeliveryResult
 from ekiden.message.host import Host
-from ekiden.route.mx import MxRouter
+from ekiden.route.mx import BetterHosts, MxRouter, host_rules, uses_dns
 from support.fake_resolver import SERVFAIL, FakeResolver, Zone
+from support.honours import honours
 
 OWN = frozenset({"192.0.2.99", "127.0.0.1"})
 MX, A = "MX", "A"
@@ -157,6 +158,7 @@ def test_hosts_of_our_preference_and_worse_are_left_out(own: str) -> None:
         (A, "me.example"): ["203.0.113.1"],
     }
     assert hosts("x", zone) == ["a[192.0.2.1]:25"]
+    assert isinstance(find("x", zone), BetterHosts)  # no fallback relay may follow
 
 
 @pytest.mark.parametrize(
@@ -225,12 +227,56 @@ def test_a_protocol_that_is_not_in_use() -> None:
     assert str(problem("[2001:db8::1]", {}, inet_protocols="ipv4").status) == "5.4.4"
 
 
-def test_a_list_of_next_hops_is_tried_in_order() -> None:
-    zone = {(A, "a"): ["192.0.2.1"], (A, "b"): ["192.0.2.2"], (A, "bad"): SERVFAIL}
-    assert hosts("[a], [b]:587", zone) == ["a[192.0.2.1]:25", "b[192.0.2.2]:587"]
-    assert hosts("[gone] [bad] [b]", zone) == ["b[192.0.2.2]:25"]
-    assert str(problem("[gone] [bad]", zone).status) == "4.4.3"
-    assert str(problem(" , ", zone).status) == "5.1.2"
+@honours("ignore_mx_lookup_error")
+def test_the_domain_itself_may_stand_in_for_mx_records_that_cannot_be_had() -> None:
+    zone = {(MX, "x"): SERVFAIL, (A, "x"): ["192.0.2.1"]}
+    assert problem("x", zone).status.klass == 4
+    assert hosts("x", zone, ignore_mx_lookup_error="yes") == ["x[192.0.2.1]:25"]
+
+
+@honours("smtp_dns_support_level", "disable_dns_lookups", "lmtp_dns_support_level")
+def test_without_dns_nobody_is_asked_for_mx_records() -> None:
+    zone = {(MX, "x"): [Mx(10, "a")], (A, "a"): ["192.0.2.1"], (A, "x"): ["192.0.2.2"]}
+    assert hosts("x", zone) == ["a[192.0.2.1]:25"]
+    assert hosts("x", zone, smtp_dns_support_level="disabled") == ["x[192.0.2.2]:25"]
+    assert hosts("x", zone, disable_dns_lookups="yes") == ["x[192.0.2.2]:25"]
+    assert hosts("x", zone, disable_dns_lookups="yes", smtp_dns_support_level="enabled") == ["a[192.0.2.1]:25"]
+    assert uses_dns(Parameters(), "lmtp")
+    assert not uses_dns(Parameters({"lmtp_dns_support_level": "disabled"}), "lmtp")
+
+
+@honours(
+    "smtp_randomize_addresses",
+    "lmtp_randomize_addresses",
+    "lmtp_address_preference",
+    "lmtp_balance_inet_protocols",
+    "lmtp_defer_if_no_mx_address_found",
+)
+@pytest.mark.parametrize("prefix", ["smtp", "lmtp"])
+def test_smtp_and_lmtp_each_have_their_own_rules(prefix: str) -> None:
+    settings = {
+        f"{prefix}_randomize_addresses": "no",
+        f"{prefix}_address_preference": "ipv6",
+        f"{prefix}_balance_inet_protocols": "no",
+        f"{prefix}_defer_if_no_mx_address_found": "yes",
+    }
+    rules, plain = host_rules(Parameters(settings), prefix), host_rules(Parameters(), prefix)
+    assert (rules.randomize, rules.preference, rules.balance, rules.defer_without_address) == (
+        False, "ipv6", False, True,
+    )  # fmt: skip
+    assert (plain.randomize, plain.preference, plain.balance, plain.defer_without_address) == (
+        True, "any", True, False,
+    )  # fmt: skip
+    assert plain.use_mx is (prefix == "smtp")
+
+
+def test_the_order_of_dns_can_be_kept() -> None:
+    names = [f"h{n}" for n in range(6)]
+    zone: dict[tuple[str, str], Any] = {(MX, "x"): [Mx(10, name) for name in names]}
+    zone |= {(A, name): ["192.0.2.9", "192.0.2.7"] for name in names}
+    for seed in range(3):
+        found = hosts("x", zone, seed=seed, smtp_randomize_addresses="no", smtp_mx_address_limit="0")
+        assert found == [f"{name}[192.0.2.{last}]:25" for name in names for last in (9, 7)]
 
 
 @pytest.mark.parametrize("next_hop", ["a..b", "192.0.2.1", "[x", "x\x1b[2J.example", "\u202e.example" * 50])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Duration, Group, Int, Size, Text, Words
+from ekiden.config.registry import Bool, Choice, Duration, Group, Int, Size, Text, Words
 
 
 class SmtpParameters(Group):
@@ -24,7 +24,47 @@ class SmtpParameters(Group):
     smtp_tcp_port = Text("smtp", doc="The port of next hops that name none: a number, or smtp or another mail service.")
     lmtp_tcp_port = Text("24", doc="The port of LMTP next hops that name none.")
 
+    smtp_bind_address_enforce = Bool(
+        "no",
+        doc="Defer mail when smtp_bind_address cannot be used; no: warn, and use the system's choice.",
+    )
+    lmtp_bind_address_enforce = Bool("no", doc="What smtp_bind_address_enforce is, for LMTP.")
+
     # Which servers are tried.
+    smtp_fallback_relay = Words(
+        "$fallback_relay",
+        doc="Next hops that are tried when a destination is not found, not reached, or does not take the mail now.",
+    )
+    lmtp_fallback_relay = Words("", doc="What smtp_fallback_relay is, for LMTP.")
+    fallback_relay = Words("", doc="The old name of smtp_fallback_relay.")
+    best_mx_transport = Text(
+        "",
+        doc="The transport, and its next hop, of mail whose best MX host is this host though it is not for this host; "
+        "empty: it is returned as a loop.",
+    )
+    smtp_randomize_addresses = Bool("yes", doc="Try hosts of equal preference in random order; no: in that of DNS.")
+    lmtp_randomize_addresses = Bool("yes", doc="Try the addresses of an LMTP server in random order.")
+    lmtp_address_preference = Choice(
+        "any", "any", "ipv4", "ipv6", doc="Which addresses of an LMTP server are tried first."
+    )
+    lmtp_balance_inet_protocols = Bool(
+        "yes", doc="Make sure that lmtp_mx_address_limit leaves addresses of both protocols where there are both."
+    )
+    lmtp_defer_if_no_mx_address_found = Bool("no", doc="What smtp_defer_if_no_mx_address_found is, for LMTP.")
+    lmtp_host_lookup = Words("dns", doc="Where the addresses of LMTP servers come from: dns, native, or both.")
+    smtp_dns_support_level = Choice(
+        "",
+        "",
+        "disabled",
+        "enabled",
+        doc="disabled: no DNS, next hops are hosts of native_hosts_file; enabled: DNS; empty: as disable_dns_lookups "
+        "says. (dnssec is not there yet.)",
+    )
+    lmtp_dns_support_level = Choice("", "", "disabled", "enabled", doc="What smtp_dns_support_level is, for LMTP.")
+    disable_dns_lookups = Bool("no", doc="No DNS for SMTP and LMTP, if smtp_dns_support_level is empty.")
+    ignore_mx_lookup_error = Bool(
+        "no", doc="When the MX records of a domain cannot be looked up, go on with the address of the domain itself."
+    )
     lmtp_mx_address_limit = Int("5", doc="The most addresses of an LMTP next hop that one attempt tries; 0: all.")
     smtp_mx_session_limit = Int(
         "2", doc="The most sessions, past the EHLO handshake, that one attempt may use; 0: no limit."
@@ -78,6 +118,11 @@ class SmtpParameters(Group):
         "500", doc="The most unused connections a worker keeps open; beyond it the longest unused is closed."
     )
     lmtp_connection_cache_limit = Int("500", doc="The most unused LMTP connections a worker keeps open.")
+
+    smtp_connection_cache_destinations = Words(
+        "", doc="Next hops, or their hosts, whose connections are kept though smtp_connection_cache_on_demand is no."
+    )
+    lmtp_connection_cache_destinations = Words("", doc="What smtp_connection_cache_destinations is, for LMTP.")
 
     # What goes over the wire.
     smtp_line_length_limit = Size(
