@@ -6,8 +6,8 @@ Part of ``ekiden check``, beside config.check, which cannot know tables.
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from ekiden.config.errors import ConfigError
 from ekiden.config.load import Configuration
@@ -15,8 +15,7 @@ from ekiden.config.problem import Level, Problem
 from ekiden.config.snapshot import Parameters
 from ekiden.tables.match import DomainList, NetworkList
 from ekiden.tables.open import FILE_TYPES, is_table, open_table
-from ekiden.tables.source import read_source
-from ekiden.tables.texthash import TexthashTable
+from ekiden.tables.table import TableTrouble
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -78,31 +77,25 @@ def _maps(words: Iterable[str]) -> Iterator[Finding]:
 
 
 def _aliases(words: Iterable[str]) -> Iterator[Finding]:
-    """Files of aliases(5) have a form of their own: whether they are there is all that can be said of them here."""
+    """Every host has alias_maps by default, and not every host has the file: that it lacks is no error."""
     for word in words:
         kind, _, path = word.partition(":")
-        if kind in FILE_TYPES and not Path(path).is_file():
+        if kind in FILE_TYPES and not os.path.exists(path):
             yield Level.WARNING, f"{word}: there is no such file", None
-        elif kind not in FILE_TYPES:
-            yield from _table(word)
+        else:
+            yield from _table(word, aliases=True)
 
 
-def _table(word: str) -> Iterator[Finding]:
+def _table(word: str, *, aliases: bool = False) -> Iterator[Finding]:
     try:
-        table = open_table(word)
+        found = open_table(word, aliases=aliases).check()
     except ConfigError as error:
         yield Level.ERROR, error.text, None
-        return
-    if not isinstance(table, TexthashTable):
-        return
-    path = Path(word.partition(":")[2].strip())
-    try:
-        source = read_source(path.read_text("utf-8", "surrogateescape"))
-    except (OSError, ValueError) as error:
-        yield Level.ERROR, f"{word}: cannot be read: {getattr(error, 'strerror', None) or error}", None
-        return
-    for line, text in source.problems:
-        yield Level.WARNING, text, (str(path), line)
+    except TableTrouble as trouble:
+        yield Level.ERROR, str(trouble), None
+    else:
+        for finding in found:
+            yield Level.WARNING, finding.text, (finding.file, finding.line)
 
 
 def _domains(name: str, words: Sequence[str]) -> Iterator[Finding]:

@@ -1,56 +1,106 @@
-"""A file that a table is made of: read when it is first asked for, and again when it has changed, without a reload.
+"""Files that a table is made of: read when it is first asked for, and again when one has changed, without a reload.
 
-The file is looked at once a second at most, and one that was written to less than a second ago is left alone if there
-are older contents: an editor may be in the midst of writing it, and an address that is missing for a moment must not
+They are looked at once a second at most, and one that was written to less than a second ago is left alone if there are
+older contents: an editor may be in the midst of writing it, and an address that is missing for a moment must not
 bounce.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ekiden.tables.table import Opening, TableTrouble
+from ekiden.config.errors import ConfigError
+from ekiden.tables.table import Finding, Opening, TableTrouble
 
 _LOOK_EVERY_S = 1.0
 _SETTLED_S = 1.0
 
 T = TypeVar("T")
 
+# What goes wrong in a source is told here, not raised: the rest of the table holds. Who runs tables hears it.
+log = logging.getLogger("ekiden.tables")
+
 
 class Watched(Generic[T]):
-    """``read`` makes the value from the file; it may raise OSError or TableTrouble."""
+    """``read`` makes the value from the files; it may raise OSError or TableTrouble. ``release`` ends an old value.
 
-    def __init__(self, name: str, path: Path, read: Callable[[Path], T], opening: Opening) -> None:
-        self._name, self._path, self._read = name, path, read
+    A file among ``paths`` that is not there is a state like others: whether that is trouble, ``read`` knows.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        paths: Sequence[Path],
+        read: Callable[[], T],
+        opening: Opening,
+        *,
+        release: Callable[[T], None] | None = None,
+    ) -> None:
+        self._name, self._paths, self._read, self._release = name, tuple(paths), read, release
         self._monotonic, self._wall = opening.monotonic, opening.wall
         self._value: T | None = None
-        self._identity: tuple[int, int, int, int] | None = None
+        self._identity: object = None
         self._look_again = float("-inf")
 
     def get(self) -> T:
-        """What the file holds now. Raises TableTrouble, and looks again at the next call."""
+        """What the files hold now. Raises TableTrouble, and looks again at the next call."""
         now = self._monotonic()
-        if now >= self._look_again:
-            self._look(now)
-        if self._value is None:
-            raise TableTrouble(f"{self._name}: cannot be read")
+        if now >= self._look_again or self._value is None:
+            self._look()
+            self._look_again = now + _LOOK_EVERY_S
+        assert self._value is not None
         return self._value
 
-    def _look(self, now: float) -> None:
+    def drop(self) -> None:
+        """Forget the value; it is read anew when it is asked for."""
+        value, self._value, self._identity = self._value, None, None
+        if value is not None and self._release is not None:
+            self._release(value)
+
+    def _look(self) -> None:
         try:
-            found = os.stat(self._path)
-            identity = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
-            fresh = 0 <= self._wall() - found.st_mtime < _SETTLED_S
-            if identity != self._identity and not (fresh and self._value is not None):
-                self._value = self._read(self._path)
-                self._identity = identity
+            found = [_state(path) for path in self._paths]
+            if found == self._identity and self._value is not None:
+                return
+            now = self._wall()
+            if self._value is not None and any(state and 0 <= now - state[2] / 1e9 < _SETTLED_S for state in found):
+                return
+            fresh = self._read()
         except (OSError, TableTrouble) as error:
             # What was known before may be gone for a reason: nothing is guessed, mail waits.
-            self._value = self._identity = None
+            self.drop()
             if isinstance(error, TableTrouble):
                 raise
             raise TableTrouble(f"{self._name}: {error.strerror or error}") from error
-        self._look_again = now + _LOOK_EVERY_S
+        self.drop()
+        self._value, self._identity = fresh, found
+
+
+def _state(path: Path) -> tuple[int, int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def warn_of(label: str, path: str, problems: Sequence[tuple[int, str]]) -> None:
+    """Tell of the problems of a source in the form that Postfix has for them."""
+    begin = f"{label} {path}" if label else path
+    for line, text in problems:
+        log.warning("%s, line %d: %s", begin, line, text)
+
+
+def findings(path: str, problems: Sequence[tuple[int, str]]) -> list[Finding]:
+    return [Finding(path, line, text) for line, text in problems]
+
+
+def absolute(kind: str, path: str) -> str:
+    """The path of a table's file. Raises ConfigError for a relative one, which would depend on who looks."""
+    if not path.startswith("/") or "\0" in path:
+        raise ConfigError(f"{kind}:{path}: the file must be given with its full path, such as /etc/ekiden/virtual")
+    return path

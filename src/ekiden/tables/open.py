@@ -15,19 +15,32 @@ from ekiden.tables.table import Opening, Seconds, Table
 # ``open_type(text, opening)``, which raises ConfigError for a text (what follows ``type:``) that it cannot use.
 MODULES: dict[str, str] = {
     # on this host
+    "btree": "index",
+    "cdb": "index",
+    "cidr": "cidr",
+    "dbm": "index",
+    "environ": "environ",
+    "fail": "fail",
+    "hash": "index",
     "inline": "inline",
+    "lmdb": "index",
+    "pcre": "patterns",
+    "pipemap": "composed",
+    "proxy": "proxy",
+    "randmap": "randmap",
+    "regexp": "patterns",
+    "sdbm": "index",
     "static": "static",
     "texthash": "texthash",
+    "unionmap": "composed",
+    "unix": "unix",
     # over the network
 }
 
 TABLE_TYPES = tuple(sorted(MODULES))
 
-# Types of Postfix that keep a compiled form of a file whose source texthash reads as it is.
-_COMPILED = frozenset({"btree", "cdb", "dbm", "hash", "lmdb", "sdbm"})
-
-# Types whose name is the path of a file with a text form.
-FILE_TYPES = _COMPILED | {"texthash"}
+# Types whose name is the path of a file with a text form (postmap(5), aliases(5)).
+FILE_TYPES = frozenset({"btree", "cdb", "dbm", "hash", "lmdb", "sdbm", "texthash"})
 
 
 class Maps:
@@ -67,6 +80,7 @@ def open_table(
     *,
     aliases: bool = False,
     fold: bool = True,
+    files: bool = False,
     parameters: Parameters | None = None,
     monotonic: Seconds = time.monotonic,
     wall: Seconds = time.time,
@@ -74,8 +88,8 @@ def open_table(
     """The table ``type:name``. Raises ConfigError; a file that is not there is TableTrouble at the lookup.
 
     ``aliases``: a text source is in the form of aliases(5), and values are right-hand sides as they are written.
-    Without ``fold`` keys are compared as they are. ``parameters`` are for limits and for types that are described in
-    main.cf; without them the defaults hold.
+    Without ``fold`` keys are compared as they are. ``files``: values name files, whose contents are meant (base64).
+    ``parameters`` are for limits and for types that are described in main.cf; without them the defaults hold.
     """
     kind, colon, text = word.partition(":")
     kinds = ", ".join(TABLE_TYPES)
@@ -83,14 +97,17 @@ def open_table(
         raise ConfigError(f"{word!r} is not a table: write type:name, with one of the types {kinds}")
     module = MODULES.get(kind)
     if module is None:
-        hint = f"; texthash:{text} reads the same file without postmap" if kind in _COMPILED else ""
-        raise ConfigError(f"there is no table type {kind!r} (in {word!r}); the types are {kinds}{hint}")
+        raise ConfigError(f"there is no table type {kind!r} (in {word!r}); the types are {kinds}")
+    if not text.strip():
+        raise ConfigError(f"{word!r} lacks the name of the table: write type:name")
     parameters = _defaults() if parameters is None else parameters
 
     def open_inner(inner: str) -> Table:
-        return open_table(inner, aliases=aliases, fold=fold, parameters=parameters, monotonic=monotonic, wall=wall)
+        return open_table(
+            inner, aliases=aliases, fold=fold, files=files, parameters=parameters, monotonic=monotonic, wall=wall
+        )
 
-    opening = Opening(parameters, open_inner, aliases, fold, monotonic, wall)
+    opening = Opening(kind, parameters, open_inner, aliases, fold, files, monotonic, wall)
     open_type: Callable[[str, Opening], Table] = importlib.import_module(f"ekiden.tables.{module}").open_type
     return open_type(text.strip(), opening)
 

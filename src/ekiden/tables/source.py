@@ -5,10 +5,25 @@ Of two equal keys the first holds. A line that cannot be used is a problem and i
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
 from msgspec import Struct
 
 from ekiden.config.lines import logical_lines
+from ekiden.config.registry import split_words
 from ekiden.tables.table import folded
+
+
+class Entry(Struct, frozen=True):
+    """One logical line. ``problem``: why it cannot be used; ``doubt``: it is used, but hardly as meant."""
+
+    line: int
+    key: str  # as it is written
+    value: str
+    problem: str = ""
+    doubt: str = ""
 
 
 class Source(Struct, frozen=True):
@@ -18,42 +33,51 @@ class Source(Struct, frozen=True):
     problems: tuple[tuple[int, str], ...] = ()
 
 
-def read_source(text: str, *, aliases: bool = False, fold: bool = True) -> Source:
-    """Parse ``key value`` lines (postmap(5)), or with ``aliases`` ``name: value`` lines (aliases(5))."""
-    entries: dict[str, str] = {}
-    problems: list[tuple[int, str]] = []
-    split = _split_alias if aliases else _split_entry
+def read_entries(text: str, *, aliases: bool = False) -> Iterator[Entry]:
+    """The logical lines of ``key value`` (postmap(5)), or with ``aliases`` of ``name: value`` (aliases(5))."""
+    split = _alias if aliases else _entry
     for line in logical_lines(text):
         if line.orphan:
-            problems.append((line.number, "a line must not begin with white space unless it continues another"))
-            continue
-        written, value, problem = split(line.text)
-        if problem:
-            problems.append((line.number, problem))
-        elif (key := folded(written, fold)) in entries:
-            problems.append((line.number, f"the key {written!r} is there already; the first one holds"))
+            yield Entry(line.number, line.text.strip(), "", "logical line must not start with whitespace")
         else:
-            entries[key] = value.replace("\n", "")  # the next line brings its white space with it
+            # A continuation line brings its white space with it.
+            yield split(line.number, line.text.replace("\n", ""))
+
+
+def read_source(text: str, *, aliases: bool = False, fold: bool = True, files: bool = False) -> Source:
+    """As read_entries, as a table. ``files``: values name files, and become their contents (base64)."""
+    entries: dict[str, str] = {}
+    problems: list[tuple[int, str]] = []
+    for entry in read_entries(text, aliases=aliases):
+        if entry.problem:
+            problems.append((entry.line, entry.problem))
+            continue
+        if entry.doubt:
+            problems.append((entry.line, entry.doubt))
+        if (key := folded(entry.key, fold)) in entries:
+            problems.append((entry.line, f'duplicate entry: "{key}"'))
+            continue
+        try:
+            entries[key] = contents_of(entry.value) if files else entry.value
+        except FilesTrouble as trouble:
+            problems.append((entry.line, f"{trouble}: skipping this entry"))
     return Source(entries, tuple(problems))
 
 
-def _split_entry(line: str) -> tuple[str, str, str]:
-    """Key, value and what is wrong. A key with blanks stands in quotes, with ``\\`` before a quote or backslash."""
-    if line.startswith('"'):
+def _entry(number: int, line: str) -> Entry:
+    if line.startswith('"'):  # a key with blanks stands in quotes, with \ before a quote or a backslash
         key, end = _unquoted(line)
-        if end < 0:
-            return key, "", 'a " is not closed'
-        value = line[end:].strip()
+        value = line[end:].strip() if end >= 0 else ""
     else:
         key, *rest = line.split(None, 1)
         value = rest[0] if rest else ""
     if not key or not value:
-        return key, "", f"{key!r} has no value: write key, blank, value" if key else "the key is empty"
-    return key, value, ""
+        return Entry(number, key, value, "expected format: key whitespace value")
+    doubt = 'record is in "key: value" format; is this an alias file?' if key.endswith(":") else ""
+    return Entry(number, key, value, doubt=doubt)
 
 
-def _split_alias(line: str) -> tuple[str, str, str]:
-    """As _split_entry, for ``name: value``; a name with special characters stands in quotes."""
+def _alias(number: int, line: str) -> Entry:
     if line.startswith('"'):
         name, end = _unquoted(line)
         rest = line[end:].lstrip() if end >= 0 else ""
@@ -61,11 +85,9 @@ def _split_alias(line: str) -> tuple[str, str, str]:
     else:
         name, colon, value = line.partition(":")
         name, value = name.rstrip(), value.strip()
-        if any(char.isspace() for char in name):
-            colon = ""
-    if colon != ":" or not name:
-        return name, "", "an entry is written name: address, address ..."
-    return name, value, "" if value else f"the alias {name!r} leads nowhere"
+    if colon != ":" or not name or not value:
+        return Entry(number, name, value, "need name:value pair")
+    return Entry(number, name, value)
 
 
 def _unquoted(line: str) -> tuple[str, int]:
@@ -82,3 +104,21 @@ def _unquoted(line: str) -> tuple[str, int]:
         out.append(char)
         at += 1
     return "".join(out), -1
+
+
+class FilesTrouble(Exception):
+    """A value that should name files does not name such as can be read."""
+
+
+def contents_of(value: str) -> str:
+    """The contents of the files that a value names, with a newline between them, in base64. Raises FilesTrouble."""
+    names = list(split_words(value))
+    if not names:
+        raise FilesTrouble("empty pathname list")
+    parts = []
+    for name in names:
+        try:
+            parts.append(Path(name).read_bytes())
+        except (OSError, ValueError) as error:
+            raise FilesTrouble(f"open {name}: {getattr(error, 'strerror', None) or error}") from error
+    return base64.b64encode(b"\n".join(parts)).decode("ascii")

@@ -17,6 +17,14 @@ class TableTrouble(Exception):
     """A table could not be asked. Always a temporary error for the message, never "not found"."""
 
 
+class Finding(Struct, frozen=True):
+    """A line of a table's source that cannot be used or hardly means what it says. ``line`` 0: all of the file."""
+
+    file: str
+    line: int
+    text: str
+
+
 class Table(ABC):
     """A lookup table. ``name`` is ``type:name``, for logs and errors.
 
@@ -37,6 +45,10 @@ class Table(ABC):
         """The values of several keys, in their order. Raises TableTrouble when one of them could not be asked for."""
         return [await self.lookup(key) for key in keys]
 
+    def check(self) -> list[Finding]:
+        """What is wrong with the text that the table is made of, read now. Raises TableTrouble if it cannot be read."""
+        return []
+
     async def close(self) -> None:  # noqa: B027 (most tables have nothing to close)
         """Let go of connections and files; the table is not asked again."""
 
@@ -44,10 +56,12 @@ class Table(ABC):
 class Opening(Struct, frozen=True):
     """What a table may need to know of the world: the function ``open_type`` of its module gets it with the name."""
 
+    kind: str  # the type, where one module has several
     parameters: Parameters
     open: Callable[[str], Table]  # another table, ``type:name``, in the same world; raises ConfigError
     aliases: bool = False  # text sources are in the form of aliases(5); values are whole right-hand sides
     fold: bool = True  # keys are compared without regard to case
+    files: bool = False  # values name files; what is looked up is their contents in base64 (postmap -F)
     monotonic: Seconds = time.monotonic
     wall: Seconds = time.time
 

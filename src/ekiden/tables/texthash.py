@@ -7,28 +7,40 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ekiden.config.errors import ConfigError
-from ekiden.tables.files import Watched
+from ekiden.tables.files import Watched, absolute, findings, warn_of
 from ekiden.tables.source import Source, read_source
-from ekiden.tables.table import Opening, Table, folded
+from ekiden.tables.table import Finding, Opening, Table, TableTrouble, folded
 
 
 class TexthashTable(Table):
     def __init__(self, path: str, opening: Opening) -> None:
         self.name = f"texthash:{path}"
-        self._fold = opening.fold
-
-        def read(file: Path) -> Source:
-            text = file.read_text("utf-8", "surrogateescape")
-            return read_source(text, aliases=opening.aliases, fold=opening.fold)
-
-        self._source = Watched(self.name, Path(path), read, opening)
+        self._path, self._opening = path, opening
+        self._source = Watched(self.name, [Path(path)], self._read_and_warn, opening)
 
     async def lookup(self, key: str) -> str | None:
-        return self._source.get().entries.get(folded(key, self._fold))
+        return self._source.get().entries.get(folded(key, self._opening.fold))
+
+    def check(self) -> list[Finding]:
+        try:
+            return findings(self._path, self._read().problems)
+        except OSError as error:
+            raise TableTrouble(f"{self.name}: {error.strerror or error}") from error
+
+    def _read_and_warn(self) -> Source:
+        source = self._read()
+        warn_of("", self._path, source.problems)
+        return source
+
+    def _read(self) -> Source:
+        return read_text_source(self._path, self._opening)
+
+
+def read_text_source(path: str, opening: Opening) -> Source:
+    """The text file, as the opening wants it read. Raises OSError."""
+    text = Path(path).read_text("utf-8", "surrogateescape")
+    return read_source(text, aliases=opening.aliases, fold=opening.fold, files=opening.files)
 
 
 def open_type(text: str, opening: Opening) -> TexthashTable:
-    if not text.startswith("/"):
-        raise ConfigError(f"texthash:{text}: the file must be given with its full path, such as /etc/ekiden/virtual")
-    return TexthashTable(text, opening)
+    return TexthashTable(absolute("texthash", text), opening)

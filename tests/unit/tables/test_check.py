@@ -8,6 +8,9 @@ import pytest
 
 from ekiden.config.load import build
 from ekiden.tables.check import check_tables
+from ekiden.tables.open import TABLE_TYPES
+
+_TYPES = "the types are " + ", ".join(TABLE_TYPES)
 
 
 def said(main: str = "", master: str | None = None) -> list[str]:
@@ -47,13 +50,22 @@ def test_nearly_the_whole_internet_is_warned_of(wide: str) -> None:
 def test_tables_that_do_not_open(tmp_path: Path) -> None:
     table = tmp_path / "virtual"
     table.write_text("# c\na@b\n")
-    assert said(f"virtual_alias_maps = texthash:{table} texthash:/none hash:/x\nmydestination = btree:/y\n") == [
-        f"{table}:2: warning: virtual_alias_maps: 'a@b' has no value: write key, blank, value",
-        "main.cf:1: error: virtual_alias_maps: texthash:/none: cannot be read: No such file or directory",
-        "main.cf:1: error: virtual_alias_maps: there is no table type 'hash' (in 'hash:/x'); the types are inline, "
-        "static, texthash; texthash:/x reads the same file without postmap",
-        "main.cf:2: error: mydestination: there is no table type 'btree' (in 'btree:/y'); the types are inline, "
-        "static, texthash; texthash:/y reads the same file without postmap",
+    rules = tmp_path / "rules"
+    rules.write_text("/ok/ x\n/(/ y\n")
+    good = tmp_path / "good"
+    good.write_text("a b\n")
+    text = (
+        f"virtual_alias_maps = texthash:{table} texthash:/none nosuch:/x hash:{good} pcre:{rules}\n"
+        f"mydestination = btree:/y cidr:{rules}\n"
+    )
+    assert said(text) == [
+        f"{table}:2: warning: virtual_alias_maps: expected format: key whitespace value",
+        "main.cf:1: error: virtual_alias_maps: texthash:/none: No such file or directory",
+        f"main.cf:1: error: virtual_alias_maps: there is no table type 'nosuch' (in 'nosuch:/x'); {_TYPES}",
+        f"{rules}:2: warning: virtual_alias_maps: error in regex at offset 1: missing closing parenthesis",
+        "main.cf:2: error: mydestination: btree:/y: No such file or directory",
+        f'{rules}:1: warning: mydestination: bad mask value in "/ok/": skipping this rule',
+        f'{rules}:2: warning: mydestination: bad mask value in "/(/": skipping this rule',
     ]
     assert said("alias_maps = hash:/no/aliases") == [
         "main.cf:1: warning: alias_maps: hash:/no/aliases: there is no such file"

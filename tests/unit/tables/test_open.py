@@ -12,6 +12,8 @@ from ekiden.config.errors import ConfigError
 from ekiden.tables.open import Maps, is_table, open_table, open_tables
 from ekiden.tables.table import Table, TableTrouble
 
+_ROOT = ":".join(Path("/etc/passwd").read_text().splitlines()[0].split(":"))
+
 
 def look(word: str, *keys: str) -> list[str | None]:
     async def main() -> list[str | None]:
@@ -31,6 +33,18 @@ def look(word: str, *keys: str) -> list[str | None]:
         ("inline:{ a = b, c = d }", ("a", "c"), ["b", "d"]),
         ("inline:{ {a = b c = d}, {@X=}}", ("a", "@x"), ["b c = d", ""]),
         ("inline:{}", ("a",), [None]),
+        (
+            "unionmap:{static:one,inline:{a=two},inline:{b=x},static:{th ree}}",
+            ("A", "b"),
+            ["one,two,th ree", "one,x,th ree"],
+        ),
+        ("unionmap:{inline:{a=two}}", ("b",), [None]),
+        ("pipemap:{inline:{a=b},inline:{b=c}}", ("a", "b"), ["c", None]),
+        ("randmap:{x}", ("a", ""), ["x", "x"]),
+        ("proxy:inline:{a=b}", ("a",), ["b"]),
+        ("cidr:{{10.0.0.0/8 a}, {!10.0.0.0/7 b}}", ("10.1.2.3", "11.0.0.1", "1.1.1.1", "::1"), ["a", None, "b", None]),
+        ("unix:passwd.byname", ("root", "ROOT", "no such user", ""), [_ROOT, _ROOT, None, None]),
+        ("unix:group.byname", ("root", "no such group", "a\0b"), ["root:x:0:", None, None]),
     ],
 )
 def test_tables_in_the_configuration(word: str, keys: tuple[str, ...], values: list[str | None]) -> None:
@@ -41,8 +55,15 @@ def test_tables_in_the_configuration(word: str, keys: tuple[str, ...], values: l
     ("word", "says"),
     [
         ("nothing", "write type:name"),
-        ("hash:/etc/virtual", "texthash:/etc/virtual reads the same file"),
-        ("nonsense:/x", "the types are inline, static, texthash"),
+        ("nonsense:/x", "the types are btree, "),
+        ("hash:etc/virtual", "full path"),
+        ("regexp:virtual", "full path"),
+        ("static:", "write type:name"),
+        ("proxy:nothing", "write type:name"),
+        ("unionmap:{}", "type:name..."),
+        ("pipemap:static:a", "type:name..."),
+        ("randmap:a", "value..."),
+        ("unix:shadow.byname", "unix:passwd.byname or unix:group.byname"),
         ("inline:a=b", "braces"),
         ("inline:{a}", "not key=value"),
         ("inline:{=b}", "not key=value"),
@@ -175,3 +196,19 @@ def test_pattern_tables_are_not_asked_for_parts() -> None:
     assert asyncio.run(maps.lookup("@x.example", partial=True)) == "fixed"
     assert asyncio.run(maps.lookup("@y.example", partial=True)) is None
     assert asyncio.run(Pattern().lookup_many(["a", "b"])) == ["<a>", "<b>"]
+
+
+def test_an_environ_table_knows_variables_in_lower_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ekiden_test", "yes")
+    assert look("environ:x", "EKIDEN_TEST", "ekiden_none", "a=b", "") == ["yes", None, None, None]
+
+
+def test_trouble_of_one_table_is_trouble_of_what_is_made_of_it() -> None:
+    for word in ("fail:x", "unionmap:{static:a,fail:x}", "pipemap:{fail:x,static:a}", "proxy:fail:x"):
+        with pytest.raises(TableTrouble):
+            look(word, "a")
+    assert look("pipemap:{inline:{b=c},fail:x}", "a") == [None]
+
+
+def test_every_value_of_a_randmap_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(look("randmap:{x, {y z}}", *("k" * number for number in range(200)))) == {"x", "y z"}
