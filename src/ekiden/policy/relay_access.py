@@ -23,13 +23,14 @@ class Destinations(Protocol):
 
 
 class RelayAccess:
-    """Decides RCPT TO."""
+    """Decides RCPT TO. Without ``reject_unlisted`` only the delivery finds out who does not exist."""
 
-    def __init__(self, destinations: Destinations) -> None:
+    def __init__(self, destinations: Destinations, *, reject_unlisted: bool = True) -> None:
         self._destinations = destinations
+        self._reject_unlisted = reject_unlisted
 
     async def check(self, address: Address, *, trusted: bool) -> Refusal | None:
         """None when the recipient is accepted. Raises TableTrouble: nobody knows, so the client tries again later."""
         if not trusted and not await self._destinations.is_relay_allowed_destination(address):
             return Refusal(reply(554, "5.7.1", f"<{address}>: Relay access denied"), "relay-denied")
-        return await self._destinations.check_recipient(address)
+        return await self._destinations.check_recipient(address) if self._reject_unlisted else None

@@ -115,7 +115,7 @@ class Stations:
             content_writer=doors.content_writer,
             has_space=doors.has_space,
             new_queue_id=doors.new_queue_id,
-            relay_access=RelayAccess(self.router),
+            relay_access=RelayAccess(self.router, reject_unlisted=parameters.smtpd_reject_unlisted_recipient),
             aliases=self._aliases(parameters),
             names=ClientNames(resolver, read_hosts(Path(parameters.native_hosts_file))),
             counts=doors.counts,

@@ -68,6 +68,11 @@ class SmtpdParameters(Group):
     )
     smtpd_listen_backlog = Int("1024", minimum=1, doc="How many connections may wait to be accepted on each listener.")
     smtpd_peername_lookup = Bool("yes", doc="Look up the host name of clients; without it every client is unknown.")
+    smtpd_reject_unlisted_recipient = Bool(
+        "yes",
+        doc="Refuse recipients that do not exist in an own domain, and those that the error or retry transport or "
+        "relocated_maps would return; no: take the mail, and return it later.",
+    )
     maildrop_scan_interval = Duration(
         "60s", minimum=1, doc="How often the maildrop is looked through when nobody knocks."
     )
