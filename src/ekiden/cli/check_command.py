@@ -22,8 +22,7 @@ def run(options: argparse.Namespace) -> int:
         wanted_listeners(found.services, found.parameters)
     except ListenTrouble as error:
         problems.append(Problem(found.master_cf, 0, Level.ERROR, str(error)))
-    shown = [problem for problem in dict.fromkeys(problems) if options.all or problem.level is not Level.INFO]
-    for problem in shown:
+    for problem in dict.fromkeys(problems):
         if options.json:
             facts = {"file": problem.file, "line": problem.line, "level": problem.level.value, "text": problem.text}
             print(json.dumps(facts, ensure_ascii=False))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 
-from ekiden.config.expand import ExpansionError, expand, references
+from ekiden.config.coverage import of_a_transport, parent_of
+from ekiden.config.expand import ExpansionError, references
 from ekiden.config.load import Configuration
 from ekiden.config.master_cf import Service
-from ekiden.config.postfix_names import POSTFIX_NAMES
+from ekiden.config.postfix_names import not_needed, postfix_defaults
 from ekiden.config.problem import Level, Problem
-from ekiden.config.registry import Parameter
 from ekiden.config.services import ABSORBED, COMMANDS, NOT_YET
+from ekiden.config.unsafe import unsafe_values
 
-_TRANSPORT = "transport_"
 _INITIAL = "initial_destination_concurrency"  # the one whose default does not begin with default_
 _NEAR = 0.75
 
@@ -25,79 +25,70 @@ def check(configuration: Configuration) -> list[Problem]:
         *_names(configuration),
         *_transport_values(configuration),
         *_services(configuration),
+        *unsafe_values(configuration),
     ]
     return sorted(set(found), key=lambda problem: (problem.file, problem.line, problem.level.value, problem.text))
 
 
 def _names(configuration: Configuration) -> Iterator[Problem]:
-    """Names that are unknown, or known to Postfix alone."""
-    declared = configuration.parameters.declared()
-    services = configuration.services
-    own = _own_names(configuration)
-    for name in configuration.settings:
-        if (text := _about_name(name, declared, services, own)) is not None:
+    """Names that are unknown, known to Postfix alone, or refer to nothing."""
+    names = _Names(configuration)
+    for name, setting in configuration.settings.items():
+        for level, text in names.about(name, setting.text):
             file, line = configuration.place(name)
-            yield Problem(file, line, *text)
-    for service in services:
-        for name in service.overrides:
-            if (text := _about_name(name, declared, services, own)) is not None:
-                level, words = text
-                yield Problem(configuration.master_cf, service.line, level, f"{words} (-o in {service.name})")
+            yield Problem(file, line, level, text)
+    for service in configuration.services:
+        for name, value in service.overrides.items():
+            for level, text in names.about(name, value):
+                yield Problem(configuration.master_cf, service.line, level, f"{text} (-o in {service.name})")
 
 
-def _about_name(
-    name: str, declared: Mapping[str, Parameter[object]], services: Iterable[Service], own: frozenset[str]
-) -> tuple[Level, str] | None:
-    if name in declared or name in own or default_of(name, declared, services) is not None:
-        return None
-    if name in POSTFIX_NAMES or any(
-        name == pattern.replace(_TRANSPORT, f"{service.name}_", 1)
-        for pattern in POSTFIX_NAMES
-        if pattern.startswith(_TRANSPORT)
-        for service in services
-    ):
-        return Level.INFO, f"{name} is a parameter of Postfix that Ekiden does not honour yet"
-    near = difflib.get_close_matches(name.lower(), declared, 1, _NEAR)
-    near = near or difflib.get_close_matches(name.lower(), POSTFIX_NAMES, 1, _NEAR)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return Level.WARNING, f"unknown parameter {name}{hint}"
+class _Names:
+    """What can be said of the names in one configuration."""
 
+    def __init__(self, configuration: Configuration) -> None:
+        self._declared = configuration.parameters.declared()
+        self._defined = configuration.parameters.raw
+        self._transports = [service.name for service in configuration.services]
+        texts = [setting.text for setting in configuration.settings.values()]
+        texts += [text for service in configuration.services for text in (*service.overrides.values(), *service.args)]
+        # Names that the administrator made up are no parameters, but some value refers to them.
+        self._referred = {name for text in texts for name in references(text)}
+        self._overridden = {name for service in configuration.services for name in service.overrides}
 
-def _own_names(configuration: Configuration) -> frozenset[str]:
-    """Names that the administrator made up: no parameter, but some value refers to them."""
-    texts = [setting.text for setting in configuration.settings.values()]
-    texts += [text for service in configuration.services for text in (*service.overrides.values(), *service.args)]
-    return frozenset(name for text in texts for name in references(text))
+    def about(self, name: str, value: str) -> Iterator[tuple[Level, str]]:
+        if (own := self._about_name(name, value)) is not None:
+            yield own
+        for other in references(value, tested=False):
+            if self._defined(other) is None and other not in self._overridden:
+                yield Level.WARNING, f"{name} refers to ${other}, which is nowhere defined and counts as empty"
 
-
-def default_of(name: str, declared: Mapping[str, Parameter[object]], services: Iterable[Service]) -> str | None:
-    """The parameter that ``TRANSPORT_what`` overrides for one transport: ``default_what`` or ``transport_what``."""
-    for service in services:
-        if name.startswith(f"{service.name}_"):
-            what = name.removeprefix(f"{service.name}_")
-            if what == _INITIAL:
-                return what
-            for default in (f"default_{what}", _TRANSPORT + what):
-                if default in declared:
-                    return default
-    return None
+    def _about_name(self, name: str, value: str) -> tuple[Level, str] | None:
+        declared, transports = self._declared, self._transports
+        if name in declared or name in self._referred or parent_of(name, declared, transports) is not None:
+            return None
+        if name in not_needed():
+            return Level.INFO, f"{name} is not needed: {not_needed()[name]}"
+        known = postfix_defaults()
+        if name in known or of_a_transport(name, transports):
+            text = f"{name} is a parameter of Postfix that Ekiden does not honour yet"
+            # What says no more than Postfix's default asks for nothing that is missing.
+            return (Level.INFO if value.split() == known.get(name, "-").split() else Level.WARNING), text
+        near = difflib.get_close_matches(name.lower(), declared, 1, _NEAR)
+        near = near or difflib.get_close_matches(name.lower(), known, 1, _NEAR)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return Level.WARNING, f"unknown parameter {name}{hint}"
 
 
 def _transport_values(configuration: Configuration) -> Iterator[Problem]:
     """Values of TRANSPORT_what: nobody declares them, so load() does not parse them."""
     declared = configuration.parameters.declared()
-    settings = configuration.settings
-    for name, setting in settings.items():
-        if name in declared or (default := default_of(name, declared, configuration.services)) is None:
+    transports = [service.name for service in configuration.services]
+    for name, setting in configuration.settings.items():
+        if name in declared or (parent := parent_of(name, declared, transports)) is None:
             continue
-
-        def raw(other: str) -> str | None:
-            if other in settings:
-                return settings[other].text
-            return declared[other].default if other in declared else None
-
         try:
-            declared[default].parse(expand(setting.text, raw).strip())
+            declared[parent].parse(configuration.parameters.expanded(setting.text))
         except (ExpansionError, ValueError) as error:
             file, line = configuration.place(name)
             yield Problem(file, line, Level.ERROR, f"{name} = {setting.text}: {error}")
@@ -106,6 +97,7 @@ def _transport_values(configuration: Configuration) -> Iterator[Problem]:
 def _services(configuration: Configuration) -> Iterator[Problem]:
     file = configuration.master_cf
     places: dict[str, Service] = {}
+    chroots: list[Service] = []
     for service in configuration.services:
         if service.line == 0:
             continue
@@ -119,8 +111,7 @@ def _services(configuration: Configuration) -> Iterator[Problem]:
             text = f"{about}: smtpd is of type inet here; type {service.type} is not served yet"
             yield Problem(file, service.line, Level.WARNING, text)
         if service.chroot:
-            text = f"{about}: chroot = y is not honoured: no process changes its root; write n"
-            yield Problem(file, service.line, Level.INFO, text)
+            chroots.append(service)
         endpoint = service.endpoint
         if endpoint is None:
             continue
@@ -128,6 +119,10 @@ def _services(configuration: Configuration) -> Iterator[Problem]:
         if earlier is not service:
             text = f"{about} listens on {endpoint}, where {earlier.name} of line {earlier.line} does"
             yield Problem(file, service.line, Level.ERROR, text)
+    if chroots:
+        names = ", ".join(service.name for service in chroots)
+        text = f"chroot = y is not honoured ({names}): no process changes its root; write n"
+        yield Problem(file, chroots[0].line, Level.INFO, text)
     if not places and any(service.line for service in configuration.services):
         yield Problem(file, 0, Level.WARNING, "no service of type inet: nothing listens for mail")
 

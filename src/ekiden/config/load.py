@@ -126,8 +126,14 @@ def _own_names(texts: Mapping[str, str], hostname: str) -> dict[str, str]:
         if own_domain:
             return {"myhostname": hostname, "mydomain": own_domain}
         return {"myhostname": f"{hostname or 'localhost'}.$mydomain", "mydomain": "localdomain"}
+
+    def lookup(name: str) -> str | None:
+        if name == "mydomain":
+            raise ExpansionError("mydomain follows from myhostname")
+        return texts.get(name)
+
     try:
-        given = expand(texts["myhostname"], texts.get)
+        given = expand(texts["myhostname"], lookup)
     except ExpansionError:  # such as mx.$mydomain
         return {"mydomain": own_domain or "localdomain"}
     return {"mydomain": given.partition(".")[2].replace("$", "$$") or "localdomain"}

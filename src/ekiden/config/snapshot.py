@@ -20,6 +20,7 @@ from ekiden.config.parameters.smtp import SmtpParameters
 from ekiden.config.parameters.smtpd import SmtpdParameters
 from ekiden.config.parameters.store import StoreParameters
 from ekiden.config.parameters.tables import TableParameters
+from ekiden.config.postfix_names import postfix_defaults
 from ekiden.config.registry import Parameter
 
 
@@ -57,23 +58,31 @@ class Parameters(
         self.__dict__["_settings"] = dict(settings or {})
         declared = self.declared()
         for name, parameter in declared.items():
-            self.__dict__[name] = self._parsed(name, parameter, declared)
+            self.__dict__[name] = self._parsed(name, parameter)
 
-    def _parsed(self, name: str, parameter: Parameter[object], declared: Mapping[str, Parameter[object]]) -> object:
-        settings: dict[str, str] = self.__dict__["_settings"]
-
-        def raw(other: str) -> str | None:
-            if other in settings:
-                return settings[other]
-            return declared[other].default if other in declared else None
-
-        text = settings.get(name, parameter.default)
+    def _parsed(self, name: str, parameter: Parameter[object]) -> object:
+        text = self.__dict__["_settings"].get(name, parameter.default)
         try:
-            return parameter.parse(expand(text, raw).strip())
+            return parameter.parse(self.expanded(text))
         except ExpansionError as error:
             raise ParameterError(name, text, str(error)) from error
         except ValueError as error:
             raise ParameterError(name, text, str(error)) from error
+
+    def raw(self, name: str) -> str | None:
+        """The text that ``$name`` stands for, not expanded: as set, else the default; None where there is neither.
+
+        What Postfix has and Ekiden does not honour (yet) has Postfix's default, so that references to it mean the same.
+        """
+        text: str | None = self.__dict__["_settings"].get(name)
+        if text is not None:
+            return text
+        declaration = getattr(type(self), name, None)
+        return declaration.default if isinstance(declaration, Parameter) else postfix_defaults().get(name)
+
+    def expanded(self, text: str) -> str:
+        """``text`` with its references replaced, without white space at its ends. Raises ExpansionError."""
+        return expand(text, self.raw).strip()
 
     @property
     def settings(self) -> Mapping[str, str]:

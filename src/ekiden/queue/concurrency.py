@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from ekiden.config.expand import ExpansionError, expand
+from ekiden.config.expand import ExpansionError
 from ekiden.config.parameters.queue import FeedbackAmount
 from ekiden.config.registry import Parameter
 from ekiden.config.snapshot import Parameters
@@ -85,13 +85,8 @@ def _override(parameters: Parameters, name: str, default: str, kind: type[T]) ->
 
 
 def _parsed(text: str, parameters: Parameters, declared: dict[str, Parameter[object]], default: str) -> object:
-    def raw(name: str) -> str | None:
-        if name in parameters.settings:
-            return parameters.settings[name]
-        return declared[name].default if name in declared else None
-
     try:
-        return declared[default].parse(expand(text, raw).strip())
+        return declared[default].parse(parameters.expanded(text))
     except (ValueError, ExpansionError):
         # `ekiden check` complains of the value; a running server goes on with the default.
         return getattr(parameters, default)

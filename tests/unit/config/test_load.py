@@ -68,19 +68,19 @@ def test_overrides_go_before_main_cf_and_dollars_in_the_directory_are_no_referen
 
 
 def test_every_wrong_value_has_its_line_and_the_default_stands_in() -> None:
-    configuration = built("worker_processes = many\n\nstop_timeout = 5 parsecs\nmyorigin = $nowhere\n")
+    configuration = built("worker_processes = many\n\nstop_timeout = 5 parsecs\nmyorigin = $myorigin\n")
     assert sorted(errors(configuration)) == [
         "/c/main.cf:1: error: worker_processes = many: must be a whole number from 0 to 1024",
         "/c/main.cf:3: error: stop_timeout = 5 parsecs: must be a whole number with one of the units s, m, h, d, w, "
         "such as 30s or 5d",
-        "/c/main.cf:4: error: myorigin = $nowhere: there is no parameter $nowhere",
+        "/c/main.cf:4: error: myorigin = $myorigin: $myorigin refers to itself through myorigin -> myorigin",
     ]
     assert configuration.parameters.worker_processes == 0
 
 
 @pytest.mark.parametrize(
     "main",
-    ["mydomain = $nowhere", "myhostname = $nowhere", "mydomain = $mydomain", "x = $y\ny = $x\nmyhostname = $x"],
+    ["mydomain = ${nowhere", "myhostname = $", "mydomain = $mydomain", "x = $y\ny = $x\nmyhostname = $x"],
 )
 def test_the_setting_to_blame_is_found_behind_a_default(main: str) -> None:
     configuration = built(main, hostname="mx")
