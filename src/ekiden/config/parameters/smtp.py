@@ -58,7 +58,7 @@ class SmtpParameters(Group):
         "disabled",
         "enabled",
         doc="disabled: no DNS, next hops are hosts of native_hosts_file; enabled: DNS; empty: as disable_dns_lookups "
-        "says. (dnssec is not there yet.)",
+        "says. dnssec is not there yet.",
     )
     lmtp_dns_support_level = Choice("", "", "disabled", "enabled", doc="What smtp_dns_support_level is, for LMTP.")
     disable_dns_lookups = Bool("no", doc="No DNS for SMTP and LMTP, if smtp_dns_support_level is empty.")
