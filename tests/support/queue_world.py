@@ -53,6 +53,7 @@ class World:
         self.ids = QueueIds(0)
         self.requests: list[DeliveryRequest] = []
         self.running = self.most_running = 0
+        self.load = 0.0
         self.peer: Callable[[DeliveryRequest], Awaitable[Sequence[DeliveryResult]]] = self.all_fine
         self.route: Callable[[Address], Route | DeliveryResult] = lambda to: Route("smtp", to.domain, to)
         self.scheduler = self.new_scheduler()
@@ -69,6 +70,7 @@ class World:
             random=random.Random(1),
             parameters=parameters,
             new_queue_id=self.new_id,
+            load=lambda: self.load,
         )
 
     def new_id(self) -> str:

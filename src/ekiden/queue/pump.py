@@ -19,6 +19,8 @@ from ekiden.queue.store import Change, Store, StoreTrouble
 _LEAST_WAIT_S = 0.1
 # What is due later than any retry can be was deferred by a clock that was ahead; this much is not worth a thought.
 _FUTURE_GRACE_S = 60.0
+# How soon to look again whether the load has fallen.
+_LOAD_WAIT_S = 15.0
 
 
 class Pump:
@@ -35,6 +37,7 @@ class Pump:
         clock: Clock,
         steady: SteadyTime,
         parameters: Parameters,
+        load: Callable[[], float],
     ) -> None:
         self._store = store
         self._active = active
@@ -44,6 +47,10 @@ class Pump:
         self._clock = clock
         self._steady = steady
         self._parameters = parameters
+        self._load = load
+        self._was_overloaded = False
+        self._run_ends = float("-inf")  # steady time: the queue run that queue_run_message_limit bounds
+        self._run_left = 0
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._next_look = float("inf")  # steady time; infinite while it looks
@@ -114,17 +121,27 @@ class Pump:
             self._flush = False
             self._flushed_at = self._steady.now()
             await self._store.change((), Change.REQUEUE, self._flushed_at)
+            self._run_ends = float("-inf")
         longest_s = self._parameters.queue_run_delay
+        if self.is_overloaded():
+            self._wants_room = False
+            return min(longest_s, _LOAD_WAIT_S)
         while True:
             limit = min(
                 self._active.room_for_claimed(self._parameters.queue_inline_limit), self._parameters.qmgr_claim_limit
             )
+            if self._parameters.queue_run_message_limit and limit > 0:
+                left = self._left_of_run()
+                if not left:
+                    return max(_LEAST_WAIT_S, self._run_ends - self._steady.now())
+                limit = min(limit, left)
             if limit <= 0:
                 self._wants_room = True
                 self._warn_of_clog()
                 return longest_s
             self._wants_room = False
             messages = await self._store.claim(self._steady.now(), limit, self._parameters.qmgr_lease_time)
+            self._run_left -= len(messages)
             entered = sum([self._enter(message) for message in messages])
             if len(messages) < limit or not entered:
                 break
@@ -136,6 +153,26 @@ class Pump:
             await self._store.change((), Change.REQUEUE, self._steady.now())
             return _LEAST_WAIT_S
         return min(longest_s, max(_LEAST_WAIT_S, wait_s))
+
+    def _left_of_run(self) -> int:
+        """How many messages this queue run may still take; a new one begins when the time of the last is over."""
+        now = self._steady.now()
+        if now >= self._run_ends:
+            self._run_ends = now + self._parameters.queue_run_delay
+            self._run_left = self._parameters.queue_run_message_limit
+        return self._run_left
+
+    def is_overloaded(self) -> bool:
+        """Whether mail is only queued, because the load of the host has reached queue_load_average_limit."""
+        limit = self._parameters.queue_load_average_limit
+        if not limit:
+            return False
+        is_high = self._load() >= limit
+        if is_high is not self._was_overloaded:
+            self._was_overloaded = is_high
+            text = f"load average {self._load():.2f}: mail is " + ("queued only" if is_high else "delivered again")
+            self._observer.emit(Note("qmgr", text, "warning" if is_high else "info"))
+        return is_high
 
     async def _wait(self, wait_s: float) -> None:
         self._next_look = self._steady.now() + wait_s

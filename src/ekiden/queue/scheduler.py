@@ -76,6 +76,7 @@ class Scheduler:
         new_queue_id: Callable[[], str],
         process_limits: Mapping[str, int] = MappingProxyType({}),
         pace: Pace | None = None,
+        load: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """``process_limits``: maxproc of master.cf by transport; 0 is no limit. ``pace``: one that is shared."""
         self._store = store
@@ -99,7 +100,7 @@ class Scheduler:
         )
         self._pump = Pump(
             store=store, active=self._active, enter=self._enter_claimed, longest=self._dispatcher.longest,
-            observer=observer, clock=clock, steady=self._steady, parameters=parameters,
+            observer=observer, clock=clock, steady=self._steady, parameters=parameters, load=load,
         )  # fmt: skip
         self._take_parameters(parameters)
 
@@ -107,6 +108,7 @@ class Scheduler:
         self._parameters = parameters
         self._deferred_transports = frozenset(parameters.defer_transports)
         self._soft_bounce = parameters.soft_bounce
+        self._minds_load = parameters.queue_load_average_limit > 0
         self._rules = retry_rules(parameters)
         self._lease_s = parameters.qmgr_lease_time
         self._bulk_recipients = parameters.qmgr_bulk_recipients
@@ -120,7 +122,7 @@ class Scheduler:
 
         It is durable when this returns. Raises StoreTrouble: then it is not in the queue.
         """
-        if not (self._running and self._active.has_room_for_new()):
+        if not (self._running and self._active.has_room_for_new()) or (self._minds_load and self._pump.is_overloaded()):
             await self._store.put(message)
             self._pump.mail_waits()
             return

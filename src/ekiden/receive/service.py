@@ -46,7 +46,9 @@ class SmtpService:
         counts: ClientCounts,
         observer: Observer,
         clock: Clock,
+        load: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """``load`` gives the host's load average."""
         self.parameters = parameters
         self.intake = intake
         self.content_writer = content_writer
@@ -58,6 +60,7 @@ class SmtpService:
         self.counts = counts
         self.observer = observer
         self.clock = clock
+        self.load = load
         self.sessions = 0
         self.stopping = False
         self.trusted = NetworkList(parameters.mynetworks)

@@ -107,6 +107,10 @@ class SmtpSession:
         if service.stopping or service.sessions > self.parameters.smtpd_session_limit:
             text = f"{self.parameters.myhostname} Error: too busy, try again later"
             return Refusal(reply(421, "4.3.2", text, closes=True), "too-busy")
+        refuse_at = self.parameters.refuse_load_average_limit
+        if refuse_at and service.load() >= refuse_at:
+            text = f"{self.parameters.myhostname} Error: load too high, try again later"
+            return Refusal(reply(421, "4.3.2", text, closes=True), "load-too-high", f"{service.load():.2f}")
         if limit and count > limit:
             text = f"{self.parameters.myhostname} Error: too many connections from {self.client.address}"
             return Refusal(reply(421, "4.7.0", text, closes=True), "too-many-connections")

@@ -68,6 +68,7 @@ class Doors:
         counts: ClientCounts,
         observer: Observer,
         clock: Clock,
+        load: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.intake = intake
         self.content_writer = content_writer
@@ -77,6 +78,7 @@ class Doors:
         self.counts = counts
         self.observer = observer
         self.clock = clock
+        self.load = load
 
 
 class Stations:
@@ -121,6 +123,7 @@ class Stations:
             counts=doors.counts,
             observer=doors.observer,
             clock=doors.clock,
+            load=doors.load,
         )
 
     async def close(self) -> None:

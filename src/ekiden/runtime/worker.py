@@ -26,6 +26,7 @@ from ekiden.message.queued import QueueState
 from ekiden.message.queueid import QueueIds
 from ekiden.observe.events import Note
 from ekiden.observe.log import MailLog
+from ekiden.queue.load import LoadAverage
 from ekiden.queue.scheduler import Scheduler
 from ekiden.queue.shards import adopt_orphans
 from ekiden.queue.sqlite_store import SqliteStore
@@ -142,6 +143,7 @@ class Worker:
         if moved:
             self._log.emit(Note("qmgr", f"{moved} messages of workers that are no more were taken over"))
         self._bouncer = MailBouncer(parameters=parameters, clock=self._clock, observer=self._log)
+        load = LoadAverage(lambda: os.getloadavg()[0], self._clock)
         self._scheduler = Scheduler(
             store=self._store,
             resolve=self._resolve,
@@ -153,6 +155,7 @@ class Worker:
             parameters=parameters,
             new_queue_id=lambda: ids.new(self._clock.time()),
             process_limits=self._process_limits(),
+            load=load.now,
         )
         self._doors = Doors(
             intake=self._scheduler.accept,
@@ -163,6 +166,7 @@ class Worker:
             counts=context.counts,
             observer=self._log,
             clock=self._clock,
+            load=load.now,
         )
         self._stations = Stations(self._configuration, self._doors)
         self._control_server = ControlServer(

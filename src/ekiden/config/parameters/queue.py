@@ -80,6 +80,16 @@ class QueueParameters(Group):
     queue_run_delay = Duration(
         "300s", minimum=1, doc="The longest time between two looks for messages in the store that are due."
     )
+    queue_run_message_limit = Int(
+        "0",
+        doc="The most messages that a worker takes from the store within one queue_run_delay; 0 is no limit. New mail "
+        "that is delivered at once does not count. (sendmail's confMAX_QUEUE_RUN_SIZE.)",
+    )
+    queue_load_average_limit = Int(
+        "0",
+        doc="From this load average of the host on, mail is only queued, and delivered when the load has fallen; 0 "
+        "never. (sendmail's confQUEUE_LA.)",
+    )
     minimal_backoff_time = Duration(
         "300s",
         minimum=1,

@@ -68,6 +68,11 @@ class SmtpdParameters(Group):
     )
     smtpd_listen_backlog = Int("1024", minimum=1, doc="How many connections may wait to be accepted on each listener.")
     smtpd_peername_lookup = Bool("yes", doc="Look up the host name of clients; without it every client is unknown.")
+    refuse_load_average_limit = Int(
+        "0",
+        doc="From this load average of the host on, clients are told to come back (421); 0 never. (sendmail's "
+        "confREFUSE_LA.)",
+    )
     smtpd_reject_unlisted_recipient = Bool(
         "yes",
         doc="Refuse recipients that do not exist in an own domain, and those that the error or retry transport or "
