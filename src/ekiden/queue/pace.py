@@ -12,7 +12,7 @@ _REMEMBERED = 10_000
 
 
 class Pace(Protocol):
-    """What all that deliver keep to. Names are "transport" or "transport:destination"."""
+    """What all that deliver keep to. Names are "transport" or "transport:destination"; a delay of 0 is none."""
 
     def claim(self, delays: Sequence[tuple[str, float]]) -> list[float]:
         """Begin a delivery that each name in ``delays`` must allow; afterwards each waits for its delay in seconds.
@@ -34,7 +34,7 @@ class LocalPace:
 
     def claim(self, delays: Sequence[tuple[str, float]]) -> list[float]:
         now = self._clock.monotonic()
-        waits = [max(0.0, self._free_at.get(name, now) - now) for name, _ in delays]
+        waits = [max(0.0, self._free_at.get(name, now) - now) if delay_s else 0.0 for name, delay_s in delays]
         if not any(waits):
             for name, delay_s in delays:
                 self._set(name, now, delay_s)
@@ -44,6 +44,8 @@ class LocalPace:
         self._set(name, self._clock.monotonic(), delay_s)
 
     def _set(self, name: str, now: float, delay_s: float) -> None:
+        if not delay_s:
+            return
         if len(self._free_at) >= _REMEMBERED:
             self._free_at = {known: at for known, at in self._free_at.items() if at > now}
         self._free_at[name] = now + delay_s

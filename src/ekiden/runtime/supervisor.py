@@ -17,6 +17,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -40,6 +41,7 @@ from ekiden.runtime.listeners import ListenTrouble, WantedListener, open_listene
 from ekiden.runtime.pidfile import PidFile
 from ekiden.runtime.privileges import Owner, argument_area
 from ekiden.runtime.shared_counts import SharedCounts
+from ekiden.runtime.shared_pace import SharedPace
 from ekiden.runtime.stopping import Stopping
 from ekiden.runtime.wakeup import SignalWakeup
 from ekiden.runtime.worker_context import Listener, WorkerContext
@@ -91,6 +93,7 @@ class Supervisor:
         ]
         self._services = [Child("deliverer", owner=None)]
         self._counts = SharedCounts(len(self._workers))
+        self._pace = SharedPace(Path(configuration.parameters.queue_directory) / "run" / "pace.lock")
         self._stopping: Stopping | None = None
         self._serving = False
         self._exit_code = os.EX_OK
@@ -183,6 +186,7 @@ class Supervisor:
                     control=sock,
                     started_as_root=self._as_root,
                     counts=self._counts.of_worker(child.index),
+                    pace=self._pace,
                 )
             )
         return self._programs.deliverer(self._parameters, sock)

@@ -155,6 +155,7 @@ class Worker:
             parameters=parameters,
             new_queue_id=lambda: ids.new(self._clock.time()),
             process_limits=self._process_limits(),
+            pace=context.pace,
             load=load.now,
         )
         self._doors = Doors(

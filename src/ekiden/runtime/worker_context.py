@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from ekiden.config.load import Configuration
 from ekiden.config.master_cf import Service
 from ekiden.policy.client_limits import ClientCounts, LocalCounts
+from ekiden.queue.pace import Pace
 from ekiden.runtime.control import ListenerKey
 
 
@@ -35,4 +36,5 @@ class WorkerContext(Struct, frozen=True):
     listeners: list[Listener]
     control: socket.socket
     started_as_root: bool
+    pace: Pace | None = None  # of deliveries, common to all workers
     counts: ClientCounts = field(default_factory=LocalCounts)  # of connections by client, common to all workers

@@ -23,6 +23,7 @@ from ekiden.receive.connection import Connection, DeadlineWatch
 from ekiden.receive.service import SmtpService
 from ekiden.receive.session import SmtpSession
 from ekiden.tables.table import TableTrouble
+from support.honours import honours
 
 
 class Destinations:
@@ -386,6 +387,18 @@ def test_connections_of_one_client_are_counted() -> None:
 
     world = World(smtpd_client_connection_count_limit="1")
     asyncio.run(world.service.counts.connect("127.0.0.1"))
+    play(world, talk)
+
+
+@honours("refuse_load_average_limit")
+@pytest.mark.parametrize(("load", "answer"), [(17.9, "220 "), (18.0, "421 4.3.2 mx.here.example Error: load too high")])
+def test_under_load_clients_are_told_to_come_back(load: float, answer: str) -> None:
+    async def talk(client: Talk) -> None:
+        assert (await client.reply()).startswith(answer)
+        client.writer.write(b"QUIT\r\n")
+
+    world = World(refuse_load_average_limit="18")
+    world.service.load = lambda: load
     play(world, talk)
 
 
