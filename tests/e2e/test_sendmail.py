@@ -160,11 +160,11 @@ def test_messages_wait_for_a_server_that_does_not_run(server: RunningServer, sin
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        ((), os.EX_USAGE, b"no recipient"),
-        (("-t",), os.EX_USAGE, b"no recipient"),
-        (("-Z", "bob@two.example"), os.EX_USAGE, b"unknown option -Z"),
-        (("-f",), os.EX_USAGE, b"wants a value"),
-        (("-bx",), os.EX_USAGE, b"unknown mode"),
+        ((), os.EX_USAGE, b"Recipient addresses must be specified"),
+        (("-t",), os.EX_USAGE, b"No recipient addresses found"),
+        (("-Z", "bob@two.example"), os.EX_USAGE, b"invalid option -- 'Z'"),
+        (("-f",), os.EX_USAGE, b"option requires an argument -- 'f'"),
+        (("-bx",), os.EX_USAGE, b"unsupported: -bx"),
         (("-i", ""), os.EX_DATAERR, b"bad recipient"),
         (("-i", "<>"), os.EX_DATAERR, b"bad recipient"),
     ],

@@ -60,6 +60,11 @@ def _pid(config: str | None) -> int | None:
     return running_pid(queue_access.queue_directory(queue_access.configuration(config)))
 
 
+def start_unless_running(config: str | None) -> int:
+    """``sendmail -bd``, of scripts that know no other way to start a mail server."""
+    return os.EX_OK if _pid(config) is not None else main([*(["-c", config] if config else []), "start"])
+
+
 def _start(config: str | None) -> int:
     from ekiden.cli.server_command import start
 

@@ -6,222 +6,153 @@ The message goes to the maildrop; a server that runs takes it at once, one that 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
-from email.parser import BytesHeaderParser
-from email.utils import getaddresses
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from ekiden.config.snapshot import Parameters
-from ekiden.policy.user_access import EVERYBODY, refused_user
-from ekiden.protocol.smtp.path import parse_mailbox
-from ekiden.receive.maildrop import Drop, knock, leave
+from ekiden.cli.sendmail_options import Mode, Options, UsageError
+from ekiden.cli.trouble import CommandTrouble, complain
 
-EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_TEMPFAIL = 0, 64, 65, 69, 75
+if TYPE_CHECKING:
+    from ekiden.config.snapshot import Parameters
+
 _READ_BYTES = 65536
-_HEADER_LIMIT_BYTES = 1_048_576
-_SPACED_COLON = re.compile(rb"^([!-9;-~]+)[ \t]+:", re.MULTILINE)
-
-# Options that take a value in the next word or in the same one.
-_WITH_VALUE = frozenset("BCFfhLNOopRrVX")
-_MODES = {"m": "", "p": "mailq", "i": "newaliases", "s": "SMTP on standard input", "d": "daemon"}
-
-
-class Refused(Exception):
-    """Nothing is submitted; ``code`` is the exit code (sysexits.h)."""
-
-    code = EX_DATAERR
-
-
-class UsageError(Refused):
-    code = EX_USAGE
-
-
-class TooLarge(Refused):
-    code = EX_UNAVAILABLE
-
-
-class NotAllowed(Refused):
-    code = os.EX_NOPERM
-
-
-class Options:
-    def __init__(self, arguments: Sequence[str]) -> None:
-        self.config: str | None = None
-        self.sender: str | None = None
-        self.full_name = ""
-        self.from_header = False  # -t
-        self.dot_ends = True  # without -i a line with a dot alone ends the message
-        self.body_8bit = False
-        self.mode = "m"
-        self.flush = False
-        self.recipients: list[str] = []
-        words = list(arguments)
-        while words:
-            word = words.pop(0)
-            if word == "--":
-                self.recipients.extend(words)
-                break
-            if not word.startswith("-") or word == "-":
-                self.recipients.append(word)
-                continue
-            self._option(word, words)
-
-    def _option(self, word: str, words: list[str]) -> None:
-        letter, rest = word[1], word[2:]
-        if letter == "b":
-            if rest not in _MODES:
-                raise UsageError(f"unknown mode -b{rest}")
-            self.mode = rest
-            return
-        if letter in ("o", "e", "q", "i", "t", "v", "n", "U", "G", "m"):
-            # One-word options; -oi is -i, -q means flush, the rest have no meaning here and never had much.
-            self.dot_ends = self.dot_ends and word not in ("-i", "-oi")
-            self.from_header = self.from_header or letter == "t"
-            self.flush = self.flush or word == "-q"
-            if word == "-o" and words:
-                words.pop(0)
-            return
-        if letter not in _WITH_VALUE:
-            raise UsageError(f"unknown option {word}")
-        if not rest:
-            if not words:
-                raise UsageError(f"option {word} wants a value")
-            rest = words.pop(0)
-        if letter in "fr":
-            self.sender = "" if rest == "<>" else rest
-        elif letter == "F":
-            self.full_name = rest
-        elif letter == "C":
-            self.config = str(Path(rest).parent) if rest.endswith(".cf") else rest
-        elif letter == "B":
-            self.body_8bit = rest.upper() == "8BITMIME"
-
-
-def _lines_to_dot(file: BinaryIO) -> Iterator[bytes]:
-    for line in file:
-        if line in (b".\n", b".\r\n"):
-            return
-        yield line
-
-
-def _parts(file: BinaryIO) -> Iterator[bytes]:
-    while part := file.read(_READ_BYTES):
-        yield part
-
-
-def _header_of(content: Iterator[bytes]) -> tuple[bytes, bytes]:
-    """The header (to its empty line) and what else was read by then."""
-    read = b""
-    for part in content:
-        read += part
-        ends = [at for at in (read.find(b"\n\n"), read.find(b"\n\r\n")) if at >= 0]
-        if ends:
-            return read[: min(ends) + 1], read[min(ends) + 1 :]
-        if len(read) > _HEADER_LIMIT_BYTES:
-            raise TooLarge("the header is too long")
-    return read, b""
-
-
-def _header_recipients(header: bytes) -> list[str]:
-    # Space before the colon (RFC 5322 §4.5.8) ends the header for Python's parser: whoever stands below were lost.
-    fields = BytesHeaderParser().parsebytes(_SPACED_COLON.sub(rb"\1:", header))
-    values = [str(value) for name in ("to", "cc", "bcc") for value in fields.get_all(name, [])]
-    return [address for _, address in getaddresses(values) if address]
-
-
-def _check(recipients: Sequence[str]) -> None:
-    """Who submits can correct an address now; later nobody listens. Raises Refused."""
-    for recipient in recipients:
-        address = parse_mailbox(recipient.strip(), lenient=True)
-        if address is None or address.is_null:
-            raise Refused(f"bad recipient address: {recipient!r}; the message was not taken")
-
-
-def _limited(content: Iterator[bytes], limit: int) -> Iterator[bytes]:
-    """``limit`` in bytes; 0 is none. Raises TooLarge."""
-    size = 0
-    for part in content:
-        size += len(part)
-        if limit and size > limit:
-            raise TooLarge(f"the message is larger than message_size_limit ({limit} bytes)")
-        yield part
-
-
-def _without_bcc(header: bytes) -> bytes:
-    kept: list[bytes] = []
-    dropping = False
-    for line in header.splitlines(keepends=True):
-        if line[:1] not in (b" ", b"\t"):
-            dropping = line.lower().startswith(b"bcc") and line[3:].lstrip(b" \t").startswith(b":")
-        if not dropping:
-            kept.append(line)
-    return b"".join(kept)
-
-
-def _check_submitter(parameters: Parameters) -> None:
-    """What the server would find only after the command has said yes. Raises NotAllowed."""
-    words = parameters.authorized_submit_users
-    if words == EVERYBODY:
-        return
-    import asyncio
-
-    uid = os.getuid()
-    if (name := asyncio.run(refused_user(words, uid))) is not None:
-        raise NotAllowed(f"User {name}({uid}) is not allowed to submit mail")
-
-
-def _submit(options: Options, queue_directory: Path, size_limit: int, standard_input: BinaryIO) -> int:
-    content = _lines_to_dot(standard_input) if options.dot_ends else _parts(standard_input)
-    recipients = list(options.recipients)
-    if options.from_header:
-        header, rest = _header_of(content)
-        recipients += _header_recipients(header)
-        before, content_after = _without_bcc(header) + rest, content
-
-        def whole() -> Iterator[bytes]:
-            yield before
-            yield from content_after
-
-        content = whole()
-    if not recipients:
-        raise UsageError("no recipient was given (name them, or use -t to take them from the header)")
-    _check(recipients)
-    drop = Drop(tuple(recipients), options.sender, options.full_name, options.body_8bit)
-    leave(queue_directory, drop, _limited(content, size_limit))
-    knock(queue_directory)
-    return EX_OK
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: of sysexits.h, so that who calls knows what to try again."""
     try:
         options = Options(sys.argv[1:] if arguments is None else arguments)
-        if options.mode == "p":
+        for warning in options.warnings:
+            complain("sendmail", f"warning: {warning}")
+        return _run(options)
+    except UsageError as error:
+        complain("sendmail", f"fatal: {error}")
+        return os.EX_USAGE
+    except CommandTrouble as trouble:
+        complain("sendmail", f"fatal: {trouble}")
+        return trouble.code
+    except OSError as error:
+        complain("sendmail", f"fatal: the message was not taken: {error}")
+        return os.EX_TEMPFAIL
+
+
+def _run(options: Options) -> int:
+    config = ["-c", options.config] if options.config else []
+    match options.mode:
+        case Mode.DELIVER:
+            return _deliver(options, sys.stdin.buffer)
+        case Mode.SMTP:
+            return _smtp(options)
+        case Mode.LIST:
             from ekiden.cli.mailq import main as mailq
 
-            return mailq(["-c", options.config] if options.config else [])
-        if options.mode != "m":
-            print(f"sendmail: -b{options.mode} ({_MODES[options.mode]}) is not there yet", file=sys.stderr)
-            return EX_UNAVAILABLE
-        if options.flush and not options.recipients:
+            return mailq(config)
+        case Mode.FLUSH:
             from ekiden.cli.postqueue import main as postqueue
 
-            return postqueue(["-f", *(["-c", options.config] if options.config else [])])
-        from ekiden.config.directory import find_directory
-        from ekiden.config.load import load
+            return postqueue([*options.flush, *config])
+        case Mode.ALIASES:
+            from ekiden.cli.classic import run
 
-        directory = find_directory(options.config, os.environ)
-        parameters = load(directory).parameters
-        _check_submitter(parameters)
-        return _submit(options, Path(parameters.queue_directory), parameters.message_size_limit, sys.stdin.buffer)
-    except Refused as error:
-        print(f"sendmail: fatal: {error}", file=sys.stderr)
-        return error.code
-    except OSError as error:
-        print(f"sendmail: the message was not taken: {error}", file=sys.stderr)
-        return EX_TEMPFAIL
+            database = [f"-oA{options.alias_database}"] if options.alias_database else []
+            return run("newaliases", [*config, *database, *options.recipients])
+        case Mode.DAEMON:
+            from ekiden.cli.postfix import start_unless_running
+
+            return start_unless_running(options.config)
+        case Mode.NOTHING:
+            return os.EX_OK
+
+
+def _parameters(options: Options) -> Parameters:
+    """Raises CommandTrouble when the user may not submit."""
+    from ekiden.config.directory import find_directory
+    from ekiden.config.load import load
+    from ekiden.policy.user_access import EVERYBODY
+
+    parameters = load(find_directory(options.config, os.environ)).parameters
+    words = parameters.authorized_submit_users
+    if words != EVERYBODY:
+        import asyncio
+
+        from ekiden.policy.user_access import refused_user
+
+        # What the server would find only after the command has said yes.
+        if (name := asyncio.run(refused_user(words, os.getuid()))) is not None:
+            raise CommandTrouble(os.EX_NOPERM, f"User {name}({os.getuid()}) is not allowed to submit mail")
+    return parameters
+
+
+def _smtp(options: Options) -> int:
+    from ekiden.receive.standalone import StandaloneSession
+
+    def write(data: bytes) -> None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    # What is there is read: a dialogue must not wait for a full buffer.
+    StandaloneSession(_parameters(options), write).run(lambda: os.read(sys.stdin.fileno(), _READ_BYTES))
+    return os.EX_OK
+
+
+def _deliver(options: Options, standard_input: BinaryIO) -> int:
+    from ekiden.cli import submission
+    from ekiden.receive.maildrop import Drop, knock, leave
+
+    parameters = _parameters(options)
+    spool = Path(parameters.queue_directory)
+    try:
+        sender = _sender(options)
+        content = submission.lines(
+            standard_input, dot_ends=options.dot_ends, line_ends=parameters.sendmail_fix_line_endings
+        )
+        recipients = submission.checked(options.recipients)
+        if options.from_header:
+            header, rest = submission.header_of(content)
+            recipients += submission.checked(submission.header_recipients(header, parameters.extract_recipient_limit))
+            content = _chain(submission.without_hidden(header) + rest, content)
+        if not recipients:
+            raise UsageError(_no_recipients(options))
+        drop = Drop(tuple(recipients), sender, options.full_name, options.body_8bit, options.notify)
+        leave(spool, drop, submission.limited(content, parameters.message_size_limit))
+    except submission.TooLarge as error:
+        raise CommandTrouble(os.EX_UNAVAILABLE, f"{_who()}: {error}") from error
+    except submission.Refused as error:
+        raise CommandTrouble(os.EX_DATAERR, f"{_who()}: {error}") from error
+    knock(spool)
+    return os.EX_OK
+
+
+def _sender(options: Options) -> str | None:
+    """The sender as the maildrop wants it: None for who runs the command, "" for the null sender."""
+    if options.sender is None:
+        return None
+    if options.sender.strip() in ("", "<>"):
+        return ""
+    from ekiden.cli import submission
+
+    if len(found := submission.checked([options.sender])) != 1:
+        raise UsageError(f"-f option specified malformed sender: {options.sender}")
+    return found[0]
+
+
+def _no_recipients(options: Options) -> str:
+    if options.from_header:
+        return f"{_who()}: No recipient addresses found in message header"
+    return f"{_who()}: Recipient addresses must be specified on the command line or via the -t option"
+
+
+def _who() -> str:
+    from ekiden.policy.user_access import user_name
+
+    return f"{user_name(os.getuid())}({os.getuid()})"
+
+
+def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
 
 
 if __name__ == "__main__":

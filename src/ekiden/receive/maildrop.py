@@ -33,40 +33,69 @@ class Drop(Struct, frozen=True):
     sender: str | None = None  # None: the submitting user; "": the null sender
     full_name: str = ""
     body_8bit: bool = False
+    notify: int | None = None  # Notify of all recipients (RFC 3461 §4.1); None: as without the option
 
 
 class DropError(ValueError):
     """A file in the maildrop that is none of ours."""
 
 
+class DropWriter:
+    """One drop while it is written. Raises OSError from every method; nothing stays behind then, or after abandon()."""
+
+    def __init__(self, queue_directory: Path, drop: Drop) -> None:
+        self._folder = queue_directory / FOLDER
+        self.name = secrets.token_hex(16)
+        self._hidden, self._final = self._folder / f".{self.name}", self._folder / self.name
+        # Mode 0644: the server's user must read it; nobody else can find its name.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._file = open(os.open(self._hidden, flags, 0o644), "wb")  # noqa: SIM115 -- open from here to commit()
+        try:
+            os.fchmod(self._file.fileno(), 0o644)
+            self._file.write(msgspec.json.encode(drop) + b"\n")
+        except BaseException:
+            self.abandon()
+            raise
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+
+    def commit(self) -> Path:
+        """It is durable, and the server may take it."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._hidden.rename(self._final)
+        except BaseException:
+            self.abandon()
+            raise
+        # The folder may be written to but not read; fsync needs a descriptor, which only its owner gets.
+        with contextlib.suppress(PermissionError):
+            folder_fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder_fd)
+            finally:
+                os.close(folder_fd)
+        return self._final
+
+    def abandon(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self._hidden.unlink()
+
+
 def leave(queue_directory: Path, drop: Drop, content: Iterator[bytes]) -> Path:
     """Write a drop durably and return its path. Raises OSError; nothing stays behind then."""
-    folder = queue_directory / FOLDER
-    name = secrets.token_hex(16)
-    hidden, final = folder / f".{name}", folder / name
-    # Mode 0644: the server's user must read it; nobody else can find its name.
-    descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    writer = DropWriter(queue_directory, drop)
     try:
-        with open(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(msgspec.json.encode(drop) + b"\n")
-            for part in content:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.rename(final)
+        for part in content:
+            writer.write(part)
     except BaseException:
-        with contextlib.suppress(OSError):
-            hidden.unlink()
+        writer.abandon()
         raise
-    # The folder may be written to but not read; fsync needs a descriptor, which only its owner gets.
-    with contextlib.suppress(PermissionError):
-        folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder_fd)
-        finally:
-            os.close(folder_fd)
-    return final
+    return writer.commit()
 
 
 def knock(queue_directory: Path) -> bool:

@@ -19,7 +19,7 @@ from ekiden.cleanup.received import received_field
 from ekiden.cleanup.virtual_alias import AliasLoop
 from ekiden.config.errors import ConfigError
 from ekiden.message.address import NULL_SENDER, Address
-from ekiden.message.envelope import BodyType, Client, Envelope, Recipient
+from ekiden.message.envelope import BodyType, Client, Envelope, Notify, Recipient
 from ekiden.message.queued import Pending, QueuedMessage
 from ekiden.observe.events import MessageId, Note, PickedUp
 from ekiden.policy.user_access import refused_user
@@ -117,6 +117,8 @@ class Pickup:
         user, full_name = _user(uid)
         sender = self._address(user if drop.sender is None else drop.sender, myorigin, null_allowed=True)
         recipients = tuple(Recipient(self._address(text, myorigin)) for text in drop.recipients)
+        if drop.notify is not None:
+            recipients = tuple(Recipient(each.address, notify=Notify(drop.notify)) for each in recipients)
         if not recipients:
             raise DropError("it has no recipients")
         queue_id, now = service.new_queue_id(), service.clock.time()

@@ -18,6 +18,7 @@ from ekiden.protocol.smtp.limits import RFC_PATH_LIMITS, Limits, PathLimits
 from ekiden.protocol.smtp.verbs import Rules
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames
+from ekiden.receive.extensions import offered_extensions
 from ekiden.tables.match import NetworkList
 
 _BARE_NEWLINE = {
@@ -79,18 +80,4 @@ class SmtpService:
         )
         self.greeting = Reply(220, None, (parameters.smtpd_banner,))
         self.helo_reply = server_replies.helo_reply(parameters.myhostname)
-        self.ehlo_reply = server_replies.ehlo_reply(parameters.myhostname, self._extensions())
-
-    def _extensions(self) -> list[str]:
-        limit = self.parameters.message_size_limit
-        offered = [
-            "PIPELINING",
-            f"SIZE {limit}" if limit else "SIZE",
-            "VRFY",
-            "ENHANCEDSTATUSCODES",
-            "8BITMIME",
-        ]
-        dropped = {word.upper() for word in self.parameters.smtpd_discard_ehlo_keywords}
-        if self.parameters.disable_vrfy_command:
-            dropped.add("VRFY")
-        return [line for line in offered if line.partition(" ")[0] not in dropped]
+        self.ehlo_reply = server_replies.ehlo_reply(parameters.myhostname, offered_extensions(parameters))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Group, Words
+from ekiden.config.registry import Choice, Group, Int, Words
 
 
 class CommandParameters(Group):
@@ -22,4 +22,15 @@ class CommandParameters(Group):
     fast_flush_domains = Words(
         "$relay_domains",
         doc="The domains that `postqueue -s` and `sendmail -qR` may have tried alone.",
+    )
+    sendmail_fix_line_endings = Choice(
+        "always",
+        "always",
+        "strict",
+        "never",
+        doc="When the sendmail command takes CR LF for a line end: always, in all lines if the first ends so (strict), "
+        "or never.",
+    )
+    extract_recipient_limit = Int(
+        "10240", minimum=1, doc="The most recipients that `sendmail -t` takes from the header of a message."
     )
