@@ -36,8 +36,7 @@ class StandaloneSession:
             path=RFC_PATH_LIMITS if parameters.strict_rfc821_envelopes else PathLimits(),
         )
         rules = Rules(limits, parameters.message_size_limit, parameters.strict_rfc821_envelopes)
-        # Programs that pipe SMTP may end their lines as lines end on this host, the last one of a message too.
-        self._core = SmtpServer(rules=rules, bare_newline=BareNewline.ALLOW)
+        self._core = SmtpServer(rules=rules, bare_newline=BareNewline.NORMALIZE)
         self._errors = 0
         self._mail: commands.Mail | None = None
         self._recipients: list[str] = []
@@ -47,8 +46,12 @@ class StandaloneSession:
         """Until QUIT or the end of the input; a message whose content had not ended is nobody's then."""
         self._write(Reply(220, None, (self._parameters.smtpd_banner,)).render())
         try:
+            bare: bool | None = None
             while not self._core.closed and (data := read()):
-                self._core.receive(data)
+                if bare is None and (at := data.find(b"\n")) >= 0:
+                    # Programs that pipe SMTP may end all lines as lines end on this host. The first line decides.
+                    bare = not data[:at].endswith(b"\r")
+                self._core.receive(data.replace(b"\n", b"\r\n") if bare else data)
                 while (event := self._core.next_event()) is not None:
                     if isinstance(event, commands.Content):
                         self._take(event.data)
