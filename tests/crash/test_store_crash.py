@@ -18,6 +18,7 @@ import pytest
 from ekiden.message.content import FileContent
 from ekiden.queue.shards import read_shards
 from ekiden.queue.store import Settlement, StoreTrouble
+from support.honours import honours
 from support.requirements import ROOT, require_root, require_that
 from support.stored_messages import HandClock, message, opened
 
@@ -135,6 +136,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(place)], check=True)
 
 
+@honours("queue_minfree")
 @pytest.mark.parametrize("size", [4000, 20_000])
 def test_a_full_disk_says_so_and_service_returns_with_space(small_disk: Path, size: int) -> None:
     async def run() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from support.fake_peer import Act
+from support.honours import honours
 from support.peer_thread import peer_in_thread
 from support.requirements import require_root
 from support.running import RunningServer, free_port, open_directory, running_server, wait_for
@@ -166,6 +167,7 @@ def test_status_tells_of_every_worker(server: RunningServer) -> None:
 # -- reload and stop
 
 
+@honours("smtpd_banner", "message_size_limit")
 def test_a_session_keeps_the_configuration_that_it_began_with(server: RunningServer) -> None:
     with SmtpSocket(server.port) as old:
         old.greet()
@@ -330,6 +332,7 @@ def mailbox(server: RunningServer, name: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted(new.iterdir())] if new.exists() else []
 
 
+@honours("alias_maps", "virtual_alias_maps", "virtual_mailbox_domains")
 def test_aliases_forward_and_expand() -> None:
     virtual = "inline:{ {team@one.example=ann@one.example, bob@one.example} {old@one.example=ann@one.example} }"
     with mailbox_server(virtual_alias_maps=virtual) as server:

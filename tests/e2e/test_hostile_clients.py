@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from support.honours import honours
 from support.requirements import require_program, require_that
 from support.running import RunningServer, free_port, running_server, wait_for
 from support.smtp_socket import SmtpSocket
@@ -226,6 +227,7 @@ def test_pipelined_commands_without_end_wait_for_their_replies() -> None:
         assert memory(server, "VmHWM") - before < 24 * MEGABYTE
 
 
+@honours("smtpd_recipient_limit", "smtpd_recipient_overshoot_limit")
 def test_recipients_without_end() -> None:
     with stranger_server(smtpd_recipient_limit="50", smtpd_recipient_overshoot_limit="20") as server:
         with SmtpSocket(server.port) as client:
@@ -241,6 +243,7 @@ def test_recipients_without_end() -> None:
 # -- too slow
 
 
+@honours("smtpd_timeout", "smtpd_min_data_rate")
 def test_dripping_clients_are_ended() -> None:
     with stranger_server(smtpd_timeout="2s", smtpd_min_data_rate="1000") as server:
         with contextlib.ExitStack() as stack:
@@ -328,6 +331,7 @@ def test_two_thousand_idle_sessions() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@honours("smtpd_client_connection_count_limit", "smtpd_client_event_limit_exceptions")
 def test_connections_of_one_client_are_limited() -> None:
     with (
         stranger_server(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support.honours import honours
 from support.requirements import require_root
 from support.running import RunningServer, free_port, open_directory, wait_for
 
@@ -238,6 +239,7 @@ def test_a_broken_configuration_does_not_start(server: RunningServer) -> None:
     assert "Traceback" not in server.output
 
 
+@honours("mail_owner")
 def test_a_mail_owner_that_does_not_exist_names_the_command_that_makes_it(server: RunningServer) -> None:
     require_root()
     server.main_cf["mail_owner"] = "ekiden-nobody"

@@ -10,6 +10,7 @@ from ekiden.config.directory import find_directory
 from ekiden.config.load import Configuration, build, load
 from ekiden.config.main_cf import Setting
 from ekiden.config.problem import Level
+from support.honours import honours
 
 
 def built(
@@ -41,6 +42,7 @@ def test_a_master_cf_has_its_listeners_and_the_built_in_transports() -> None:
     }
 
 
+@honours("myhostname", "mydomain")
 @pytest.mark.parametrize(
     ("main", "hostname", "myhostname", "mydomain"),
     [

@@ -19,6 +19,7 @@ from ekiden.message.status import Status
 from ekiden.observe.events import Note
 from ekiden.queue.notice import Ended, Notice, RoundOutcome
 from support.fake_clock import FakeClock
+from support.honours import honours
 from support.queue_world import Recorder
 
 NOBODY = failed(Status(5, 1, 1), "no such user")
@@ -117,6 +118,7 @@ def test_the_null_sender_gets_nothing() -> None:
     assert note.queue_id == "Q1"
 
 
+@honours("notify_classes")
 def test_2bounce_goes_to_the_postmaster_and_ends_there() -> None:
     bounces = Bounces(notify_classes="2bounce")
     [notice] = bounces.of(message(NULL_SENDER), failed=[(who(), NOBODY)])
@@ -130,6 +132,7 @@ def test_2bounce_goes_to_the_postmaster_and_ends_there() -> None:
         assert not Bounces(notify_classes=classes).of(again, failed=[(who(), NOBODY)])
 
 
+@honours("notify_classes", "delay_notice_recipient")
 def test_copies_for_the_postmaster() -> None:
     bounces = Bounces(notify_classes="bounce, delay", delay_notice_recipient="ops@example.net")
     found = bounces.of(message(), failed=[(who(), NOBODY)], delayed=[(who("late"), LATE)])
@@ -142,6 +145,7 @@ def test_copies_for_the_postmaster() -> None:
     ]
 
 
+@honours("bounce_size_limit")
 @pytest.mark.parametrize("limit", [0, 20, len(CONTENT) - 1])
 def test_a_large_message_comes_back_as_its_header(limit: int) -> None:
     [notice] = Bounces(bounce_size_limit=str(limit)).of(message(), failed=[(who(), NOBODY)])
@@ -173,3 +177,22 @@ def test_8_bits_are_declared() -> None:
     content = InlineContent("Subject: é\r\n\r\nü\r\n".encode())
     [notice] = Bounces().of(message(content=content), failed=[(who(), NOBODY)])
     assert notice.message.envelope.body is BodyType.EIGHT_BIT_MIME
+
+
+@honours("bounce_notice_recipient", "delay_notice_recipient", "2bounce_notice_recipient", "double_bounce_sender")
+@pytest.mark.parametrize(
+    ("name", "sender"),
+    [("bounce_notice_recipient", ANN), ("delay_notice_recipient", ANN), ("2bounce_notice_recipient", NULL_SENDER)],
+)
+def test_each_class_of_notice_has_its_recipient(name: str, sender: Address) -> None:
+    bounces = Bounces(
+        notify_classes="bounce, delay, 2bounce", double_bounce_sender="nobody", **{name: "ops@example.net"}
+    )
+    found = bounces.of(message(sender), failed=[(who(), NOBODY)], delayed=[(who("late"), LATE)])
+    told = [notice.message.envelope for notice in found if notice.to_postmaster]
+    assert {str(each.sender) for each in told} == {"nobody@mx.here.example"}
+    others = [] if sender.is_null else ["postmaster@mx.here.example"]
+    assert sorted(str(each.recipients[0].address) for each in told) == sorted(["ops@example.net", *others])
+    # What cannot be delivered from that sender is told to nobody.
+    again = msgspec.structs.replace(found[-1].message, queue_id="Q2")
+    assert not bounces.of(again, failed=[(who(), NOBODY)])

@@ -15,6 +15,7 @@ from ekiden.message.envelope import Envelope, Recipient
 from ekiden.message.host import Host
 from ekiden.runtime.system_clock import SystemClock
 from support.fake_peer import Act, FakePeer
+from support.honours import honours
 from support.smtp_delivery import CONTENT, Notes, brief, run
 
 
@@ -51,6 +52,7 @@ def test_each_recipient_has_its_own_reply_after_the_dot(tmp_path: Path) -> None:
     run(work())
 
 
+@honours("lmtp_assume_final")
 def test_a_connection_lost_amid_the_replies_defers_only_the_unanswered(tmp_path: Path) -> None:
     async def work() -> None:
         path = str(tmp_path / "lmtp")
@@ -63,6 +65,7 @@ def test_a_connection_lost_amid_the_replies_defers_only_the_unanswered(tmp_path:
     run(work())
 
 
+@honours("queue_directory")
 def test_connections_are_used_again_below_the_queue_directory(tmp_path: Path) -> None:
     async def work() -> None:
         async with FakePeer(path=str(tmp_path / "lmtp")) as peer:

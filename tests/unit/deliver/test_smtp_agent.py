@@ -19,6 +19,7 @@ from ekiden.message.host import Host
 from ekiden.message.status import Status
 from support.fake_clock import FakeClock
 from support.fake_peer import PLAIN, Act, Answer, FakePeer
+from support.honours import honours
 from support.running import free_port
 from support.smtp_delivery import Notes, agent_for, brief, request, run, until
 
@@ -92,6 +93,7 @@ WHILE = {
 }
 
 
+@honours("smtp_discard_ehlo_keywords")
 @pytest.mark.parametrize("stage", AT_EVERY_STAGE)
 @pytest.mark.parametrize("act", [Act.CLOSE, Act.RESET])
 @pytest.mark.parametrize("keyword", ["", "pipelining"])
@@ -125,6 +127,13 @@ STAGE_TIMEOUT = {
 }
 
 
+@honours(
+    "smtp_helo_timeout",
+    "smtp_mail_timeout",
+    "smtp_rcpt_timeout",
+    "smtp_data_init_timeout",
+    "smtp_data_done_timeout",
+)
 @pytest.mark.parametrize("stage", AT_EVERY_STAGE)
 def test_a_peer_that_stalls_is_left_after_the_time_of_its_stage(stage: str) -> None:
     async def work() -> None:
@@ -275,6 +284,7 @@ def test_a_lost_reply_to_the_dot_is_not_tried_at_once_elsewhere(answer: Answer) 
     run(work())
 
 
+@honours("smtp_skip_5xx_greeting")
 def test_a_5xx_greeting_bounces_only_if_it_shall() -> None:
     async def work() -> None:
         results, _, other = await two({"GREETING": b"554 5.3.2 no\r\n"}, smtp_skip_5xx_greeting="no")
@@ -287,6 +297,7 @@ def test_a_5xx_greeting_bounces_only_if_it_shall() -> None:
     run(work())
 
 
+@honours("smtp_mx_address_limit", "smtp_mx_session_limit")
 def test_sessions_and_addresses_are_limited() -> None:
     async def work() -> None:
         later: dict[str, Answer | list[Answer]] = {"MAIL": b"451 4.3.0 later\r\n"}
@@ -428,6 +439,7 @@ def test_content_that_cannot_be_read_is_never_finished(tmp_path: Path) -> None:
     run(work())
 
 
+@honours("smtp_data_xfer_timeout")
 def test_a_server_that_reads_no_content_is_left(tmp_path: Path) -> None:
     async def work() -> None:
         path = tmp_path / "content"

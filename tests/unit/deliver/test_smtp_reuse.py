@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from support.fake_peer import PLAIN, Act, Answer, FakePeer
+from support.honours import honours
 from support.smtp_delivery import agent_for, brief, request, run, until
 
 SENT = [("relayed", "2.0.0")]
@@ -42,6 +43,7 @@ def test_two_messages_at_once_take_two_connections_and_the_pool_keeps_both() -> 
     run(work())
 
 
+@honours("smtp_connection_cache_time_limit")
 def test_an_idle_connection_is_closed_after_its_time() -> None:
     async def work() -> None:
         async with FakePeer() as peer:
@@ -55,6 +57,7 @@ def test_an_idle_connection_is_closed_after_its_time() -> None:
     run(work())
 
 
+@honours("smtp_connection_cache_on_demand", "smtp_connection_reuse_count_limit", "smtp_connection_reuse_time_limit")
 @pytest.mark.parametrize(
     ("settings", "connections"),
     [
@@ -151,6 +154,7 @@ def test_a_close_waits_for_no_server() -> None:
     run(work())
 
 
+@honours("smtp_skip_quit_response", "smtp_quit_timeout")
 def test_a_retired_connection_waits_for_the_reply_to_quit_in_the_background() -> None:
     async def work() -> None:
         settings = {"smtp_connection_cache_on_demand": "no", "smtp_skip_quit_response": "no", "smtp_quit_timeout": "1s"}

@@ -15,6 +15,7 @@ from ekiden.deliver.mailbox_jobs import Answer, Form, Job, Outcome, Transport
 from ekiden.deliver.mailbox_place import Owner, Place, Places, VirtualTables, inner_path, look_up
 from ekiden.runtime.deliverer import open_places
 from ekiden.tables.table import TableTrouble
+from support.honours import honours
 
 ROOT = Owner(0, 0)
 BASE = {
@@ -46,6 +47,7 @@ def refusal(settings: Mapping[str, str], recipient: str, **options: object) -> A
     return found
 
 
+@honours("virtual_mailbox_maps", "recipient_delimiter", "virtual_mailbox_base", "virtual_uid_maps", "virtual_gid_maps")
 def test_place_of_a_virtual_mailbox() -> None:
     maps = {"virtual_mailbox_maps": "inline:{a@x.example=x/a/, b@x.example=x/b, @y.example=catch/all/}"}
     found = place(maps, "A@X.Example")
@@ -70,12 +72,14 @@ def test_a_mailbox_outside_is_a_configuration_error() -> None:
     assert inner_path("/a//b/./c/") == "a/b/c"
 
 
+@honours("virtual_uid_maps")
 @pytest.mark.parametrize("uid", ["0", "99", "-1", "5000x", "4294967295", "99999999999", "٣٠٠"])
 def test_user_numbers_that_are_refused(uid: str) -> None:
     answer = refusal({"virtual_mailbox_maps": "static:a/", "virtual_uid_maps": f"static:{uid}"}, "a@x.example")
     assert (answer.outcome, answer.subject, answer.detail) == (Outcome.DEFERRED, 3, 5)
 
 
+@honours("virtual_uid_maps", "virtual_gid_maps")
 @pytest.mark.parametrize(
     "settings", [{"virtual_uid_maps": ""}, {"virtual_gid_maps": ""}, {"virtual_gid_maps": "static:0"}]
 )
@@ -118,6 +122,7 @@ def test_a_table_that_needs_a_loop_is_trouble_and_not_missing() -> None:
     assert answer.outcome is Outcome.DEFERRED
 
 
+@honours("home_mailbox", "mail_spool_directory")
 def test_local_places(monkeypatch: pytest.MonkeyPatch) -> None:
     users = {
         "bob": pwd.struct_passwd(("bob", "x", 1001, 1002, "", "/home/bob", "/bin/sh")),

@@ -10,6 +10,7 @@ from ekiden.config.snapshot import Parameters
 from ekiden.dns.hosts import HostsResolver
 from ekiden.dns.resolver import DnsTrouble, Found
 from support.fake_resolver import SERVFAIL, FakeResolver, MovedClock
+from support.honours import honours
 
 HOSTS = """\
 127.0.0.1\tlocalhost
@@ -45,6 +46,7 @@ def test_by_default_the_file_is_not_read(hosts: Path) -> None:
     assert asyncio.run(resolver(FakeResolver({}), hosts).addresses("mx.lan")).found is Found.NXDOMAIN
 
 
+@honours("smtp_host_lookup")
 def test_native_reads_the_file_and_nothing_else(hosts: Path) -> None:
     inner = FakeResolver({("A", "far.example"): ["192.0.2.1"]})
     asked = resolver(inner, hosts, smtp_host_lookup="native")
@@ -55,6 +57,7 @@ def test_native_reads_the_file_and_nothing_else(hosts: Path) -> None:
     assert inner.asked == []
 
 
+@honours("smtp_host_lookup")
 def test_both_ask_dns_first(hosts: Path) -> None:
     inner = FakeResolver({("A", "mx"): ["192.0.2.1"], ("A", "ok.lan"): SERVFAIL, ("A", "lost.lan"): SERVFAIL})
     asked = resolver(inner, hosts, smtp_host_lookup="native, dns")

@@ -18,6 +18,7 @@ from ekiden.message.status import Status
 from ekiden.observe.events import Activated, Attempted, Connected, Note, Removed
 from ekiden.observe.log import MailLog, open_target
 from ekiden.observe.target import FileTarget, StreamTarget, SyslogTarget
+from support.honours import honours
 from support.log_lines import MOMENT, ListTarget, mail_log
 
 EVENT = Removed("4XyZ")
@@ -218,3 +219,32 @@ def test_the_target_follows_maillog_file(tmp_path: Path) -> None:
     target = open_target(Parameters({"maillog_file": str(tmp_path / "x")}))
     assert isinstance(target, FileTarget)
     target.close()
+
+
+@honours("syslog_facility")
+@pytest.mark.parametrize(("facility", "number"), [("mail", 2), ("local3", 19)])
+def test_the_facility_of_syslog_lines(facility: str, number: int) -> None:
+    target = ListTarget()
+    log = mail_log(target, maillog_file="", syslog_facility=facility)
+    log.emit(EVENT)
+    log.emit(Note("smtp", "trouble", "warning"))
+    log.close()
+    assert [line.partition(b">")[0] for line in target.lines] == [b"<%d" % (number * 8 + level) for level in (6, 4)]
+
+
+@honours("maillog_file", "maillog_file_permissions")
+@pytest.mark.parametrize(("permissions", "mode"), [("0600", 0o600), ("0640", 0o640), ("0644", 0o644)])
+def test_the_log_file_and_its_permissions(permissions: str, mode: int, tmp_path: Path) -> None:
+    path = tmp_path / "mail.log"
+    before = os.umask(0)
+    try:
+        log = MailLog(
+            Parameters({"maillog_file": str(path), "maillog_file_permissions": permissions}),
+            hostname="mx", pid=123, clock_time=lambda: MOMENT,
+        )  # fmt: skip
+    finally:
+        os.umask(before)
+    log.emit(EVENT)
+    log.close()
+    assert path.read_bytes() == b"Nov  5 06:07:08 mx postfix/qmgr[123]: 4XyZ: removed\n"
+    assert path.stat().st_mode & 0o777 == mode

@@ -27,6 +27,7 @@ from ekiden.observe.events import (
     Removed,
 )
 from ekiden.observe.maillog import MailLogRenderer, seconds
+from support.honours import honours
 from support.log_lines import rendered
 
 CLIENT = Client("localhost", "127.0.0.1", "test", "ESMTP")
@@ -181,6 +182,7 @@ def test_long_lines_are_cut() -> None:
     assert len(line) < 600
 
 
+@honours("syslog_name")
 def test_the_name_and_the_programs_can_be_set() -> None:
     assert rendered(Removed("4XyZ"), syslog_name="ekiden") == ["ekiden/qmgr[123]: 4XyZ: removed"]
 

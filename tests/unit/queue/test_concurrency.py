@@ -8,6 +8,7 @@ from ekiden.message.delivery import DeliveryResult, deferred, failed, relayed
 from ekiden.message.status import Status
 from ekiden.queue.concurrency import TransportLimits, Window, is_unreachable, transport_limits
 from ekiden.queue.fair_queue import FairQueue
+from support.honours import honours
 
 
 def limits_of(transport: str = "smtp", **settings: str) -> TransportLimits:
@@ -32,6 +33,7 @@ def test_the_window_does_not_run_away_from_what_is_in_use() -> None:
     assert window.size == 6  # 1 in use + 5
 
 
+@honours("default_destination_concurrency_positive_feedback")
 def test_feedback_by_concurrency_opens_by_one_a_round() -> None:
     window = Window(limits_of(default_destination_concurrency_positive_feedback="1/concurrency"))
     for _ in range(5):
@@ -61,6 +63,7 @@ def test_success_forgives() -> None:
         window.succeeded(busy=window.size)
 
 
+@honours("default_destination_concurrency_failed_cohort_limit")
 def test_no_death_when_the_cohort_limit_is_0_and_one_delivery_always_runs() -> None:
     window = Window(limits_of(default_destination_concurrency_failed_cohort_limit="0"))
     assert not any(window.failed() for _ in range(50))
@@ -145,3 +148,22 @@ def test_no_place_for_bulky_ones() -> None:
     queue.put(Piece("s", 0))
     assert drained(queue, bulky=False) == "s0"
     assert len(queue) == 1
+
+
+@honours(
+    "local_destination_concurrency_limit",
+    "local_destination_recipient_limit",
+    "lmtp_destination_concurrency_limit",
+    "lmtp_destination_recipient_limit",
+    "smtp_destination_concurrency_limit",
+    "smtp_destination_recipient_limit",
+    "virtual_destination_concurrency_limit",
+    "virtual_destination_recipient_limit",
+)
+@pytest.mark.parametrize("transport", ["local", "lmtp", "smtp", "virtual"])
+def test_each_transport_that_postfix_has_limits_of_its_own(transport: str) -> None:
+    settings = {f"{transport}_destination_concurrency_limit": "3", f"{transport}_destination_recipient_limit": "4"}
+    limits = transport_limits(Parameters(settings), transport)
+    assert (limits.concurrency, limits.recipients) == (3, 4)
+    other = transport_limits(Parameters(settings), "other")
+    assert (other.concurrency, other.recipients) == (20, 50)

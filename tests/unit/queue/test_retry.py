@@ -6,6 +6,7 @@ from ekiden.config.snapshot import Parameters
 from ekiden.queue.retry import backoff_s, due, expires_at, is_expired, retry_rules, warns
 from ekiden.queue.steady_time import SteadyTime
 from support.fake_clock import FakeClock
+from support.honours import honours
 
 DAY = 86400.0
 RULES = retry_rules(Parameters())
@@ -35,6 +36,7 @@ def test_five_days_of_retries() -> None:
     assert 100 < len(attempts) < 120
 
 
+@honours("bounce_queue_lifetime", "maximal_queue_lifetime")
 @pytest.mark.parametrize(
     ("settings", "age_s", "null", "over"),
     [
@@ -51,6 +53,7 @@ def test_lifetime(settings: dict[str, str], age_s: float, null: bool, over: bool
     assert is_expired(retry_rules(Parameters(settings)), age_s, null_sender=null) is over
 
 
+@honours("delay_warning_time")
 @pytest.mark.parametrize(
     ("time", "age_s", "warned", "now"),
     [("0h", DAY, False, False), ("4", 4 * 3600, False, True), ("4h", 14399, False, False), ("4h", DAY, True, False)],
@@ -81,3 +84,10 @@ def test_a_bad_feedback_is_refused() -> None:
 def test_the_parameter_with_a_digit_in_front() -> None:
     assert getattr(Parameters(), "2bounce_notice_recipient") == "postmaster"
     assert getattr(Parameters({"2bounce_notice_recipient": "ops@x"}), "2bounce_notice_recipient") == "ops@x"
+
+
+@honours("minimal_backoff_time", "maximal_backoff_time")
+@pytest.mark.parametrize(("age_s", "wait_s"), [(0, 60), (100, 100), (DAY, 120)])
+def test_the_bounds_of_back_off_are_parameters(age_s: float, wait_s: float) -> None:
+    rules = retry_rules(Parameters({"minimal_backoff_time": "1m", "maximal_backoff_time": "2m"}))
+    assert backoff_s(rules, age_s) == wait_s

@@ -17,6 +17,7 @@ from ekiden.queue.scheduler import SchedulerStatus
 from ekiden.queue.store import Change, StoreTrouble
 from support.fake_clock import settle_down, until
 from support.fake_store import FakeBatchStore
+from support.honours import honours
 from support.queue_world import OK, World
 
 DAY = 86400.0
@@ -182,6 +183,7 @@ def test_routing_gives_results_too() -> None:
     world.run(story)
 
 
+@honours("delay_warning_time")
 def test_delay_warning_comes_once() -> None:
     world = World(delay_warning_time="1h")
 
@@ -241,6 +243,7 @@ def test_flush_tries_all_at_once() -> None:
     world.run(story)
 
 
+@honours("qmgr_message_active_limit")
 def test_the_active_set_is_bounded_and_the_rest_comes_from_the_store() -> None:
     world = World(qmgr_message_active_limit="8")
     gate = asyncio.Event()
@@ -516,6 +519,7 @@ def test_a_bulky_message_does_not_starve_small_ones() -> None:
     world.run(story)
 
 
+@honours("default_process_limit")
 def test_destinations_take_turns_when_slots_are_short() -> None:
     world = World(default_process_limit="2")
     gate = asyncio.Event()
@@ -667,5 +671,68 @@ def test_reload_takes_new_limits() -> None:
         world.peer = world.all_fine
         await until(lambda: not world.store.messages)
         assert world.most_running > 1
+
+    world.run(story)
+
+
+@honours("qmgr_message_recipient_limit")
+def test_recipients_in_memory_are_bounded() -> None:
+    world = World(qmgr_message_recipient_limit="10")
+    gate = asyncio.Event()
+
+    async def peer(request: DeliveryRequest) -> Sequence[DeliveryResult]:
+        await gate.wait()
+        return [OK] * len(request.recipients)
+
+    world.peer = peer
+
+    async def story() -> None:
+        for number in range(10):
+            await world.scheduler.accept(world.message(*[f"u{n}@d{number}.example" for n in range(5)]))
+        await settle_down()
+        assert world.scheduler.status().messages == 2
+        gate.set()
+        await until(lambda: not world.store.messages)
+
+    world.run(story)
+
+
+@honours("queue_run_delay")
+@pytest.mark.parametrize(("delay", "looks"), [("100s", 10), ("500s", 2)])
+def test_the_queue_is_looked_through_so_often(delay: str, looks: int) -> None:
+    world = World(queue_run_delay=delay)
+
+    async def story() -> None:
+        before = len(world.store.claims)
+        for _ in range(10):
+            await world.clock.advance(100)
+        assert len(world.store.claims) - before == looks
+        # What another process put there is found at the next look at the latest.
+        await world.store.put(world.message())
+        await world.clock.advance(500)
+        assert len(world.requests) == 1
+
+    world.run(story)
+
+
+@honours("qmgr_clog_warn_time")
+@pytest.mark.parametrize(("time", "warnings"), [("300s", 4), ("1h", 1), ("0", 0)])
+def test_a_destination_that_fills_the_active_queue_is_named_every_so_often(time: str, warnings: int) -> None:
+    world = World(qmgr_message_active_limit="100", qmgr_clog_warn_time=time)
+
+    async def peer(request: DeliveryRequest) -> Sequence[DeliveryResult]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    world.peer = peer
+
+    async def story() -> None:
+        for number in range(200):
+            await world.scheduler.accept(world.message(f"u{number}@far.example"))
+        for _ in range(10):
+            await world.clock.advance(100)
+        texts = [note.text for note in world.seen.of(Note) if "fills the active queue" in note.text]
+        assert len(texts) == warnings
+        assert all(text.startswith("mail for smtp:far.example ") for text in texts)
 
     world.run(story)

@@ -209,6 +209,7 @@ def test_the_textbook_probe_is_told_that_relaying_is_denied(probe: str) -> None:
     assert world.rejections()[0] == "relay-denied"
 
 
+@honours("mynetworks")
 def test_mynetworks_may_relay() -> None:
     async def talk(client: Talk) -> None:
         await client.hello()
@@ -236,6 +237,7 @@ def test_data_behind_refused_recipients_is_no_refusal_of_its_own() -> None:
     assert play(World(), talk).rejections() == ["unknown-user", "bad-sequence"]
 
 
+@honours("smtpd_recipient_limit")
 def test_the_recipient_limit_refuses_softly() -> None:
     async def talk(client: Talk) -> None:
         await client.hello()
@@ -245,6 +247,7 @@ def test_the_recipient_limit_refuses_softly() -> None:
     play(World(smtpd_recipient_limit="2"), talk)
 
 
+@honours("smtpd_soft_error_limit", "smtpd_hard_error_limit")
 def test_errors_are_slowed_down_and_then_end_the_session() -> None:
     async def talk(client: Talk) -> None:
         await client.hello()
@@ -256,6 +259,7 @@ def test_errors_are_slowed_down_and_then_end_the_session() -> None:
     assert world.clock.slept == [1.0, 1.0]
 
 
+@honours("smtpd_junk_command_limit")
 def test_junk_commands_end_the_session() -> None:
     async def talk(client: Talk) -> None:
         await client.hello()
@@ -303,6 +307,7 @@ def test_a_queue_that_cannot_write_refuses_for_now_and_keeps_nothing() -> None:
     assert world.writers[0].discarded
 
 
+@honours("hopcount_limit")
 def test_too_many_hops() -> None:
     async def talk(client: Talk) -> None:
         await client.hello()
@@ -338,6 +343,7 @@ def test_aliases_are_expanded_before_the_queue() -> None:
     assert [str(pending.recipient.address) for pending in world.queued[0].pending] == ["x@y.example", "z@y.example"]
 
 
+@honours("smtpd_timeout")
 @pytest.mark.parametrize("opening", ["", "EHLO x\r\n", "EHLO x\r\nMAIL FROM:<a@b.example>\r\n"])
 def test_a_silent_client_is_dropped_in_every_state(opening: str) -> None:
     async def talk(client: Talk) -> None:
@@ -381,6 +387,7 @@ def test_a_client_that_vanishes_leaves_nothing_behind() -> None:
     assert world.service.sessions == 0
 
 
+@honours("smtpd_client_connection_count_limit")
 def test_connections_of_one_client_are_counted() -> None:
     async def talk(client: Talk) -> None:
         assert (await client.reply()).startswith("421 4.7.0 mx.here.example Error: too many connections from 127.0.0.1")

@@ -59,6 +59,7 @@ def test_equal_preferences_are_shuffled() -> None:
     assert {frozenset(order) for order in orders} == {frozenset(hosts("x", zone))}
 
 
+@honours("smtp_address_preference")
 @pytest.mark.parametrize(("preference", "first"), [("ipv4", "192.0.2.1"), ("ipv6", "2001:db8::1")])
 def test_the_preferred_protocol_comes_first_among_equals(preference: str, first: str) -> None:
     zone = {(MX, "x"): [Mx(10, "a"), Mx(20, "b")], (A, "a"): ["2001:db8::1", "192.0.2.1"], (A, "b"): ["2001:db8::2"]}
@@ -132,6 +133,7 @@ def test_trouble_with_one_mx_leaves_the_others() -> None:
     assert hosts("x", zone) == ["b[192.0.2.2]:25"]
 
 
+@honours("smtp_defer_if_no_mx_address_found")
 def test_without_any_address_mail_may_wait() -> None:
     result = problem("x", {(MX, "x"): [Mx(10, "a")]}, smtp_defer_if_no_mx_address_found="yes")
     assert (result.action, str(result.status)) == (Action.DELAYED, "4.4.4")
@@ -189,6 +191,7 @@ def test_a_host_in_brackets_has_no_mx() -> None:
     assert result.text.endswith("Name service error for name=gone type=A: Host not found")
 
 
+@honours("smtp_mx_address_limit", "smtp_balance_inet_protocols")
 def test_only_so_many_addresses_of_both_protocols() -> None:
     zone = {(MX, "x"): [Mx(10, "a")], (A, "a"): [f"2001:db8::{n}" for n in range(1, 9)] + ["192.0.2.1"]}
     for seed in range(10):

@@ -8,9 +8,11 @@ from ekiden.config.snapshot import Parameters
 from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.delivery import Action, DeliveryResult, Route
 from ekiden.message.reply import Refusal
+from ekiden.route.own_addresses import own_addresses
 from ekiden.route.resolve import Router
 from ekiden.tables.open import open_table
 from ekiden.tables.table import Table, TableTrouble
+from support.honours import honours
 
 BASE = {
     "myhostname": "mx.here.example",
@@ -65,6 +67,7 @@ def way(text: str, **settings: str) -> str:
     return f"{found.transport}:{found.next_hop}"
 
 
+@honours("mydestination", "virtual_alias_domains", "virtual_mailbox_domains", "relay_domains")
 @pytest.mark.parametrize(
     ("recipient", "expected"),
     [
@@ -91,6 +94,7 @@ def test_each_class_of_domain_has_its_transport(recipient: str, expected: str) -
     assert way(recipient) == expected
 
 
+@honours("relayhost")
 def test_relayhost_is_for_all_that_is_not_ours() -> None:
     relayhost = "[relay.isp]:587"
     assert way("x@far.example", relayhost=relayhost) == "smtp:[relay.isp]:587"
@@ -99,12 +103,14 @@ def test_relayhost_is_for_all_that_is_not_ours() -> None:
     assert way("jane@here.example", relayhost=relayhost) == "local:mx.here.example"
 
 
+@honours("default_transport", "virtual_transport", "local_transport")
 def test_the_transport_parameters_may_name_a_next_hop() -> None:
     assert way("x@far.example", default_transport="smtp:[a]", relayhost="[b]") == "smtp:[a]"
     assert way("u@virtual.example", virtual_transport="lmtp:unix:/run/lmtp") == "lmtp:unix:/run/lmtp"
     assert way("jane@here.example", local_transport="error:5.1.1 closed") == "error:5.1.1 closed"
 
 
+@honours("transport_maps")
 @pytest.mark.parametrize(
     ("recipient", "value", "expected"),
     [
@@ -210,6 +216,7 @@ def test_the_null_address_is_no_destination() -> None:
     assert asyncio.run(router().is_relay_allowed_destination(NULL_SENDER)) is False
 
 
+@honours("resolve_dequoted_address", "allow_untrusted_routing")
 def test_what_was_quoted_may_be_a_name_and_nothing_else() -> None:
     careful, trusting = router(), router(resolve_dequoted_address="no")
     asked = Address("user@far.example", "here.example")
@@ -225,6 +232,7 @@ def refusal(recipient: str, **settings: str) -> str | None:
     return None if found is None else found.reply.text
 
 
+@honours("virtual_alias_maps")
 @pytest.mark.parametrize(
     "recipient",
     [
@@ -266,6 +274,7 @@ def test_recipients_that_do_not(recipient: str, table: str) -> None:
     assert refusal(recipient) == expected
 
 
+@honours("relay_recipient_maps")
 def test_relay_recipients_can_be_listed() -> None:
     settings = {"relay_recipient_maps": "inline:{ x@relay.example=ok }"}
     assert refusal("x@relay.example", **settings) is None
@@ -274,6 +283,7 @@ def test_relay_recipients_can_be_listed() -> None:
     )
 
 
+@honours("local_recipient_maps")
 def test_local_recipients_need_not_be_listed() -> None:
     assert refusal("joe@here.example", local_recipient_maps="") is None
     listed = "inline:{ joe=x, @here.example2=x }"
@@ -299,3 +309,36 @@ def test_tables_in_trouble_are_not_an_unknown_user() -> None:
     )
     with pytest.raises(TableTrouble):
         asyncio.run(routes.check_recipient(address("x@virtual.example")))
+
+
+@honours(
+    "unknown_local_recipient_reject_code",
+    "unknown_relay_recipient_reject_code",
+    "unknown_virtual_alias_reject_code",
+    "unknown_virtual_mailbox_reject_code",
+)
+@pytest.mark.parametrize(
+    ("name", "recipient"),
+    [
+        ("local_recipient", "joe@here.example"),
+        ("relay_recipient", "joe@relay.example"),
+        ("virtual_alias", "joe@alias.example"),
+        ("virtual_mailbox", "joe@virtual.example"),
+    ],
+)
+def test_each_class_of_unknown_recipients_has_its_code(name: str, recipient: str) -> None:
+    listed = {"relay_recipient_maps": "inline:{ x@relay.example=ok }"}
+    for code in ("450", "554"):
+        text = refusal(recipient, **listed, **{f"unknown_{name}_reject_code": code})
+        assert text is not None
+        assert text.startswith(f"{code} {code[0]}.1.1 ")
+
+
+@honours("proxy_interfaces")
+def test_mail_for_an_address_of_a_proxy_is_ours() -> None:
+    own = own_addresses(["127.0.0.1"], Parameters({"proxy_interfaces": "203.0.113.9"}).proxy_interfaces)
+    for addresses, transport in ((own, "local"), (own_addresses(["127.0.0.1"]), "smtp")):
+        routes = Router(Parameters(BASE), own_addresses=addresses)
+        found = asyncio.run(routes.resolve(address("x@[203.0.113.9]"), NULL_SENDER))
+        assert isinstance(found, Route)
+        assert found.transport == transport

@@ -88,7 +88,15 @@ def ours(router: Router, sender: str, recipient: str) -> str:
     return asyncio.run(ask())
 
 
-@honours("transport_maps", "local_transport", "virtual_transport", "relay_transport", "default_transport", "relayhost")
+@honours(
+    "transport_maps",
+    "local_transport",
+    "virtual_transport",
+    "relay_transport",
+    "default_transport",
+    "relayhost",
+    "parent_domain_matches_subdomains",
+)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_postfix_sends_it_the_same_way(name: str, tmp_path: Path) -> None:
     settings = SETTINGS[name]

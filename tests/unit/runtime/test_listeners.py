@@ -9,6 +9,7 @@ import pytest
 from ekiden.config.master_cf import Service
 from ekiden.config.snapshot import Parameters
 from ekiden.runtime.listeners import ListenTrouble, open_listeners, wanted_listeners
+from support.honours import honours
 
 
 def service(name: str, kind: str = "inet", command: str = "smtpd") -> Service:
@@ -19,6 +20,7 @@ def addresses(*services: Service, **settings: str) -> list[str]:
     return [str(listener.key) for listener in wanted_listeners(services, Parameters(settings))]
 
 
+@honours("inet_interfaces", "inet_protocols")
 @pytest.mark.parametrize(
     ("name", "settings", "expected"),
     [

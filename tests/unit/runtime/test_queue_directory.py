@@ -16,6 +16,7 @@ from ekiden.runtime.privileges import Owner
 from ekiden.runtime.queue_directory import DirectoryTrouble, prepare
 from ekiden.runtime.stopping import Stopping
 from ekiden.runtime.supervisor import keep_restart_parameters
+from support.honours import honours
 
 # More than any kernel gives.
 NOBODY = 99_999_999
@@ -93,3 +94,18 @@ def test_a_reload_keeps_what_only_a_restart_can_change() -> None:
     kept, changed = keep_restart_parameters(old, new)
     assert changed == ["queue_directory", "worker_processes"]
     assert (kept.queue_directory, kept.worker_processes, kept.smtpd_timeout) == (old.queue_directory, 2, 20.0)
+
+
+@honours("service_throttle_time")
+@pytest.mark.parametrize(
+    ("longest", "waits"), [("1s", [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]), ("3s", [0.1, 0.2, 0.4, 0.8, 1.6, 3.0])]
+)
+def test_a_process_that_dies_again_and_again_is_started_later_and_later(longest: str, waits: list[float]) -> None:
+    longest_s = Parameters({"service_throttle_time": longest}).service_throttle_time
+    child = Child("worker", owner=None)
+    found: list[float] = []
+    for _ in waits:
+        child.died(0.0, longest_s)
+        assert child.restart_at is not None
+        found.append(child.restart_at)
+    assert found == pytest.approx(waits)
