@@ -26,6 +26,7 @@ from support.deliverer_process import (
     until,
     with_channel,
 )
+from support.honours import honours
 from support.requirements import require_program, require_root, require_that
 
 CONTENT = InlineContent(b"Subject: hi\r\n\r\n" + b"x" * 4000 + b"\r\n")
@@ -306,6 +307,7 @@ def test_idle_writers_end_and_hanging_ones_are_killed(base: Path) -> None:
         assert deliver(process, "a@x.example")[0].outcome is Outcome.DELIVERED
 
 
+@honours("config_directory")
 def test_reload_takes_the_new_configuration(base: Path, tmp_path: Path) -> None:
     uid, gid = (5000, 5000) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     room = room_for(base, uid, gid)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from support.honours import honours
 from support.requirements import require_root, require_that
 from support.running import RunningServer, running_server, wait_for
 from support.smtp_sink import Dumped, SmtpSink, smtp_sink
@@ -94,6 +95,7 @@ def test_what_is_there_is_left_alone(server: RunningServer, sink: SmtpSink) -> N
     assert message.content == own + b"\n"
 
 
+@honours("myorigin")
 def test_recipients_of_the_header(server: RunningServer, sink: SmtpSink) -> None:
     sent(
         server, "-t", "-oi", "also@two.example",

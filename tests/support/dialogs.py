@@ -34,6 +34,7 @@ class Dialog(Struct, frozen=True):
     name: str  # the file's name below tests/dialogs, without ".dlg"
     title: str  # its first comment
     settings: dict[str, str]  # parameters of main.cf that it needs
+    honours: tuple[str, ...]  # those of its settings whose effect it shows (support.honours)
     steps: tuple[Step, ...]
 
 
@@ -63,6 +64,7 @@ def parse_dialog(text: str, name: str) -> Dialog:
     """Raises DialogError with the file's name and the line."""
     title = ""
     settings: dict[str, str] = {}
+    honours: tuple[str, ...] = ()
     steps: list[Step] = []
     sending, expected, began = b"", list[tuple[int, str]](), 0
     for number, line in enumerate(text.split("\n"), 1):
@@ -76,9 +78,14 @@ def parse_dialog(text: str, name: str) -> Dialog:
                 raise DialogError(f"{name}.dlg:{number}: setting: wants NAME = VALUE")
             settings[parameter.strip()] = setting.strip()
             continue
+        if line.startswith("honours:"):
+            honours = tuple(line.split()[1:])
+            if not honours or not settings.keys() >= set(honours):
+                raise DialogError(f"{name}.dlg:{number}: honours: wants names of setting: lines above it")
+            continue
         found = _LINE.fullmatch(line)
         if found is None:
-            raise DialogError(f"{name}.dlg:{number}: not a C:, C!:, S: or setting: line: {line!r}")
+            raise DialogError(f"{name}.dlg:{number}: not a C:, C!:, S:, setting: or honours: line: {line!r}")
         who, words = found[1], found[2] or ""
         if who == "S":
             expected.append((number, words))
@@ -92,7 +99,7 @@ def parse_dialog(text: str, name: str) -> Dialog:
         steps.append(Step(began, sending, tuple(expected)))
     if not steps:
         raise DialogError(f"{name}.dlg: nothing is said in it")
-    return Dialog(name, title, settings, tuple(steps))
+    return Dialog(name, title, settings, honours, tuple(steps))
 
 
 def _unescape(text: str) -> bytes:

@@ -1,7 +1,8 @@
 """What a declaration claims is shown: each parameter of Postfix that is declared has a test with its name in @honours.
 
 A declared parameter is one that Ekiden says it honours (settings.md, `ekiden config coverage`). The marks are read from
-the source of the tests, so that one in a test that this machine cannot run counts too.
+the source of the tests, so that one in a test that this machine cannot run counts too; a dialog (docs/dialogs.md) bears
+them in its ``honours:`` line.
 """
 
 from __future__ import annotations
@@ -13,24 +14,18 @@ from pathlib import Path
 
 from ekiden.config.postfix_names import postfix_defaults
 from ekiden.config.snapshot import Parameters
+from support.dialogs import load_dialogs
 from support.requirements import ROOT
 
 # Honoured, but the test that shows it bears no mark yet. Only ever take names away.
 MARKS_STILL_MISSING = frozenset(
     """
-    config_directory
     disable_vrfy_command
-    enable_original_recipient
-    line_length_limit
     mail_name
-    myorigin
     smtpd_discard_ehlo_keywords
     smtpd_error_sleep_time
-    smtpd_forbid_bare_newline
     smtpd_forbid_bare_newline_exclusions
     smtpd_helo_required
-    smtpd_peername_lookup
-    strict_rfc821_envelopes
     virtual_alias_expansion_limit
     virtual_alias_recursion_limit
     """.split()  # noqa: SIM905 -- one a line, so that taking one away concerns nobody else
@@ -50,11 +45,12 @@ def marks(path: Path) -> Iterator[tuple[str, int]]:
 @cache
 def marked() -> dict[str, str]:
     """Each marked name, and the place of one of its marks."""
-    return {
+    by_tests = {
         name: f"{path.relative_to(ROOT)}:{line}"
         for path in sorted((ROOT / "tests").rglob("test_*.py"))
         for name, line in marks(path)
     }
+    return {name: f"{dialog.name}.dlg" for dialog in load_dialogs() for name in dialog.honours} | by_tests
 
 
 def test_every_declared_parameter_of_postfix_has_a_test_that_shows_it() -> None:

@@ -26,6 +26,7 @@ def test_escapes_groups_and_settings_are_read() -> None:
     lines = (
         "# title",
         "setting: message_size_limit = 10",
+        "honours: message_size_limit",
         r"C: a\x00\{xy*3}\\",
         r"C!: raw\r",
         "S: 250-*",
@@ -36,11 +37,14 @@ def test_escapes_groups_and_settings_are_read() -> None:
     dialog = parse_dialog("\n".join(lines), "t")
     assert dialog.title == "title"
     assert dialog.settings == {"message_size_limit": "10"}
+    assert dialog.honours == ("message_size_limit",)
     assert [step.send for step in dialog.steps] == [b"a\0xyxyxy\\\r\nraw\r", b"\r\n"]
-    assert dialog.steps[0].expect == ((5, "250-*"), (6, "250 ok"))
+    assert dialog.steps[0].expect == ((6, "250-*"), (7, "250 ok"))
 
 
-@pytest.mark.parametrize("text", ["", "# only a comment", "X: what", "C:no space", "setting: nothing"])
+@pytest.mark.parametrize(
+    "text", ["", "# only a comment", "X: what", "C:no space", "setting: nothing", "honours: smtpd_timeout\nC: NOOP"]
+)
 def test_a_bad_file_is_named(text: str) -> None:
     with pytest.raises(DialogError, match=r"t\.dlg"):
         parse_dialog(text, "t")

@@ -106,3 +106,12 @@ def test_where_hosts_are_looked_up_is_each_agents_own(transport: str, tmp_path: 
             await made.close()
 
     asyncio.run(work())
+
+
+@honours("smtpd_peername_lookup")
+@pytest.mark.parametrize(("lookup", "name"), [("yes", "client.example"), ("no", "unknown")])
+def test_client_names_are_looked_up_or_not(lookup: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("192.0.2.7 client.example\n")
+    made = stations(f"smtpd_peername_lookup = {lookup}\nnative_hosts_file = {tmp_path}/hosts\n")
+    service = made.smtp_service(Service("25", "inet", command="smtpd"))
+    assert service.names.known("192.0.2.7") == name
