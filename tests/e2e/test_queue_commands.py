@@ -89,7 +89,7 @@ def test_a_message_that_is_given_up_goes_back_to_its_sender(server: RunningServe
     queue_id = submit(classic, "bob@two.example", "carl@two.example")
     assert said(classic, "-h", queue_id)[-1] == "postsuper: Placed on hold: 1 message"
     assert said(classic, "-e", queue_id) == [f"postsuper: {queue_id}: expired", "postsuper: Force-expired: 1 message"]
-    assert f"{queue_id}#" in classic.run("mailq").stdout
+    assert f"\n{queue_id}!" in classic.run("mailq").stdout
     (entry,) = map(json.loads, classic.run("postqueue", "-j").stdout.splitlines())
     assert (entry["forced_expire"], entry["queue_name"]) == (True, "hold")
     with smtp_sink() as sink:

@@ -11,7 +11,7 @@ from support.requirements import require_program
 from support.running import wait_for
 
 # service, type, private, unprivileged, chroot, wake-up, process limit, command
-_MASTER_CF = """\
+MASTER_CF = """\
 smtp       inet n - n -    - smtpd
 pickup     unix n - n 60   1 pickup
 cleanup    unix n - n -    0 cleanup
@@ -64,7 +64,7 @@ class Postfix:
             **main_cf,
         }
         (directory / "etc" / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
-        (directory / "etc" / "master.cf").write_text(_MASTER_CF)
+        (directory / "etc" / "master.cf").write_text(MASTER_CF)
         self._resolv_conf = directory / "resolv.conf"
         self._resolv_conf.write_text(f"nameserver {resolver}\n")
 

@@ -38,7 +38,7 @@ def postfix_listing(messages: Iterable[MessageLine]) -> Iterator[str]:
 
 
 def _message(message: MessageLine) -> Iterator[str]:
-    name = message.queue_id + (_EXPIRED if message.expired else _MARKS.get(message.state, ""))
+    name = message.queue_id + _MARKS.get(message.state, _EXPIRED if message.expired else "")
     yield f"{name:<17} {message.size:8d} {_time(message.arrived):<19} {_clean(message.sender) or 'MAILER-DAEMON'}"
     shown = ""
     if message.reason:
