@@ -65,13 +65,17 @@ def read_source(text: str, *, aliases: bool = False, fold: bool = True, files: b
 
 
 def _entry(number: int, line: str) -> Entry:
-    if line.startswith('"'):  # a key with blanks stands in quotes, with \ before a quote or a backslash
-        key, end = _unquoted(line)
-        value = line[end:].strip() if end >= 0 else ""
-    else:
-        key, *rest = line.split(None, 1)
-        value = rest[0] if rest else ""
-    if not key or not value:
+    """The key ends at the first white space outside of quotes, which are a part of it: ``"John Doe"@example.com``."""
+    at = 0
+    while at < len(line) and not line[at].isspace():
+        if line[at] == '"':
+            at = _unquoted(line, at)[1]
+            if at < 0:
+                return Entry(number, line, "", f"unbalanced '\"' in '{line}' -- ignoring this line")
+        else:
+            at += 1
+    key, value = line[:at], line[at:].strip()
+    if not value:
         return Entry(number, key, value, "expected format: key whitespace value")
     doubt = 'record is in "key: value" format; is this an alias file?' if key.endswith(":") else ""
     return Entry(number, key, value, doubt=doubt)
@@ -79,7 +83,7 @@ def _entry(number: int, line: str) -> Entry:
 
 def _alias(number: int, line: str) -> Entry:
     if line.startswith('"'):
-        name, end = _unquoted(line)
+        name, end = _unquoted(line, 0)
         rest = line[end:].lstrip() if end >= 0 else ""
         colon, value = rest[:1], rest[1:].strip()
     else:
@@ -90,10 +94,10 @@ def _alias(number: int, line: str) -> Entry:
     return Entry(number, name, value)
 
 
-def _unquoted(line: str) -> tuple[str, int]:
-    """The quoted string at the beginning, without quotes and backslashes, and where it ends; -1 if it does not."""
+def _unquoted(line: str, at: int) -> tuple[str, int]:
+    """The quoted string that begins here, without quotes and backslashes, and where it ends; -1 if it does not."""
     out: list[str] = []
-    at = 1
+    at += 1
     while at < len(line):
         char = line[at]
         if char == '"':

@@ -167,10 +167,11 @@ def test_texthash_that_is_not_there_is_trouble_and_not_an_absent_key(tmp_path: P
     asyncio.run(main())
 
 
-def test_keys_with_blanks_stand_in_quotes(tmp_path: Path) -> None:
+def test_keys_with_blanks_stand_in_quotes_which_belong_to_them(tmp_path: Path) -> None:
     path = tmp_path / "map"
-    path.write_text('"A b" one\n"q\\"\\\\" two\n"open three\n"" four\n"a b" late\n')
-    assert look(f"texthash:{path}", "a b", 'Q"\\', '"open', "") == ["one", "two", None, None]
+    path.write_text('"A b"@x one\n"q\\" r" two\n"open three\na"b c"d four\n"a b"@x late\n')
+    keys = ('"a b"@x', '"q\\" r"', "a b", '"open', 'A"b C"d')
+    assert look(f"texthash:{path}", *keys) == ["one", "two", None, None, "four"]
 
 
 def test_a_file_of_aliases_gives_right_hand_sides_as_they_are_written(tmp_path: Path) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Duration, Group, Size
+from ekiden.config.registry import Duration, Group, Size, Text, Words
 
 
 class TableParameters(Group):
+    default_database_type = Text(
+        "hash", doc="The type of a table that postmap, postalias and newaliases are given without one."
+    )
+    alias_database = Words("hash:/etc/aliases", doc="The alias files that newaliases makes indexes of.")
+    lmdb_map_size = Size(
+        "16777216", minimum=8192, doc="How large a new lmdb file may be at first; it grows when it must."
+    )
     pattern_table_time_limit = Duration(
         "1s", doc="How much processor time one lookup in a regexp or pcre table may take; 0 is no limit."
     )
