@@ -62,7 +62,9 @@ class Options(Struct, frozen=True):
 
 def run(program: str, letters: str, usage: str, arguments: Sequence[str]) -> int:
     """The exit status: 0, or 1 when nothing was found or something failed."""
-    logging.basicConfig(format=f"{program}: warning: %(message)s", level=logging.WARNING)
+    hearer = logging.StreamHandler()
+    hearer.setFormatter(logging.Formatter(f"{program}: warning: %(message)s"))
+    logging.getLogger("ekiden.tables").addHandler(hearer)
     try:
         try:
             found, tables = getopt(arguments, letters)
@@ -79,6 +81,8 @@ def run(program: str, letters: str, usage: str, arguments: Sequence[str]) -> int
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _EX_FATAL
+    finally:
+        logging.getLogger("ekiden.tables").removeHandler(hearer)
 
 
 def _options(program: str, found: Sequence[tuple[str, str]]) -> Options:
