@@ -134,7 +134,7 @@ class Stations:
         if not parameters.virtual_alias_maps:
             return None
         lookup = table_lookup(
-            open_tables(parameters.virtual_alias_maps),
+            open_tables(parameters.virtual_alias_maps, parameters=parameters),
             delimiter=parameters.recipient_delimiter,
             is_local=DomainList([*parameters.mydestination, parameters.myorigin]).matches,
             myorigin=parameters.myorigin,

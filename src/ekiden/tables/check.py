@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from ekiden.config.errors import ConfigError
 from ekiden.config.load import Configuration
@@ -15,7 +16,7 @@ from ekiden.config.problem import Level, Problem
 from ekiden.config.snapshot import Parameters
 from ekiden.tables.match import DomainList, NetworkList
 from ekiden.tables.open import FILE_TYPES, is_table, open_table
-from ekiden.tables.table import TableTrouble
+from ekiden.tables.table import Table, TableTrouble
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -51,6 +52,7 @@ def check_tables(configuration: Configuration) -> list[Problem]:
 def _of_parameters(parameters: Parameters, places: Mapping[str, tuple[str, int]]) -> Iterator[Problem]:
     """Problems of the lists among the names that are set; ``places`` has where each is."""
     declared = parameters.declared()
+    opener = partial(open_table, parameters=parameters)
     for name, place in places.items():
         if name not in declared:
             continue
@@ -58,39 +60,40 @@ def _of_parameters(parameters: Parameters, places: Mapping[str, tuple[str, int]]
         if name in _NETWORK_LISTS:
             found = _networks(name, words)
         elif name in _DOMAIN_LISTS:
-            found = _domains(name, words)
+            found = _domains(name, words, opener)
         elif name == "alias_maps":
-            found = _aliases(words)
+            found = _aliases(words, partial(opener, aliases=True))
         elif name.endswith("_maps"):
-            found = _maps([word for word in words if word not in (*_PASSWORD_WORDS, *parameters.alias_maps)])
+            found = _maps([word for word in words if word not in (*_PASSWORD_WORDS, *parameters.alias_maps)], opener)
         else:
             continue
         yield from (Problem(*(own or place), level, f"{name}: {text}") for level, text, own in found)
 
 
+Opener = Callable[[str], Table]
 Finding = tuple[Level, str, tuple[str, int] | None]
 
 
-def _maps(words: Iterable[str]) -> Iterator[Finding]:
+def _maps(words: Iterable[str], opener: Opener) -> Iterator[Finding]:
     for word in words:
-        yield from _table(word)
+        yield from _table(word, opener)
 
 
-def _aliases(words: Iterable[str]) -> Iterator[Finding]:
+def _aliases(words: Iterable[str], opener: Opener) -> Iterator[Finding]:
     """Every host has alias_maps by default, and not every host has the file: that it lacks is no error."""
     for word in words:
         kind, _, path = word.partition(":")
         if kind in FILE_TYPES and not os.path.exists(path):
             yield Level.WARNING, f"{word}: there is no such file", None
         else:
-            yield from _table(word, aliases=True)
+            yield from _table(word, opener)
 
 
-def _table(word: str, *, aliases: bool = False) -> Iterator[Finding]:
+def _table(word: str, opener: Opener) -> Iterator[Finding]:
     try:
-        found = open_table(word, aliases=aliases).check()
+        found = opener(word).check()
     except ConfigError as error:
-        yield Level.ERROR, error.text, None
+        yield Level.ERROR, error.text, (error.file, error.line) if error.file else None
     except TableTrouble as trouble:
         yield Level.ERROR, str(trouble), None
     else:
@@ -98,16 +101,16 @@ def _table(word: str, *, aliases: bool = False) -> Iterator[Finding]:
             yield Level.WARNING, finding.text, (finding.file, finding.line)
 
 
-def _domains(name: str, words: Sequence[str]) -> Iterator[Finding]:
+def _domains(name: str, words: Sequence[str], opener: Opener) -> Iterator[Finding]:
     try:
-        DomainList(words)
+        DomainList(words, opener=opener)
     except ConfigError as error:
-        yield Level.ERROR, error.text, None
+        yield Level.ERROR, error.text, (error.file, error.line) if error.file else None
         return
     for word in words:
         if not is_table(word):
             continue
-        yield from _table(word)
+        yield from _table(word, opener)
         if word.startswith("static:"):
             what = "OPEN RELAY: this host would relay mail of anybody to anybody" if name == "relay_domains" else ""
             what = what or "every domain of the world would be taken for one of this host"

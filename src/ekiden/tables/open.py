@@ -35,6 +35,14 @@ MODULES: dict[str, str] = {
     "unionmap": "composed",
     "unix": "unix",
     # over the network
+    "ldap": "ldap",
+    "memcache": "memcache",
+    "mysql": "mysql",
+    "pgsql": "pgsql",
+    "redis": "redis",
+    "socketmap": "socketmap",
+    "sqlite": "sqlite",
+    "tcp": "tcp",
 }
 
 TABLE_TYPES = tuple(sorted(MODULES))

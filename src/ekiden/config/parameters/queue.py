@@ -88,7 +88,7 @@ class QueueParameters(Group):
     queue_load_average_limit = Int(
         "0",
         doc="From this load average of the host on, mail is only queued, and delivered when the load has fallen; 0 "
-        "never. (sendmail's confQUEUE_LA.)",
+        "never. (sendmail's confQUEUE_LA).",
     )
     minimal_backoff_time = Duration(
         "300s",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Duration, Group, Size, Text, Words
+from ekiden.config.registry import Duration, Group, Int, Size, Text, Words
 
 
 class TableParameters(Group):
@@ -18,4 +18,27 @@ class TableParameters(Group):
     )
     pattern_table_key_limit = Size(
         "102400", minimum=1, doc="How much of a key regexp and pcre tables look at; the rest is cut off."
+    )
+    socketmap_max_query_size = Size(
+        "10000", minimum=1, doc="The most bytes of a request to a socketmap server, its netstring framing not counted."
+    )
+    socketmap_max_reply_size = Size(
+        "100000", minimum=1, doc="The most bytes of a reply of a socketmap server, its netstring framing not counted."
+    )
+    table_connection_limit = Int(
+        "8",
+        minimum=1,
+        doc="The most connections that one process has open to the servers of one lookup table. "
+        "Further lookups wait for a free one.",
+    )
+    table_lookup_timeout = Duration(
+        "10s",
+        minimum=1,
+        doc="How long a connection to a database server, or one lookup there, may take. "
+        "The parameter timeout in the file of a table goes before this one.",
+    )
+    table_service_timeout = Duration(
+        "100s",
+        minimum=1,
+        doc="How long a connection to a tcp or socketmap server, or one lookup there, may take.",
     )
