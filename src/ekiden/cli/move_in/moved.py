@@ -58,7 +58,7 @@ class Moved:
         """Add members to a list; each is there once."""
         self._values.pop(name, None)
         members = self._lists.setdefault(name, [])
-        members += [word for word in words if word and word not in members]
+        members += [word for word in dict.fromkeys(words) if word and word not in members]
 
     def has(self, name: str) -> bool:
         return name in self._values or name in self._lists

@@ -203,6 +203,7 @@ class _Reader:
         file = self._root / "users" / "assign"
         if not file.is_file():
             return
+        homes: dict[str, None] = {}
         for number, line in enumerate(read_text(file).splitlines(), 1):
             place = f"{file}:{number}"
             if line in ("", ".") or line.startswith("#"):
@@ -222,6 +223,8 @@ class _Reader:
                     self._moved.carried(place, line, f"aliases: {local}")
             else:
                 self._moved.carried(place, line, "the account of the system")
+            homes[home] = None
+        for home in homes:
             self._own_file(Path(home))
 
     def _own_file(self, home: Path) -> None:

@@ -129,12 +129,9 @@ def _kind(name: str) -> str:
 
 
 def _relay(name: str, tag: str, place: str, text: str, moved: Moved) -> None:
-    from ekiden.cli.move_in.sendmail import networks_of
-
     if _NETWORK.fullmatch(name):
-        networks = networks_of(iter([name]))
-        moved.add("mynetworks", "127.0.0.0/8", "[::1]/128", *networks)
-        moved.carried(place, text, f"mynetworks has {networks[0]}")
+        moved.add("mynetworks", "127.0.0.0/8", "[::1]/128", network(name))
+        moved.carried(place, text, f"mynetworks has {network(name)}")
     elif tag == "connect":
         moved.left(place, text, "clients that may relay are named by their addresses, in mynetworks")
     elif "@" in name or tag == "from":
@@ -173,3 +170,18 @@ def alias_file(path: Path, moved: Moved, find: Callable[[Path], Path]) -> str:
 def _columns(text: str) -> tuple[str, str, str]:
     key, *rest = text.split(None, 1)
     return key, " ", rest[0].strip() if rest else ""
+
+
+def is_network(word: str) -> bool:
+    return re.fullmatch(r"[0-9.]+(/[0-9]+)?|[0-9a-fA-F:]*:[0-9a-fA-F:]*(/[0-9]+)?|IPv6:.*", word) is not None
+
+
+def network(word: str) -> str:
+    """``192.168`` is 192.168.0.0/16 for sendmail."""
+    if ":" in word:
+        address, slash, length = word.removeprefix("IPv6:").partition("/")
+        return f"[{address}]{slash}{length}"
+    if "/" in word:
+        return word
+    parts = word.strip(".").split(".")
+    return word if len(parts) == 4 else ".".join(parts + ["0"] * (4 - len(parts))) + f"/{8 * len(parts)}"
