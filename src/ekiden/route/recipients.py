@@ -65,7 +65,7 @@ class KnownRecipients:
         """A refusal for an address of an own domain that does not exist. Raises TableTrouble."""
         if klass is DomainClass.DEFAULT:
             return None
-        if not address.domain and address.local.lower() == "postmaster":
+        if klass is DomainClass.LOCAL and address.local.lower() == "postmaster":
             return None  # RFC 5321 §4.5.1: this host's postmaster can always be reached
         if await self.is_alias(address, domain, klass):
             return None
