@@ -201,7 +201,8 @@ def test_smtp_on_standard_input(server: RunningServer, classic: Classic, sink: S
     first, second = sorted(sink.messages(2), key=lambda message: b"Subject: y" in message.content)
     assert first.facts["X-Mail-Args"][0].startswith("<ann@one.example>")
     assert sorted(first.facts["X-Rcpt-Args"]) == ["<bob@two.example>", f"<carl@{ORIGIN}>"]
-    assert first.content.endswith(b"Subject: x\n\none\n.two\n\n")
+    assert first.content.startswith(b"Subject: x\n")
+    assert first.content.endswith(b"\n\none\n.two\n\n")
     assert second.facts["X-Mail-Args"][0].startswith("<>")
     server.wait_for_log(f"uid={os.geteuid()} from=<ann@one.example>")
 

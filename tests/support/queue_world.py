@@ -18,6 +18,7 @@ from ekiden.message.queueid import QueueIds
 from ekiden.message.status import Status
 from ekiden.observe.events import Attempted, Event
 from ekiden.queue.scheduler import Scheduler
+from support.cleanup import cleanup_for
 from support.fake_clock import FakeClock, settle_down
 from support.fake_store import FakeStore
 
@@ -64,7 +65,9 @@ class World:
             store=self.store,
             resolve=self._resolve,
             deliver=self._deliver,
-            bounce=MailBouncer(parameters=parameters, clock=self.clock, observer=self.seen),
+            bounce=MailBouncer(
+                parameters=parameters, cleanup=lambda: cleanup_for(parameters), clock=self.clock, observer=self.seen
+            ),
             observer=self.seen,
             clock=self.clock,
             random=random.Random(1),

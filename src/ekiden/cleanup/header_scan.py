@@ -1,7 +1,7 @@
 """Reads the header of a message as it streams in: what the server itself must know, and where the body begins.
 
-Laws: any bytes in any chunking give the same bytes out and the same facts, or the refusal of a header that is
-too long; work is linear.
+Laws: any bytes in any chunking give the same header, the same bytes behind it and the same facts, or the refusal of a
+header that is too long; work is linear.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ _MBOX_LINE = re.compile(rb">*From ")
 
 
 class HeaderScan:
-    """``feed`` takes content as it comes and gives back what to store; ``finish`` gives what is still held.
+    """``feed`` takes content as it comes and gives back what lies behind the header, from its empty line on.
 
-    ``limit`` bounds the header block, and so the bytes held in memory.
+    Once ``complete``, ``header`` has the fields, which are the caller's to store before that. ``limit`` bounds the
+    header block, and so the bytes held in memory.
     """
 
-    __slots__ = ("_held", "complete", "header", "limit", "too_long")
+    __slots__ = ("_held", "complete", "has_end", "header", "limit", "too_long")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._held = bytearray()
         self.complete = False
         self.too_long = False
+        self.has_end = True  # False: a line that is no field ended the header, not an empty one
         self.header = b""  # the fields, once complete, without the empty line
 
     def feed(self, data: bytes) -> bytes:
-        """The bytes that may be stored now; after the header everything passes straight through."""
+        """What lies behind the header of all that was fed; b"" until the header is complete."""
         if self.complete:
             return data
         held = self._held
@@ -49,7 +51,7 @@ class HeaderScan:
         return b""
 
     def finish(self) -> bytes:
-        """The content has ended: what is still held."""
+        """The content has ended: what lies behind the header, if that was not complete."""
         return b"" if self.complete else self._settle()
 
     def _settle(self) -> bytes:
@@ -63,23 +65,21 @@ class HeaderScan:
         # A line that is still open at the limit is part of the header if it could be a field.
         self.too_long = end > self.limit or (len(held) > self.limit and _OPEN_FIELD.match(held, end) is not None)
         if held.startswith(b"\r\n", end):
-            return held
+            return held[end:]
         # The header ended with a line that is no field: without an empty line it would lose what follows.
-        return held[:end] + b"\r\n" + held[end:]
-
-    @property
-    def message_id(self) -> str:
-        found = _MESSAGE_ID.search(b"\n" + self.header)
-        return found[1].strip().decode("utf-8", "replace") if found else ""
+        self.has_end = end == len(held)
+        return b"\r\n" + held[end:]
 
     @property
     def hops(self) -> int:
         """How many Received: fields there are (RFC 5321 §6.3: a server counts them to find loops)."""
         return len(_RECEIVED.findall(b"\n" + self.header))
 
-    def has(self, name: bytes) -> bool:
-        """Whether there is a field ``name`` (lower case)."""
-        return re.search(rb"\n" + re.escape(name) + rb"[ \t]*:", b"\n" + self.header.lower()) is not None
+
+def message_id(header: bytes) -> str:
+    """The value of the Message-ID: field, for the log; "" without one."""
+    found = _MESSAGE_ID.search(b"\n" + header)
+    return found[1].strip().decode("utf-8", "replace") if found else ""
 
 
 def _fields_end(data: bytes) -> int:

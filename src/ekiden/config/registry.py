@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Generic, Self, TypeVar, overload
 
 T = TypeVar("T")
@@ -147,6 +147,32 @@ class Words(Parameter[tuple[str, ...]]):
 
     def parse(self, text: str) -> tuple[str, ...]:
         return tuple(split_words(text))
+
+
+class SomeOf(Words):
+    """A list whose members are some of ``choices``."""
+
+    def __init__(
+        self,
+        default: str,
+        choices: Sequence[str],
+        *,
+        doc: str,
+        reload: Reload = Reload.NEW_SESSIONS,
+        since: str = "0.1",
+    ) -> None:
+        super().__init__(default, doc=doc, reload=reload, since=since)
+        self.choices = tuple(choices)
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        return "list of " + ", ".join(self.choices)
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        words = super().parse(text)
+        if any(word not in self.choices for word in words):
+            raise ValueError("must be a list of " + ", ".join(self.choices))
+        return words
 
 
 # Braces keep a member together that holds commas or blanks: `inline:{ a = b, c = d }`, `{ name = value }`.

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ekiden.cleanup.cleanup import Cleanup
+from ekiden.cleanup.way import INTERNAL
 from ekiden.config.snapshot import Parameters
 from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.clock import Clock
@@ -25,6 +27,7 @@ from ekiden.message.dsn import (
 )
 from ekiden.message.envelope import BodyType, Client, Envelope, Notify, Recipient
 from ekiden.message.queued import Pending, QueuedMessage
+from ekiden.message.reply import Refusal
 from ekiden.observe.events import Note, Observer
 from ekiden.queue.content import read
 from ekiden.queue.notice import Ended, Notice, RoundOutcome
@@ -36,8 +39,11 @@ _BORN_HERE = Client(name="localhost", address="127.0.0.1", protocol="local")
 class MailBouncer:
     """The scheduler's Bouncer."""
 
-    def __init__(self, *, parameters: Parameters, clock: Clock, observer: Observer) -> None:
+    def __init__(
+        self, *, parameters: Parameters, cleanup: Callable[[], Cleanup], clock: Clock, observer: Observer
+    ) -> None:
         self.parameters = parameters  # a reload puts another snapshot here
+        self._cleanup = cleanup
         self._clock = clock
         self._observer = observer
 
@@ -56,7 +62,7 @@ class MailBouncer:
         original = await self._original(message)
         notices: list[Notice] = []
         for kind, ended, to, for_postmaster in plans:
-            dsn = self._report(message, outcome, kind, ended, to, original, new_queue_id, for_postmaster)
+            dsn = await self._report(message, outcome, kind, ended, to, original, new_queue_id, for_postmaster)
             notices.append(Notice(kind.value, dsn, for_postmaster))
         return notices
 
@@ -87,7 +93,7 @@ class MailBouncer:
                 plans.append((kind, ended, self._postmaster(postmaster), True))
         return plans
 
-    def _report(
+    async def _report(
         self,
         message: QueuedMessage,
         outcome: RoundOutcome,
@@ -126,10 +132,13 @@ class MailBouncer:
             )
         )
         # RFC 3461 §6.2: a notification asks for none itself.
-        recipient = Recipient(to, notify=Notify.NEVER)
+        sender = self._double_bounce if for_postmaster else NULL_SENDER
+        addressed = await self._cleanup().envelope(sender, (Recipient(to, notify=Notify.NEVER),), INTERNAL)
+        if isinstance(addressed, Refusal):  # the round waits, and with it the message (queue.notice.Bouncer)
+            raise StoreTrouble(f"{addressed.reply.text} {addressed.detail}".rstrip())
         envelope = Envelope(
-            sender=self._double_bounce if for_postmaster else NULL_SENDER,
-            recipients=(recipient,),
+            sender=sender,  # unmapped: by its name the next bouncer must know it again
+            recipients=addressed.recipients,
             body=BodyType.SEVEN_BIT if content.isascii() else BodyType.EIGHT_BIT_MIME,
             client=_BORN_HERE,
         )
@@ -138,7 +147,7 @@ class MailBouncer:
             envelope=envelope,
             content=InlineContent(content),
             arrived=now,
-            pending=(Pending(recipient),),
+            pending=tuple(Pending(recipient) for recipient in addressed.recipients),
             message_id=message_id,
         )
 

@@ -6,14 +6,17 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
+from ekiden.cleanup.cleanup import Cleanup
+from ekiden.cleanup.way import INTERNAL
 from ekiden.message.address import Address
 from ekiden.message.clock import Clock
 from ekiden.message.content import Content
 from ekiden.message.delivery import DeliveryRequest
 from ekiden.message.envelope import Envelope, Recipient
 from ekiden.message.queued import Pending, QueuedMessage
+from ekiden.message.reply import Refusal
 from ekiden.queue.content import chunks
-from ekiden.queue.store import ContentWriter
+from ekiden.queue.store import ContentWriter, StoreTrouble
 
 
 class Forwarded(Struct, frozen=True):
@@ -29,7 +32,10 @@ Forward = Callable[[Forwarded], Awaitable[str]]
 
 
 class QueueForward:
-    """Queues the message as it came, with other recipients: ``intake`` makes it durable and has it delivered."""
+    """Queues the message as it came, with other recipients, whose addresses ``cleanup`` maps.
+
+    ``intake`` makes it durable and has it delivered.
+    """
 
     def __init__(
         self,
@@ -37,19 +43,24 @@ class QueueForward:
         content_writer: Callable[[str], ContentWriter],
         new_id: Callable[[], str],
         clock: Clock,
+        cleanup: Cleanup,
     ) -> None:
+        self._cleanup = cleanup
         self._intake, self._content_writer, self._new_id, self._clock = intake, content_writer, new_id, clock
 
     async def __call__(self, forwarded: Forwarded) -> str:
         queue_id = self._new_id()
         request = forwarded.request
         old = request.envelope
+        addressed = await self._cleanup.envelope(old.sender, forwarded.recipients, INTERNAL)
+        if isinstance(addressed, Refusal):
+            raise StoreTrouble(f"{addressed.reply.text} {addressed.detail}".rstrip())
         message = QueuedMessage(
             queue_id=queue_id,
-            envelope=Envelope(old.sender, forwarded.recipients, old.body, old.client),
+            envelope=Envelope(addressed.sender, addressed.recipients, old.body, old.client),
             content=await self._copy(queue_id, forwarded.head, request.content),
             arrived=self._clock.time(),
-            pending=tuple(Pending(recipient) for recipient in forwarded.recipients),
+            pending=tuple(Pending(recipient) for recipient in addressed.recipients),
         )
         await self._intake(message)
         return queue_id

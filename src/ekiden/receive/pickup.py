@@ -12,25 +12,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ekiden.cleanup.header_scan import HeaderScan
-from ekiden.cleanup.missing_fields import missing_fields
-from ekiden.cleanup.qualify import qualify
+from ekiden.cleanup.cleanup import Arrival
+from ekiden.cleanup.header_scan import HeaderScan, message_id
 from ekiden.cleanup.received import received_field
-from ekiden.cleanup.virtual_alias import AliasLoop
 from ekiden.config.errors import ConfigError
 from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.envelope import BodyType, Client, Envelope, Notify, Recipient
 from ekiden.message.queued import Pending, QueuedMessage
+from ekiden.message.reply import Refusal
 from ekiden.observe.events import MessageId, Note, PickedUp
 from ekiden.policy.user_access import refused_user
 from ekiden.protocol.smtp.path import parse_mailbox
 from ekiden.queue.store import ContentWriter, StoreTrouble
 from ekiden.receive.maildrop import FOLDER, KNOCK_SOCKET, Drop, DropError, read_envelope
 from ekiden.receive.service import SmtpService
-from ekiden.tables.table import TableTrouble
 
 _READ_BYTES = 65536
 _DROP_NAME = re.compile(r"[0-9a-f]{32}\Z")
+
+
+class NotNow(Exception):
+    """Cleanup cannot take the message at the moment."""
 
 
 class Pickup:
@@ -87,7 +89,7 @@ class Pickup:
                 continue
             try:
                 taken += await self._take(folder / name)
-            except (StoreTrouble, TableTrouble, ConfigError, AliasLoop, OSError) as trouble:
+            except (StoreTrouble, NotNow, ConfigError, OSError) as trouble:
                 self._note(f"{name}: {trouble}; it stays in the maildrop", "warning")
         return taken
 
@@ -111,20 +113,18 @@ class Pickup:
 
     async def _queue(self, drop: Drop, file: BinaryIO, uid: int) -> None:
         service, parameters = self.service, self.service.parameters
-        myorigin = parameters.myorigin
         if (refused := await refused_user(parameters.authorized_submit_users, uid)) is not None:
             raise DropError(f"User {refused}({uid}) is not allowed to submit mail")
         user, full_name = _user(uid)
-        sender = self._address(user if drop.sender is None else drop.sender, myorigin, null_allowed=True)
-        recipients = tuple(Recipient(self._address(text, myorigin)) for text in drop.recipients)
+        sender = _address(user if drop.sender is None else drop.sender)
+        recipients = tuple(Recipient(_address(text)) for text in drop.recipients)
         if drop.notify is not None:
             recipients = tuple(Recipient(each.address, notify=Notify(drop.notify)) for each in recipients)
         if not recipients:
             raise DropError("it has no recipients")
         queue_id, now = service.new_queue_id(), service.clock.time()
-        service.observer.emit(PickedUp(queue_id, uid, str(sender)))
+        service.observer.emit(PickedUp(queue_id, uid, str(service.cleanup.standard(sender))))
         client = Client(name="localhost", address="127.0.0.1", protocol="local", port=uid)
-        scan = HeaderScan(parameters.header_block_limit)
         writer = service.content_writer(queue_id)
         try:
             writer.write(
@@ -137,74 +137,86 @@ class Pickup:
                     at=now,
                 )
             )
-            await self._copy(file, scan, writer, sender, drop.full_name or full_name, queue_id, now)
-            if scan.too_long or scan.hops > parameters.hopcount_limit:
-                raise DropError("its header is too long, or it has been through too many hosts")
-            if service.aliases is not None:
-                recipients = await service.aliases.expand(recipients)
+            arrival = Arrival(queue_id, sender, now, drop.full_name or full_name)
+            identity = await self._copy(file, writer, arrival)
+            addressed = await service.cleanup.envelope(sender, recipients, service.local_way)
+            if isinstance(addressed, Refusal):
+                raise _trouble(addressed)
             content = await writer.finish()
             message = QueuedMessage(
                 queue_id=queue_id,
                 envelope=Envelope(
-                    sender, recipients, BodyType.EIGHT_BIT_MIME if drop.body_8bit else BodyType.SEVEN_BIT, client
+                    addressed.sender,
+                    addressed.recipients,
+                    BodyType.EIGHT_BIT_MIME if drop.body_8bit else BodyType.SEVEN_BIT,
+                    client,
                 ),
                 content=content,
                 arrived=now,
-                pending=tuple(Pending(recipient) for recipient in recipients),
-                message_id=scan.message_id or f"<{queue_id}@{parameters.myhostname}>",
+                pending=tuple(Pending(recipient) for recipient in addressed.recipients),
+                message_id=identity,
+                content_filter=parameters.content_filter,
             )
             service.observer.emit(MessageId(queue_id, message.message_id))
             await service.intake(message)
-        except (DropError, StoreTrouble, TableTrouble, AliasLoop):
+        except (DropError, StoreTrouble, NotNow):
             await writer.discard()
             raise
 
-    async def _copy(
-        self,
-        file: BinaryIO,
-        scan: HeaderScan,
-        writer: ContentWriter,
-        sender: Address,
-        full_name: str,
-        queue_id: str,
-        now: float,
-    ) -> None:
-        """The content in wire form, with the fields that a local user may leave to the server."""
-        parameters = self.service.parameters
-        size, completed = 0, False
-
-        def added() -> bytes:
-            return missing_fields(
-                scan, sender=sender, full_name=full_name, queue_id=queue_id, hostname=parameters.myhostname, at=now
-            )
-
+    async def _copy(self, file: BinaryIO, writer: ContentWriter, arrival: Arrival) -> str:
+        """The content in wire form, its header as cleanup wants it; returns its Message-ID."""
+        service, parameters = self.service, self.service.parameters
+        rules = service.cleanup.characters if service.local_way.checks else None
+        scan = HeaderScan(parameters.header_block_limit)
+        size, identity = 0, ""
         for part in _wire_form(file):
             size += len(part)
             if parameters.message_size_limit and size > parameters.message_size_limit:
                 raise DropError("it is larger than message_size_limit")
-            ready = scan.feed(part)
-            if scan.complete and not completed:
-                completed = True
-                ready = added() + ready
-            if writer.write(ready):
+            if rules is not None:
+                if rules.rejects(part):
+                    raise DropError("it holds a character of message_reject_characters")
+                part = rules.strip(part)
+            if not scan.complete:
+                part = scan.feed(part)
+                if scan.complete:
+                    identity = await self._take_header(scan, writer, arrival)
+            if writer.write(part):
                 await writer.drain()
-        if not completed:
+        if not scan.complete:
             rest = scan.finish()
-            writer.write(added() + rest)
+            identity = await self._take_header(scan, writer, arrival)
+            writer.write(rest)
+        return identity
 
-    def _address(self, text: str, myorigin: str, *, null_allowed: bool = False) -> Address:
-        text = text.strip()
-        if text in ("", "<>"):
-            if null_allowed:
-                return NULL_SENDER
-            raise DropError("it has an empty recipient")
-        address = parse_mailbox(text, lenient=True)
-        if address is None:
-            raise DropError(f"bad address syntax: {text!r}")
-        return qualify(address, myorigin)
+    async def _take_header(self, scan: HeaderScan, writer: ContentWriter, arrival: Arrival) -> str:
+        service = self.service
+        if scan.too_long or scan.hops > service.parameters.hopcount_limit:
+            raise DropError("its header is too long, or it has been through too many hosts")
+        header = await service.cleanup.header(scan.header, arrival, service.local_way, has_end=scan.has_end)
+        if isinstance(header, Refusal):
+            raise _trouble(header)
+        writer.write(header)
+        return message_id(header)
 
     def _note(self, text: str, level: str) -> None:
         self.service.observer.emit(Note("pickup", text, level))
+
+
+def _address(text: str) -> Address:
+    """An address as the user wrote it; cleanup completes it."""
+    text = text.strip()
+    if text in ("", "<>"):
+        return NULL_SENDER
+    address = parse_mailbox(text, lenient=True)
+    if address is None:
+        raise DropError(f"bad address syntax: {text!r}")
+    return address
+
+
+def _trouble(refusal: Refusal) -> Exception:
+    text = f"{refusal.reply.text} ({refusal.detail})" if refusal.detail else refusal.reply.text
+    return NotNow(text) if refusal.reply.code < 500 else DropError(text)
 
 
 def _user(uid: int) -> tuple[str, str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from ekiden.cleanup.virtual_alias import VirtualAliases
+from ekiden.cleanup.cleanup import Cleanup
+from ekiden.cleanup.rewrite_clients import RewriteClients
+from ekiden.cleanup.way import HeaderSource, Way
 from ekiden.config.snapshot import Parameters
 from ekiden.message.clock import Clock
 from ekiden.message.queued import QueuedMessage
@@ -42,7 +44,8 @@ class SmtpService:
         has_space: Callable[[int], Awaitable[bool]],
         new_queue_id: Callable[[], str],
         relay_access: RelayAccess,
-        aliases: VirtualAliases | None,
+        cleanup: Cleanup,
+        rewrite_clients: RewriteClients,
         names: ClientNames,
         counts: ClientCounts,
         observer: Observer,
@@ -56,7 +59,10 @@ class SmtpService:
         self.has_space = has_space
         self.new_queue_id = new_queue_id
         self.relay_access = relay_access
-        self.aliases = aliases
+        self.cleanup = cleanup
+        self.rewrite_clients = rewrite_clients
+        self.local_way = Way.of_client(HeaderSource.LOCAL, parameters.receive_override_options)
+        self.remote_way = Way.of_client(HeaderSource.REMOTE, parameters.receive_override_options)
         self.names = names
         self.counts = counts
         self.observer = observer

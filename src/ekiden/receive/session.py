@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
+from ekiden.cleanup.cleanup import table_refusal
 from ekiden.cleanup.header_scan import HeaderScan
 from ekiden.cleanup.received import received_field
-from ekiden.cleanup.virtual_alias import AliasLoop
 from ekiden.message.envelope import Client, Envelope, Recipient
 from ekiden.message.queued import Pending, QueuedMessage
 from ekiden.message.reply import Refusal, Reply, reply
@@ -24,8 +24,6 @@ from ekiden.receive.service import SmtpService
 from ekiden.receive.transaction import Transaction, store_refusal
 from ekiden.tables.table import TableTrouble
 
-TABLE_TROUBLE = reply(451, "4.3.0", "Error: a lookup table is not available")
-
 
 class SmtpSession:
     def __init__(self, service: SmtpService, connection: Connection) -> None:
@@ -35,6 +33,7 @@ class SmtpSession:
         self.client = Client()
         self.core: SmtpServer | None = None
         self.trusted = False
+        self.is_local: bool | None = None  # one of local_header_rewrite_clients; asked for at the first MAIL
         self.transaction: Transaction | None = None
         self.errors = 0
         self.junk = 0
@@ -183,7 +182,15 @@ class SmtpSession:
                 "MAIL", store_refusal(StoreTrouble("queue_minfree", full=True)), sender=str(event.sender)
             )
             return
-        self.transaction = Transaction(event.sender, event.body, self.service.clock.time())
+        service = self.service
+        if self.is_local is None:
+            try:
+                self.is_local = await service.rewrite_clients.include(self.client.address)
+            except TableTrouble as trouble:
+                await self._refuse("MAIL", table_refusal(trouble), sender=str(event.sender))
+                return
+        way = service.local_way if self.is_local else service.remote_way
+        self.transaction = Transaction(event.sender, event.body, service.clock.time(), service.cleanup, way)
         self._accept("MAIL", server_replies.SENDER_OK)
 
     async def _rcpt(self, event: commands.Rcpt) -> None:
@@ -197,9 +204,13 @@ class SmtpSession:
             await self._refuse("RCPT", refusal, recipient=str(event.address), is_error=is_error)
             return
         try:
-            found = await self.service.relay_access.check(event.address, trusted=self.trusted)
+            address = event.address
+            # RFC 5321 §4.5.1: <postmaster> is let in by that name, whatever the domain is that it gets.
+            if address.domain or address.local.lower() != "postmaster":
+                address = self.service.cleanup.standard(address)
+            found = await self.service.relay_access.check(address, trusted=self.trusted)
         except TableTrouble as trouble:
-            found = Refusal(TABLE_TROUBLE, "table-trouble", str(trouble))
+            found = table_refusal(trouble)
         if found is not None:
             await self._refuse("RCPT", found, recipient=str(event.address))
             return
@@ -252,33 +263,30 @@ class SmtpSession:
 
     async def _queue(self, transaction: Transaction) -> Refusal | None:
         """Hand the message to the queue: from the return of this call on we are responsible for it."""
-        service, writer, scan = self.service, transaction.writer, transaction.scan
+        service, writer = self.service, transaction.writer
         assert writer is not None  # check_end has refused a message whose content is gone
-        assert scan is not None
-        recipients = tuple(transaction.recipients)
+        addressed = await service.cleanup.envelope(transaction.sender, transaction.recipients, transaction.way)
+        if isinstance(addressed, Refusal):
+            return addressed
+        recipients = addressed.recipients
         try:
-            if service.aliases is not None:
-                recipients = await service.aliases.expand(recipients)
             content = await writer.finish()
             # From here on the content may be the queue's: a session that is cancelled must not take it away again.
             transaction.writer = None
             message = QueuedMessage(
                 queue_id=transaction.queue_id,
-                envelope=Envelope(transaction.sender, recipients, transaction.body, self.client),
+                envelope=Envelope(addressed.sender, recipients, transaction.body, self.client),
                 content=content,
                 arrived=transaction.started,
                 pending=tuple([Pending(recipient) for recipient in recipients]),
-                message_id=scan.message_id,
+                message_id=transaction.message_id,
+                content_filter=self.parameters.content_filter,
             )
             service.observer.emit(events.MessageId(message.queue_id, message.message_id))
             await service.intake(message)
         except StoreTrouble as trouble:
             await writer.discard()
             return store_refusal(trouble)
-        except TableTrouble as trouble:
-            return Refusal(TABLE_TROUBLE, "table-trouble", str(trouble))
-        except AliasLoop as loop:
-            return Refusal(reply(451, "4.6.0", "Error: alias expansion error"), "alias-loop", str(loop))
         return None
 
     async def _rset(self, _event: commands.Rset) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ekiden.cleanup.header_scan import HeaderScan
+from ekiden.cleanup.cleanup import BAD_CHARACTER, Arrival, Cleanup
+from ekiden.cleanup.header_scan import HeaderScan, message_id
+from ekiden.cleanup.way import Way
 from ekiden.message.address import Address
 from ekiden.message.envelope import BodyType, Recipient
 from ekiden.message.reply import Refusal, reply
@@ -17,15 +19,23 @@ def store_refusal(trouble: StoreTrouble) -> Refusal:
 
 
 class Transaction:
-    __slots__ = ("body", "overshoot", "queue_id", "recipients", "refusal", "scan", "sender", "started", "writer")
+    """``way`` is how its message goes through ``cleanup``."""
 
-    def __init__(self, sender: Address, body: BodyType, started: float) -> None:
+    __slots__ = (
+        *("body", "cleanup", "message_id", "overshoot", "queue_id", "recipients", "refusal", "scan", "sender"),
+        *("started", "way", "writer"),
+    )
+
+    def __init__(self, sender: Address, body: BodyType, started: float, cleanup: Cleanup, way: Way) -> None:
         self.sender = sender
         self.body = body
         self.started = started  # seconds since the epoch
+        self.cleanup = cleanup
+        self.way = way
         self.recipients: list[Recipient] = []
         self.overshoot = 0
         self.queue_id = ""
+        self.message_id = ""
         self.scan: HeaderScan | None = None
         self.writer: ContentWriter | None = None
         self.refusal: Refusal | None = None  # why the content will be refused at its end
@@ -37,30 +47,56 @@ class Transaction:
 
     async def take(self, data: bytes) -> None:
         """The next part of the content. Once it is refused the rest is let go."""
-        if self.refusal is not None or self.writer is None or self.scan is None:
+        scan = self.scan
+        if self.refusal is not None or self.writer is None or scan is None:
             return
+        rules = self.cleanup.characters
+        if rules is not None and self.way.checks:
+            if rules.rejects(data):
+                await self._refuse(BAD_CHARACTER)
+                return
+            data = rules.strip(data)
         try:
-            if self.writer.write(self.scan.feed(data)):
+            if scan.complete:
+                congested = self.writer.write(data)
+            else:
+                rest = scan.feed(data)
+                if not scan.complete or not await self._take_header(scan):
+                    return
+                congested = self.writer.write(rest)
+            if congested:
                 await self.writer.drain()
         except StoreTrouble as trouble:
             await self._refuse(store_refusal(trouble))
-            return
-        if self.scan.too_long:
+
+    async def _take_header(self, scan: HeaderScan) -> bool:
+        """Store the header, as cleanup wants it; False: there was a reason to refuse the message."""
+        if scan.too_long:
             await self._refuse(
                 Refusal(reply(552, "5.3.4", "Message header size exceeds fixed limit"), "header-too-long")
             )
+            return False
+        arrival = Arrival(self.queue_id, self.sender, self.started)
+        header = await self.cleanup.header(scan.header, arrival, self.way, has_end=scan.has_end)
+        if isinstance(header, Refusal):
+            await self._refuse(header)
+            return False
+        assert self.writer is not None  # only a refusal takes it away
+        self.message_id = message_id(header)
+        self.writer.write(header)
+        return True
 
     async def check_end(self, hopcount_limit: int) -> Refusal | None:
         """The content is whole: hand over what the scan still holds and decide about the header."""
-        if self.scan is None or self.writer is None or self.refusal is not None:
+        scan = self.scan
+        if scan is None or self.writer is None or self.refusal is not None:
             return self.refusal
-        self.writer.write(self.scan.finish())
-        if self.scan.hops > hopcount_limit:
+        if not scan.complete:
+            rest = scan.finish()
+            if await self._take_header(scan):
+                self.writer.write(rest)
+        if self.refusal is None and scan.hops > hopcount_limit:
             await self._refuse(Refusal(reply(554, "5.4.6", "Error: too many hops"), "too-many-hops"))
-        elif self.scan.too_long:
-            await self._refuse(
-                Refusal(reply(552, "5.3.4", "Message header size exceeds fixed limit"), "header-too-long")
-            )
         return self.refusal
 
     async def _refuse(self, refusal: Refusal) -> None:

@@ -17,6 +17,9 @@ from ekiden.tables.table import Table
 _PASSWORD_WORDS = frozenset({"unix:passwd.byname", "proxy:unix:passwd.byname"})
 
 
+_RECIPIENT = "envelope_recipient"
+
+
 class LocalAliases(Protocol):
     """alias_maps, whose files have a form of their own: it stands for them when local recipients are checked."""
 
@@ -43,6 +46,13 @@ class KnownRecipients:
         self._origin = domain_key(parameters.myorigin)  # the domain of names that have none
         self._delimiter = parameters.recipient_delimiter
         self._aliases = open_tables(parameters.virtual_alias_maps)
+        # Cleanup replaces these, so nobody knows here whether they are anybody's.
+        self._canonical = open_tables(
+            [
+                *(parameters.recipient_canonical_maps if _RECIPIENT in parameters.recipient_canonical_classes else ()),
+                *(parameters.canonical_maps if _RECIPIENT in parameters.canonical_classes else ()),
+            ]
+        )
         words = parameters.local_recipient_maps
         aliases_wanted = not set(parameters.alias_maps).isdisjoint(words)
         # Aliases that nobody can read for us must not make their recipients unknown.
@@ -70,6 +80,9 @@ class KnownRecipients:
         if await self.is_alias(address, domain, klass):
             return None
         asked = self._asked(address, domain)
+        is_local = _yes if klass is DomainClass.LOCAL else None
+        if await find_alias(self._canonical, asked, delimiter=self._delimiter, is_local=is_local) is not None:
+            return None
         if klass is DomainClass.LOCAL:
             known = await self._is_local(asked)
         elif klass is DomainClass.VIRTUAL_MAILBOX:

@@ -92,20 +92,20 @@ class Router:
         self._relocated = Relocated(
             opened["relocated_maps"],
             delimiter=self._delimiter,
-            is_local=self._is_local,
+            is_local=self.is_local,
             prefix=parameters.relocated_prefix_enable,
         )
         self._relayhosts = SenderMaps(
             opened["sender_dependent_relayhost_maps"],
             null_key=parameters.empty_address_relayhost_maps_lookup_key,
             delimiter=self._delimiter,
-            is_local=self._is_local,
+            is_local=self.is_local,
         )
         self._default_transports = SenderMaps(
             opened["sender_dependent_default_transport_maps"],
             null_key=parameters.empty_address_default_transport_maps_lookup_key,
             delimiter=self._delimiter,
-            is_local=self._is_local,
+            is_local=self.is_local,
         )
         self._depends_on_sender = bool(self._relayhosts or self._default_transports)
         self._may_be_undeliverable = bool(self._transports or self._relocated) or any(
@@ -206,7 +206,7 @@ class Router:
         relayhost = await self._relayhosts.find(sender) if self._relayhosts else None
         return Transport(default.name, relayhost or self._relayhost or domain or self._my_name)
 
-    async def _is_local(self, domain: str) -> bool:
+    async def is_local(self, domain: str) -> bool:
         """Whether names of this domain are looked up without it (virtual(5): $myorigin and $mydestination)."""
         return domain == self._origin or await self._classes.of(domain_key(domain)) is DomainClass.LOCAL
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ekiden.cleanup.virtual_alias import VirtualAliases, table_lookup
+from ekiden.cleanup.cleanup import Cleanup
+from ekiden.cleanup.rewrite_clients import RewriteClients
+from ekiden.config.errors import ConfigError
 from ekiden.config.load import Configuration
 from ekiden.config.master_cf import Service
 from ekiden.config.snapshot import Parameters
@@ -47,8 +49,8 @@ from ekiden.route.mx import MxRouter, uses_dns
 from ekiden.route.own_addresses import own_addresses
 from ekiden.route.resolve import Router
 from ekiden.route.transport import Transport, parse_transport
-from ekiden.tables.match import DomainList
-from ekiden.tables.open import open_tables
+from ekiden.tables.match import NetworkList
+from ekiden.tables.open import open_table, open_tables
 
 _ANY_FILTER = "default_delivery_status_filter"
 _NO_TRANSPORT = Status(4, 3, 5)  # RFC 3463 §3.4: system incorrectly configured
@@ -93,6 +95,10 @@ class Stations:
         own = self._own_addresses = own_addresses(parameters.inet_interfaces, parameters.proxy_interfaces)
         self._local_aliases = open_aliases(parameters.alias_maps)
         self.router = Router(parameters, own_addresses=own, local_aliases=self._local_aliases)
+        self._interfaces = own_addresses(parameters.inet_interfaces)
+        self._cleanups: dict[str, Cleanup] = {}
+        # For what this server forwards and composes itself.
+        self.cleanup = self._cleanup_of(parameters.cleanup_service_name)
         self._agents = {
             service.name: self._filtered(service) for service in configuration.services if service.type == "unix"
         }
@@ -117,8 +123,14 @@ class Stations:
             content_writer=doors.content_writer,
             has_space=doors.has_space,
             new_queue_id=doors.new_queue_id,
-            relay_access=RelayAccess(self.router, reject_unlisted=parameters.smtpd_reject_unlisted_recipient),
-            aliases=self._aliases(parameters),
+            relay_access=RelayAccess(self.router, reject_unlisted=_rejects_unlisted(parameters)),
+            cleanup=self._cleanup_of(parameters.cleanup_service_name),
+            rewrite_clients=RewriteClients(
+                parameters.local_header_rewrite_clients,
+                own_addresses=self._interfaces,
+                networks=NetworkList(parameters.mynetworks),
+                open_table=partial(open_table, parameters=parameters),
+            ),
             names=ClientNames(resolver, read_hosts(Path(parameters.native_hosts_file))),
             counts=doors.counts,
             observer=doors.observer,
@@ -130,20 +142,22 @@ class Stations:
         await asyncio.gather(*(agent.close() for agent in self._agents.values() if agent is not None))
         await self._cares.close()
 
-    def _aliases(self, parameters: Parameters) -> VirtualAliases | None:
-        if not parameters.virtual_alias_maps:
-            return None
-        lookup = table_lookup(
-            open_tables(parameters.virtual_alias_maps, parameters=parameters),
-            delimiter=parameters.recipient_delimiter,
-            is_local=DomainList([*parameters.mydestination, parameters.myorigin]).matches,
-            myorigin=parameters.myorigin,
-        )
-        return VirtualAliases(
-            lookup,
-            expansion_limit=parameters.virtual_alias_expansion_limit,
-            recursion_limit=parameters.virtual_alias_recursion_limit,
-        )
+    def pickup_service(self) -> SmtpService:
+        """The receiving side of the sendmail command."""
+        return self.smtp_service(next(each for each in self.configuration.services if each.command == "pickup"))
+
+    def _cleanup_of(self, name: str) -> Cleanup:
+        """The cleanup of a service of master.cf, whose ``-o`` options hold for it (cleanup_service_name)."""
+        found = self._cleanups.get(name)
+        if found is None:
+            service = next((each for each in self.configuration.services if each.name == name), None)
+            if service is None or service.command != "cleanup":
+                raise ConfigError(f"cleanup_service_name = {name}: master.cf has no such service that runs cleanup")
+            parameters = self.configuration.parameters_of(service)
+            found = self._cleanups[name] = Cleanup(
+                parameters, is_local=self.router.is_local, open_table=partial(open_table, parameters=parameters)
+            )
+        return found
 
     def _filtered(self, service: Service) -> Agent | None:
         """The agent, behind the filter of its results if there is one."""
@@ -203,10 +217,17 @@ class Stations:
             case "virtual":
                 return VirtualAgent(doors.mailboxes, parameters, doors.clock)
             case "local":
-                forward = QueueForward(doors.intake, doors.content_writer, doors.new_queue_id, doors.clock)
+                forward = QueueForward(
+                    doors.intake, doors.content_writer, doors.new_queue_id, doors.clock, self.cleanup
+                )
                 return LocalAgent(doors.mailboxes, self._local_aliases, forward, parameters, doors.clock)
             case "error":
                 return ErrorAgent(4 if service.name == "retry" else 5)
             case "discard":
                 return DiscardAgent()
         return None
+
+
+def _rejects_unlisted(parameters: Parameters) -> bool:
+    unchecked = "no_unknown_recipient_checks" in parameters.receive_override_options
+    return parameters.smtpd_reject_unlisted_recipient and not unchecked

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from ekiden import __version__
 from ekiden.config.load import load
-from ekiden.config.master_cf import Service
 from ekiden.deliver.bounce import MailBouncer
 from ekiden.deliver.mailbox_channel import MailboxChannel
 from ekiden.message.address import Address
@@ -142,7 +141,9 @@ class Worker:
         )
         if moved:
             self._log.emit(Note("qmgr", f"{moved} messages of workers that are no more were taken over"))
-        self._bouncer = MailBouncer(parameters=parameters, clock=self._clock, observer=self._log)
+        self._bouncer = MailBouncer(
+            parameters=parameters, cleanup=lambda: self._stations.cleanup, clock=self._clock, observer=self._log
+        )
         load = LoadAverage(lambda: os.getloadavg()[0], self._clock)
         self._scheduler = Scheduler(
             store=self._store,
@@ -190,7 +191,7 @@ class Worker:
             await self._listen(listener)
         self._pickup: Pickup | None = None
         if context.index == 0:
-            self._pickup = Pickup(self._stations.smtp_service(_PICKUP), queue_directory)
+            self._pickup = Pickup(self._stations.pickup_service(), queue_directory)
             self._pickup.listen()
             self._spawn(self._pickup.run())
 
@@ -290,7 +291,7 @@ class Worker:
             stations = Stations(configuration, self._doors)
             services = {f"{service.name}/{service.type}": service for service in configuration.services}
             renewed = {name: stations.smtp_service(services[name]) for name in self._services if name in services}
-            pickup = stations.smtp_service(_PICKUP)
+            pickup = stations.pickup_service()
         except ValueError as error:
             self._reload_trouble = str(error)
             self._log.emit(Note("worker", f"reload: {error}; the old configuration stays", "error"))
@@ -360,6 +361,3 @@ class Worker:
         self._mailboxes.close()
         await self._store.close()
         self._log.close()
-
-
-_PICKUP = Service("pickup", "unix", private=False, command="pickup")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ekiden.cleanup.header_scan import HeaderScan
+from ekiden.cleanup.header_scan import HeaderScan, message_id
 
 
 def scanned(data: bytes, chunk: int, limit: int = 100_000) -> tuple[bytes, HeaderScan]:
     scan = HeaderScan(limit)
-    out = b"".join(scan.feed(data[at : at + chunk]) for at in range(0, len(data), chunk))
-    return out + scan.finish(), scan
+    rest = b"".join(scan.feed(data[at : at + chunk]) for at in range(0, len(data), chunk)) + scan.finish()
+    return scan.header + rest, scan
 
 
 CASES = [
@@ -37,9 +37,7 @@ def test_facts(chunk: int) -> None:
     header = b"Received: one\r\nreceived : two\r\nMESSAGE-ID:\r\n <a@b>\r\nX: Received: no\r\n\r\nReceived: body\r\n"
     _, scan = scanned(header, chunk)
     assert scan.hops == 2
-    assert scan.message_id == "<a@b>"
-    assert scan.has(b"x")
-    assert not scan.has(b"date")
+    assert message_id(scan.header) == "<a@b>"
 
 
 @pytest.mark.parametrize("chunk", [1, 100, 4096])

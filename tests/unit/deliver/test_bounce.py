@@ -18,6 +18,8 @@ from ekiden.message.queued import QueuedMessage
 from ekiden.message.status import Status
 from ekiden.observe.events import Note
 from ekiden.queue.notice import Ended, Notice, RoundOutcome
+from ekiden.queue.store import StoreTrouble
+from support.cleanup import cleanup_for
 from support.fake_clock import FakeClock
 from support.honours import honours
 from support.queue_world import Recorder
@@ -58,7 +60,12 @@ class Bounces:
         succeeded: Sequence[Ended] = (),
         expired: bool = False,
     ) -> Sequence[Notice]:
-        bouncer = MailBouncer(parameters=self.parameters, clock=FakeClock(), observer=self.seen)
+        bouncer = MailBouncer(
+            parameters=self.parameters,
+            cleanup=lambda: cleanup_for(self.parameters),
+            clock=FakeClock(),
+            observer=self.seen,
+        )
         ids = iter(f"N{n}" for n in range(100))
         outcome = RoundOutcome(failed, delayed, succeeded, expired, 1_750_400_000.0)
         return asyncio.run(bouncer.compose(original, outcome, lambda: next(ids)))
@@ -196,3 +203,21 @@ def test_each_class_of_notice_has_its_recipient(name: str, sender: Address) -> N
     # What cannot be delivered from that sender is told to nobody.
     again = msgspec.structs.replace(found[-1].message, queue_id="Q2")
     assert not bounces.of(again, failed=[(who(), NOBODY)])
+
+
+def test_who_is_told_is_mapped_like_any_recipient_but_no_copies_are_made() -> None:
+    settings = {"virtual_alias_maps": "inline:{ {ann@example.com = a@b.test, c@d.test} }", "always_bcc": "x@y.test"}
+    [notice] = Bounces(**settings).of(message(), failed=[(who(), NOBODY)])
+    assert [str(recipient.address) for recipient in notice.message.envelope.recipients] == ["a@b.test", "c@d.test"]
+    assert [each.recipient for each in notice.message.pending] == list(notice.message.envelope.recipients)
+
+
+def test_without_an_answer_of_its_tables_no_notification_is_made_now() -> None:
+    with pytest.raises(StoreTrouble, match="/no/such/file"):
+        Bounces(virtual_alias_maps="texthash:/no/such/file").of(message(), failed=[(who(), NOBODY)])
+
+
+def test_the_sender_of_postmaster_notices_is_never_mapped() -> None:
+    settings = {"notify_classes": "bounce", "masquerade_domains": "here.example"}
+    found = Bounces(**settings).of(message(), failed=[(who(), NOBODY)])
+    assert [str(notice.message.envelope.sender) for notice in found] == ["", "double-bounce@mx.here.example"]

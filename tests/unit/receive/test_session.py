@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from ekiden.cleanup.virtual_alias import VirtualAliases
 from ekiden.config.snapshot import Parameters
 from ekiden.message.address import Address
 from ekiden.message.content import Content, InlineContent
@@ -23,6 +22,7 @@ from ekiden.receive.connection import Connection, DeadlineWatch
 from ekiden.receive.service import SmtpService
 from ekiden.receive.session import SmtpSession
 from ekiden.tables.table import TableTrouble
+from support.cleanup import cleanup_for, rewrite_clients_for
 from support.honours import honours
 
 
@@ -77,7 +77,7 @@ class Clock:
 class World:
     """One service on a loopback port, with everything behind it faked."""
 
-    def __init__(self, aliases: VirtualAliases | None = None, **settings: str) -> None:
+    def __init__(self, **settings: str) -> None:
         self.queued: list[QueuedMessage] = []
         self.events: list[Event] = []
         self.writers: list[Writer] = []
@@ -86,14 +86,16 @@ class World:
         self.space = True
         self.full_after: int | None = None
         defaults = {"myhostname": "mx.here.example", "mynetworks": "192.0.2.0/24", "smtpd_peername_lookup": "no"}
+        parameters = Parameters({**defaults, **settings})
         self.service = SmtpService(
-            Parameters({**defaults, **settings}),
+            parameters,
             intake=self._intake,
             content_writer=self._writer,
             has_space=self._has_space,
             new_queue_id=lambda: f"Q{len(self.writers)}",
             relay_access=RelayAccess(Destinations()),
-            aliases=aliases,
+            cleanup=cleanup_for(parameters),
+            rewrite_clients=rewrite_clients_for(parameters, frozenset()),
             names=ClientNames(None, {}),
             counts=LocalCounts(),
             observer=self,
@@ -330,16 +332,13 @@ def test_a_header_that_is_too_long() -> None:
 
 
 def test_aliases_are_expanded_before_the_queue() -> None:
-    async def lookup(address: Address) -> tuple[Address, ...] | None:
-        return (Address("x", "y.example"), Address("z", "y.example")) if address.local == "all" else None
-
     async def talk(client: Talk) -> None:
         await client.hello()
         await client.envelope("all@here.example")
         await client.say("DATA")
         assert (await client.say("A: b\r\n\r\n.")).startswith("250")
 
-    world = play(World(aliases=VirtualAliases(lookup, expansion_limit=9, recursion_limit=9)), talk)
+    world = play(World(virtual_alias_maps="inline:{ {all@here.example = x@y.example, z@y.example} }"), talk)
     assert [str(pending.recipient.address) for pending in world.queued[0].pending] == ["x@y.example", "z@y.example"]
 
 

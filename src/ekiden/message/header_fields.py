@@ -1,0 +1,47 @@
+"""The fields of a message header (RFC 5322 §2.2) as places in its bytes, and which of them hold addresses.
+
+In:   a header as cleanup.header_scan gives it: fields only, lines ended by CRLF, without the empty line.
+Out:  one Field for each; together they cover the header without a gap.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+# A field with its folded lines. The name ends at the colon; white space before it is obsolete syntax (RFC 5322 §4.5).
+_START = re.compile(rb"^([!-9;-~]+)[ \t]*:", re.MULTILINE)
+
+# Whose addresses these are (ADDRESS_REWRITING_README: the class header_sender or header_recipient).
+SENDER_FIELDS = frozenset(
+    {
+        *(b"from", b"sender", b"reply-to", b"resent-from", b"resent-sender", b"errors-to", b"return-path"),
+        *(b"return-receipt-to", b"disposition-notification-to", b"mail-followup-to"),
+    }
+)
+RECIPIENT_FIELDS = frozenset(
+    # Resent-Reply-To is here because it is there in Postfix.
+    {b"to", b"cc", b"bcc", b"apparently-to", b"resent-to", b"resent-cc", b"resent-bcc", b"resent-reply-to"}
+)
+ADDRESS_FIELDS = SENDER_FIELDS | RECIPIENT_FIELDS
+
+
+class Field(Struct, frozen=True):
+    """``name`` is in lower case; the value is what lies from ``value`` to ``end``, its line end included."""
+
+    name: bytes
+    start: int
+    value: int
+    end: int
+
+
+def fields(header: bytes) -> Iterator[Field]:
+    """The fields in their order. Folded lines never begin one, because a name holds no white space."""
+    found = _START.search(header)
+    while found is not None:
+        following = _START.search(header, found.end())
+        end = following.start() if following is not None else len(header)
+        yield Field(found[1].lower(), found.start(), found.end(), end)
+        found = following
