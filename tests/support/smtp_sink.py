@@ -49,6 +49,10 @@ class SmtpSink:
         assert len(found) == count, f"{len(found)} messages at smtp-sink instead of {count}"
         return found
 
+    def times(self, text: bytes) -> list[float]:
+        """When the transactions that hold ``text`` were written down, in seconds."""
+        return sorted(path.stat().st_mtime for path in self._folder.iterdir() if text in path.read_bytes())
+
     def messages(self, count: int) -> list[Dumped]:
         """The same, read."""
         return [_parsed(dump) for dump in self.dumps(count)]

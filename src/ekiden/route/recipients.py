@@ -63,6 +63,7 @@ class KnownRecipients:
         self._local = open_tables([word for word in words if word not in not_ours])
         self._mailboxes = open_tables(parameters.virtual_mailbox_maps)
         self._relay = open_tables(parameters.relay_recipient_maps)
+        self._always = frozenset({"postmaster", parameters.double_bounce_sender.lower()})
         self._show_table = parameters.show_user_unknown_table_name
         self._codes = {
             DomainClass.LOCAL: parameters.unknown_local_recipient_reject_code,
@@ -75,7 +76,7 @@ class KnownRecipients:
         """A refusal for an address of an own domain that does not exist. Raises TableTrouble."""
         if klass is DomainClass.DEFAULT:
             return None
-        if klass is DomainClass.LOCAL and address.local.lower() == "postmaster":
+        if klass is DomainClass.LOCAL and address.local.lower() in self._always:
             return None  # RFC 5321 §4.5.1: this host's postmaster can always be reached
         if await self.is_alias(address, domain, klass):
             return None

@@ -244,8 +244,8 @@ def refusal(recipient: str, **settings: str) -> str | None:
         "Staff+x@localhost",
         "list+x@here.example",
         "postmaster",
-        "postmaster@here.example",
         "Postmaster@here.example",
+        "double-bounce@here.example",
         "vuser@here.example",  # virtual_alias_maps have it, for local domains without domain
         "a@alias.example",
         "A+ext@alias.example",

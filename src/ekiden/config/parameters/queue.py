@@ -83,12 +83,12 @@ class QueueParameters(Group):
     queue_run_message_limit = Int(
         "0",
         doc="The most messages that a worker takes from the store within one queue_run_delay; 0 is no limit. New mail "
-        "that is delivered at once does not count. (sendmail's confMAX_QUEUE_RUN_SIZE.)",
+        "that is delivered at once does not count. This is sendmail's confMAX_QUEUE_RUN_SIZE.",
     )
     queue_load_average_limit = Int(
         "0",
         doc="From this load average of the host on, mail is only queued, and delivered when the load has fallen; 0 "
-        "never. (sendmail's confQUEUE_LA).",
+        "never. This is sendmail's confQUEUE_LA.",
     )
     minimal_backoff_time = Duration(
         "300s",

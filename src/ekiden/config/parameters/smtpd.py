@@ -70,8 +70,8 @@ class SmtpdParameters(Group):
     smtpd_peername_lookup = Bool("yes", doc="Look up the host name of clients; without it every client is unknown.")
     refuse_load_average_limit = Int(
         "0",
-        doc="From this load average of the host on, clients are told to come back (421); 0 never. (sendmail's "
-        "confREFUSE_LA.)",
+        doc="From this load average of the host on, clients are told to come back (421); 0 never. This is "
+        "sendmail's confREFUSE_LA.",
     )
     smtpd_reject_unlisted_recipient = Bool(
         "yes",
