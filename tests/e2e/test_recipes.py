@@ -8,9 +8,10 @@ from itertools import pairwise
 
 import pytest
 
+from support.filter_proxy import MARK, filter_proxy
 from support.honours import honours
 from support.requirements import ROOT
-from support.running import RunningServer, running_server, wait_for
+from support.running import RunningServer, free_port, running_server, wait_for
 from support.smtp_sink import SmtpSink, smtp_sink
 from support.smtp_socket import SmtpSocket
 
@@ -78,6 +79,23 @@ def test_a_receiver_that_counts(sink: SmtpSink) -> None:
         assert found["<joe1@picky.example>"]["X-Helo-Args"] == ["slow.example.com"]
         times = sink.times(b"@picky.example>")
         assert all(later - earlier > 0.9 for earlier, later in pairwise(times))
+
+
+@honours("content_filter")
+def test_a_content_filter(sink: SmtpSink) -> None:
+    back = free_port()
+    with filter_proxy(back) as proxy:
+        parameters, services = recipe("A content filter")
+        parameters["content_filter"] = parameters["content_filter"].replace("10024", str(proxy.port))
+        services = [line.replace("127.0.0.1:10025", f"127.0.0.1:{back}") for line in services]
+        with running_server(main_cf={**parameters, "relayhost": sink.relayhost}, master_cf=services) as server:
+            send(server, "joe@other.example")
+            (message,) = sink.messages(1)
+            assert message.facts["X-Rcpt-Args"] == ["<joe@other.example>"]
+            assert message.content.count(MARK.replace(b"\r\n", b"\n")) == 1
+            ((sender, recipients, _),) = proxy.seen
+            assert (sender, recipients) == ("ann@here.example", ["joe@other.example"])
+            server.wait_for_log(f"relay=127.0.0.1[127.0.0.1]:{proxy.port}")
 
 
 def test_the_other_recipes_are_good_configurations() -> None:
