@@ -39,7 +39,7 @@ from ekiden.runtime.control import (
 )
 from ekiden.runtime.listeners import ListenTrouble, WantedListener, open_listeners, wanted_listeners
 from ekiden.runtime.pidfile import PidFile
-from ekiden.runtime.privileges import Owner, argument_area
+from ekiden.runtime.privileges import Owner, argument_area, set_process_title
 from ekiden.runtime.shared_counts import SharedCounts
 from ekiden.runtime.shared_pace import SharedPace
 from ekiden.runtime.stopping import Stopping
@@ -83,6 +83,7 @@ class Supervisor:
         self._monotonic = monotonic
         self._as_root = os.geteuid() == 0
         self._title_area = argument_area()
+        set_process_title("ekiden: supervisor", self._title_area)
         self._selector = selectors.DefaultSelector()
         self._wakeup = SignalWakeup([signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD])
         self._selector.register(self._wakeup.socket, selectors.EVENT_READ, self._signalled)
