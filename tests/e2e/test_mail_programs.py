@@ -97,7 +97,7 @@ def test_mail_of_a_cron_job_reaches_root(server: RunningServer, classic: Classic
     assert recipients(message) == [f"root@{ORIGIN}"]
     assert message.facts["X-Mail-Args"][0].startswith(f"<root@{ORIGIN}>")
     assert b"Subject: Cron <root@" in message.content
-    assert b"CronDaemon" in message.content
+    assert b"(Cron Daemon)" in message.content
     assert b"\nthe job said this\n" in message.content
 
 
