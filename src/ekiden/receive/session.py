@@ -52,15 +52,23 @@ class SmtpSession:
         connection.deadline = connection.loop.time() + self.parameters.smtpd_timeout
         try:
             await self._identify(address)
-            counted = self._is_limited
+            refusal: Refusal | None = None
+            try:
+                self.trusted = await service.trusted.matches(self.client.address, self.client.name)
+                counted = await self._is_limited()
+                newline = await self._bare_newline()
+            except TableTrouble as trouble:
+                # Who this client is nobody can say now, so that nothing can be refused for good either.
+                text = f"{self.parameters.myhostname} Error: temporary lookup failure"
+                refusal = Refusal(reply(421, "4.3.0", text, closes=True), "table-trouble", str(trouble))
             count = await service.counts.connect(self.client.address) if counted else 0
             service.observer.emit(events.Connected(self.client))
-            refusal = self._admission(count)
+            refusal = refusal or self._admission(count)
             if refusal is not None:
                 self._log_refusal(refusal, "CONNECT")
                 connection.write(refusal.reply.render())
                 return
-            problem = await self._converse()
+            problem = await self._converse(newline)
         except TimeoutError:
             problem = "timeout"
             connection.write(reply(421, "4.4.2", f"{self.parameters.myhostname} Error: timeout exceeded").render())
@@ -92,13 +100,20 @@ class SmtpSession:
         if name is None:
             name = await names.look_up(host)
         self.client = Client(name=name, address=host, port=port, is_ipv6=":" in host)
-        self.trusted = self.service.trusted.contains(host)
 
-    @property
-    def _is_limited(self) -> bool:
-        return bool(self.parameters.smtpd_client_connection_count_limit) and not self.service.unlimited.contains(
-            self.client.address
-        )
+    async def _is_limited(self) -> bool:
+        """Raises TableTrouble."""
+        if not self.parameters.smtpd_client_connection_count_limit:
+            return False
+        return not await self.service.unlimited.matches(self.client.address, self.client.name)
+
+    async def _bare_newline(self) -> BareNewline:
+        """What becomes of this client's lines that end in LF. Raises TableTrouble."""
+        wanted = self.service.bare_newline
+        if wanted is not BareNewline.REJECT:
+            return wanted
+        excluded = await self.service.newline_exclusions.matches(self.client.address, self.client.name)
+        return BareNewline.NORMALIZE if excluded else wanted
 
     def _admission(self, count: int) -> Refusal | None:
         """Whether the client gets a session at all."""
@@ -115,12 +130,9 @@ class SmtpSession:
             return Refusal(reply(421, "4.7.0", text, closes=True), "too-many-connections")
         return None
 
-    async def _converse(self) -> str:
+    async def _converse(self, newline: BareNewline) -> str:
         """The conversation itself. Returns how it ended when the client did not say QUIT, else ""."""
         service, connection, timeout_s = self.service, self.connection, self.parameters.smtpd_timeout
-        newline = service.bare_newline
-        if newline is BareNewline.REJECT and service.newline_exclusions.contains(self.client.address):
-            newline = BareNewline.NORMALIZE
         core = self.core = SmtpServer(rules=service.rules, bare_newline=newline)
         connection.write(service.greeting.render())
         handlers, now = self._HANDLERS, connection.loop.time

@@ -14,7 +14,7 @@ from ekiden.config.errors import ConfigError
 from ekiden.config.load import Configuration
 from ekiden.config.problem import Level, Problem
 from ekiden.config.snapshot import Parameters
-from ekiden.tables.match import DomainList, NetworkList
+from ekiden.tables.match import ClientList, DomainList
 from ekiden.tables.open import FILE_TYPES, is_table, open_table
 from ekiden.tables.table import Table, TableTrouble
 
@@ -119,7 +119,7 @@ def _domains(name: str, words: Sequence[str], opener: Opener) -> Iterator[Findin
 
 def _networks(name: str, words: Sequence[str]) -> Iterator[Finding]:
     try:
-        networks = NetworkList(words).networks()
+        networks = ClientList(words).networks()
     except ConfigError as error:
         yield Level.ERROR, error.text, None
         return

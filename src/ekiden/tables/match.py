@@ -1,4 +1,4 @@
-"""Match lists (postconf(5)): domains and networks, with ``!`` to exclude, files and tables as members.
+"""Match lists (postconf(5)): domains and clients, with ``!`` to exclude, files and tables as members.
 
 The first member that fits decides. Members are already expanded and split words.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from ekiden.config.errors import ConfigError
@@ -31,6 +32,11 @@ class Subdomains(enum.Enum):
     NEVER = "none do"  # mydestination, virtual_alias_domains, virtual_mailbox_domains
     DOTTED = ".example.com does"
     ALWAYS = "example.com does"  # a list that is in parent_domain_matches_subdomains: relay_domains
+
+
+def subdomains_of(name: str, parents: Collection[str]) -> Subdomains:
+    """What the list ``name`` has it as, by parent_domain_matches_subdomains."""
+    return Subdomains.ALWAYS if name in parents else Subdomains.DOTTED
 
 
 class DomainList:
@@ -76,54 +82,122 @@ class DomainList:
                 if not step.isdisjoint(keys):
                     return included
                 continue
-            for key in keys:
-                if await step.lookup(key) is not None:
-                    return included
+            if await _in_table(step, keys):
+                return included
         return False
 
 
-class NetworkList:
-    """Networks and addresses (mynetworks). Raises ConfigError for a member that is neither."""
+async def _in_table(table: Table, keys: Sequence[str]) -> bool:
+    """Whether the table has one of the keys, of which the first is the whole one. Raises TableTrouble."""
+    for key in keys[:1] if table.whole_keys else keys:
+        if await table.lookup(key) is not None:
+            return True
+    return False
 
-    __slots__ = ("_known", "_members", "_networks")
 
-    def __init__(self, words: Sequence[str]) -> None:
-        self._members = [(included, _network(word)) for included, word in _members(words)]
-        self._networks = [
-            (included, network.version, int(network.network_address), int(network.netmask))
-            for included, network in self._members
-        ]
-        self._known: dict[str, bool] = {}
+class ClientList:
+    """Clients by address and by name: mynetworks and the like. Raises ConfigError for a member that is neither.
+
+    Members are networks and addresses, host names (as in DomainList), and tables, which are asked for the name and its
+    parents and for the address (not for the networks that it is in; a cidr: table has those).
+    """
+
+    __slots__ = ("_dotted", "_known", "_members", "_steps", "_subdomains")
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        *,
+        subdomains: Subdomains = Subdomains.DOTTED,
+        opener: Callable[[str], Table] = open_table,
+    ) -> None:
+        self._subdomains = subdomains
+        self._dotted = subdomains is Subdomains.DOTTED
+        self._members: list[tuple[bool, Network]] = []
+        self._steps: list[tuple[bool, _Range | str | Table]] = []
+        for included, word in _members(words):
+            member = _client_member(word, opener)
+            if isinstance(member, ipaddress.IPv4Network | ipaddress.IPv6Network):
+                self._members.append((included, member))
+                self._steps.append((included, (member.version, int(member.network_address), int(member.netmask))))
+            else:
+                self._steps.append((included, member))
+        # Answers by address and name, as long as no table is among the members, which may change.
+        self._known: dict[tuple[str, str], bool] | None = {}
+        if any(isinstance(step, Table) for _, step in self._steps):
+            self._known = None
 
     def __bool__(self) -> bool:
-        return bool(self._networks)
+        return bool(self._steps)
 
-    def contains(self, address: str) -> bool:
-        """Whether a client's address (as text, IPv6 without brackets) is in the list; False for what is no address."""
-        known = self._known.get(address)
-        if known is None:
-            known = self._search(address)
+    async def matches(self, address: str, name: str = "unknown") -> bool:
+        """Whether a client is in the list: its address (as text, IPv6 without brackets), its verified name.
+
+        A client without a name is "unknown". Raises TableTrouble.
+        """
+        if not self._steps:
+            return False
+        if self._known is None:
+            return await self._search(address, name)
+        found = self._known.get((address, name))
+        if found is None:
+            found = await self._search(address, name)
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[address] = known
-        return known
+            self._known[address, name] = found
+        return found
 
-    def _search(self, address: str) -> bool:
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-            parsed = parsed.ipv4_mapped
-        number = int(parsed)
-        for included, version, first, mask in self._networks:
-            if version == parsed.version and number & mask == first:
+    async def _search(self, address: str, name: str) -> bool:
+        name = name.lower()
+        version, number, shown = _parsed_address(address)
+        if self._subdomains is Subdomains.NEVER:
+            names: Sequence[str] = (name,)
+        else:
+            names = domain_keys(name, dotted=self._dotted)
+        for included, step in self._steps:
+            if isinstance(step, tuple):
+                if step[0] == version and number & step[2] == step[1]:
+                    return included
+            elif isinstance(step, str):
+                if step in names:
+                    return included
+            elif await _in_table(step, names) or await step.lookup(shown) is not None:
                 return included
         return False
 
     def networks(self) -> list[tuple[bool, Network]]:
-        """The members in their order, with whether they include."""
+        """The networks and addresses in their order, with whether they include."""
         return list(self._members)
+
+
+# IP version, first address and mask as numbers.
+_Range = tuple[int, int, int]
+
+
+def _parsed_address(address: str) -> tuple[int, int, str]:
+    """Version, number and text of an address; version 0 for what is none."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return 0, 0, address
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return parsed.version, int(parsed), str(parsed)
+
+
+_HOST_NAME = re.compile(r"\.?[A-Za-z0-9_\u0080-\U0010ffff](?:[A-Za-z0-9_.\-\u0080-\U0010ffff]*)")
+
+
+def _client_member(word: str, opener: Callable[[str], Table]) -> Network | str | Table:
+    """Raises ConfigError."""
+    if is_table(word) and not word.startswith("["):
+        try:
+            return ipaddress.ip_network(word)  # IPv6 without brackets looks like a table
+        except ValueError:
+            return opener(word)
+    if _HOST_NAME.fullmatch(word) and not word.replace(".", "").isdigit():
+        return word.lower()
+    return parse_network(word)
 
 
 def parse_network(word: str) -> Network:
@@ -140,15 +214,6 @@ def parse_network(word: str) -> Network:
             raise ConfigError(f"{word!r} is not a network: write 192.0.2.0/24, 192.0.2.1 or [2001:db8::]/32") from error
         shown = f"[{wide.network_address}]" if wide.version == 6 else str(wide.network_address)
         raise ConfigError(f"{word!r} has bits behind its mask: write {shown}/{wide.prefixlen}") from error
-
-
-def _network(word: str) -> Network:
-    if is_table(word) and not word.startswith("["):
-        try:
-            return ipaddress.ip_network(word)  # IPv6 without brackets looks like a table
-        except ValueError:
-            raise ConfigError(f"{word!r}: a list of networks cannot name tables yet; /path names a file") from None
-    return parse_network(word)
 
 
 def _members(words: Sequence[str], depth: int = 0) -> Iterator[tuple[bool, str]]:

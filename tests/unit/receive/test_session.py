@@ -435,3 +435,33 @@ def test_a_bug_costs_the_session_a_421_and_is_logged() -> None:
         "internal error after END-OF-MESSAGE: ZeroDivisionError: a bug"
     ]
     assert world.service.sessions == 0
+
+
+@pytest.mark.parametrize("mynetworks", ["cidr:{ {127.0.0.0/8 ok} }", "inline:{ 127.0.0.1=ok }", "!10.0.0.0/8 static:x"])
+def test_trusted_clients_may_be_listed_in_tables(mynetworks: str) -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        await client.say("MAIL FROM:<a@b.example>")
+        assert (await client.say("RCPT TO:<test@external.com>")).startswith("250")
+
+    play(World(mynetworks=mynetworks), talk)
+
+
+@pytest.mark.parametrize("name", ["mynetworks", "smtpd_client_event_limit_exceptions"])
+def test_who_cannot_be_looked_up_is_asked_to_come_back(name: str) -> None:
+    async def talk(client: Talk) -> None:
+        assert (await client.reply()) == "421 4.3.0 mx.here.example Error: temporary lookup failure"
+
+    assert play(World(None, **{name: "fail:x"}), talk).rejections() == ["table-trouble"]
+
+
+def test_clients_in_a_table_may_end_lines_badly() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        await client.envelope("u@here.example")
+        await client.say("DATA")
+        assert (await client.say("A: b\r\n\r\nbare\nnewline\r\n.")).startswith("250")
+
+    table = "inline:{127.0.0.1=x}"
+    world = play(World(smtpd_forbid_bare_newline="reject", smtpd_forbid_bare_newline_exclusions=table), talk)
+    assert len(world.queued) == 1
