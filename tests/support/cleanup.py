@@ -5,7 +5,7 @@ from __future__ import annotations
 from ekiden.cleanup.cleanup import Cleanup
 from ekiden.cleanup.rewrite_clients import RewriteClients
 from ekiden.config.snapshot import Parameters
-from ekiden.tables.match import NetworkList
+from ekiden.tables.match import client_list
 from ekiden.tables.open import open_table
 
 LOOPBACK = frozenset({"127.0.0.1", "::1"})
@@ -24,6 +24,6 @@ def rewrite_clients_for(parameters: Parameters, own_addresses: frozenset[str] = 
     return RewriteClients(
         parameters.local_header_rewrite_clients,
         own_addresses=own_addresses,
-        networks=NetworkList(parameters.mynetworks),
+        networks=client_list(parameters, "mynetworks"),
         open_table=open_table,
     )

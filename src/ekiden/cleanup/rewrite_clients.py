@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ekiden.config.errors import ConfigError
-from ekiden.tables.match import NetworkList
+from ekiden.tables.match import ClientList
 from ekiden.tables.open import is_table
 from ekiden.tables.table import Table
 
@@ -21,11 +21,11 @@ class RewriteClients:
         words: Sequence[str],
         *,
         own_addresses: frozenset[str],
-        networks: NetworkList,
+        networks: ClientList,
         open_table: Callable[[str], Table],
     ) -> None:
         self._own_addresses: frozenset[str] = frozenset()
-        self._networks: NetworkList | None = None
+        self._networks: ClientList | None = None
         self._tables: list[Table] = []
         for word in words:
             if word == "permit_inet_interfaces":
@@ -39,7 +39,9 @@ class RewriteClients:
 
     async def include(self, address: str) -> bool:
         """Whether the client with this address is local. Raises TableTrouble."""
-        if address in self._own_addresses or (self._networks is not None and self._networks.contains(address)):
+        if address in self._own_addresses:
+            return True
+        if self._networks is not None and await self._networks.matches(address):
             return True
         for table in self._tables:
             if await table.lookup(address) is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 from ekiden.cleanup.cleanup import Cleanup
 from ekiden.cleanup.rewrite_clients import RewriteClients
@@ -22,8 +21,7 @@ from ekiden.protocol.smtp.verbs import Rules
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames
 from ekiden.receive.extensions import offered_extensions
-from ekiden.tables.match import ClientList, subdomains_of
-from ekiden.tables.open import open_table
+from ekiden.tables.match import client_list
 
 _BARE_NEWLINE = {
     "reject": BareNewline.REJECT,
@@ -72,9 +70,9 @@ class SmtpService:
         self.load = load
         self.sessions = 0
         self.stopping = False
-        self.trusted = self._clients("mynetworks")
-        self.unlimited = self._clients("smtpd_client_event_limit_exceptions")
-        self.newline_exclusions = self._clients("smtpd_forbid_bare_newline_exclusions")
+        self.trusted = client_list(parameters, "mynetworks")
+        self.unlimited = client_list(parameters, "smtpd_client_event_limit_exceptions")
+        self.newline_exclusions = client_list(parameters, "smtpd_forbid_bare_newline_exclusions")
         self.bare_newline = _BARE_NEWLINE[parameters.smtpd_forbid_bare_newline]
         limits = Limits(
             command_line_bytes=parameters.line_length_limit,
@@ -89,8 +87,3 @@ class SmtpService:
         self.greeting = Reply(220, None, (parameters.smtpd_banner,))
         self.helo_reply = server_replies.helo_reply(parameters.myhostname)
         self.ehlo_reply = server_replies.ehlo_reply(parameters.myhostname, offered_extensions(parameters))
-
-    def _clients(self, name: str) -> ClientList:
-        subdomains = subdomains_of(name, self.parameters.parent_domain_matches_subdomains)
-        opener = partial(open_table, parameters=self.parameters)
-        return ClientList(getattr(self.parameters, name), subdomains=subdomains, opener=opener)

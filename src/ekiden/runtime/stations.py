@@ -49,7 +49,7 @@ from ekiden.route.mx import MxRouter, uses_dns
 from ekiden.route.own_addresses import own_addresses
 from ekiden.route.resolve import Router
 from ekiden.route.transport import Transport, parse_transport
-from ekiden.tables.match import NetworkList
+from ekiden.tables.match import client_list
 from ekiden.tables.open import open_table, open_tables
 
 _ANY_FILTER = "default_delivery_status_filter"
@@ -128,7 +128,7 @@ class Stations:
             rewrite_clients=RewriteClients(
                 parameters.local_header_rewrite_clients,
                 own_addresses=self._interfaces,
-                networks=NetworkList(parameters.mynetworks),
+                networks=client_list(parameters, "mynetworks"),
                 open_table=partial(open_table, parameters=parameters),
             ),
             names=ClientNames(resolver, read_hosts(Path(parameters.native_hosts_file))),

@@ -9,11 +9,13 @@ import enum
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ekiden.config.errors import ConfigError
 from ekiden.config.lines import logical_lines
 from ekiden.config.registry import split_words
+from ekiden.config.snapshot import Parameters
 from ekiden.tables.address import domain_keys
 from ekiden.tables.open import is_table, open_table
 from ekiden.tables.table import Table
@@ -168,6 +170,13 @@ class ClientList:
     def networks(self) -> list[tuple[bool, Network]]:
         """The networks and addresses in their order, with whether they include."""
         return list(self._members)
+
+
+def client_list(parameters: Parameters, name: str) -> ClientList:
+    """The list that a parameter is (mynetworks and its like). Raises ConfigError."""
+    subdomains = subdomains_of(name, parameters.parent_domain_matches_subdomains)
+    words: Sequence[str] = getattr(parameters, name)
+    return ClientList(words, subdomains=subdomains, opener=partial(open_table, parameters=parameters))
 
 
 # IP version, first address and mask as numbers.

@@ -452,7 +452,7 @@ def test_who_cannot_be_looked_up_is_asked_to_come_back(name: str) -> None:
     async def talk(client: Talk) -> None:
         assert (await client.reply()) == "421 4.3.0 mx.here.example Error: temporary lookup failure"
 
-    assert play(World(None, **{name: "fail:x"}), talk).rejections() == ["table-trouble"]
+    assert play(World(**{name: "fail:x"}), talk).rejections() == ["table-trouble"]
 
 
 def test_clients_in_a_table_may_end_lines_badly() -> None:
