@@ -66,7 +66,7 @@ def _statement(line: str, number: int, rules: Rules[Key], files: bool) -> None:
             result = contents_of(value[0]) if files else value[0]
         except FilesTrouble as trouble:
             raise RuleProblem(str(trouble)) from None
-        rules.add(_network(pattern, negated, result))
+        rules.add(_network(pattern, negated, result), number)
 
 
 def _network(pattern: str, negated: bool, value: str) -> Network:
@@ -111,14 +111,24 @@ class CidrTable(Table):
 
     async def lookup(self, key: str) -> str | None:
         rules = self._source.rules()
-        try:
-            address = ipaddress.ip_address(key)
-        except ValueError:
-            return None
-        return rules.answer((address.version, int(address)))
+        address = _address(key)
+        return None if address is None else rules.answer(address)
+
+    def place(self, key: str) -> str:
+        address = _address(key)
+        found = None if address is None else self._source.rules().find(address)
+        return "" if found is None else self._source.place(found[1])
 
     def check(self) -> list[Finding]:
         return self._source.check()
+
+
+def _address(key: str) -> Key | None:
+    try:
+        address = ipaddress.ip_address(key)
+    except ValueError:
+        return None
+    return address.version, int(address)
 
 
 def open_type(text: str, opening: Opening) -> CidrTable:

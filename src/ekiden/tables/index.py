@@ -16,7 +16,7 @@ from typing import Protocol
 
 from ekiden.tables.cdb_file import CdbDamaged, CdbReader
 from ekiden.tables.files import Watched, absolute, findings, log, warn_of
-from ekiden.tables.source import Source
+from ekiden.tables.source import Source, place_of
 from ekiden.tables.table import Finding, Opening, Table, TableTrouble, folded
 from ekiden.tables.texthash import read_text_source
 
@@ -143,6 +143,10 @@ class IndexTable(Table):
             self._index.drop()
             raise TableTrouble(f"{self.name}: {self.index_path}: {error}") from error
         return None if value is None else value.decode("utf-8", "surrogateescape")
+
+    def place(self, key: str) -> str:
+        """The line of the text: an index has none."""
+        return place_of(self._path, key, aliases=self._opening.aliases, fold=self._opening.fold)
 
     def items(self) -> Iterator[tuple[str, str]]:
         """All entries, in the order of the file. Raises TableTrouble."""

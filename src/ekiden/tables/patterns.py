@@ -79,7 +79,7 @@ def _statement(line: str, number: int, rules: Rules[str], dialect: Dialect, file
                 raise RuleProblem(f"{trouble}: skipping this rule") from None
         else:
             pieces = _pieces(value, pattern, negated)
-        rules.add(PatternTest(_compiled(pattern), negated, pieces))
+        rules.add(PatternTest(_compiled(pattern), negated, pieces), number)
 
 
 def _pattern(rest: str, dialect: Dialect) -> tuple[Pattern, str]:
@@ -170,6 +170,10 @@ class PatternTable(Table):
             shown = key[:100] + "..." * (len(key) > 100)
             limit = "pattern_table_time_limit"
             raise TableTrouble(f"{self.name}: {shown!r} takes more processor time than {limit} allows") from None
+
+    def place(self, key: str) -> str:
+        found = self._source.rules().find(key[: self._longest])
+        return "" if found is None else self._source.place(found[1])
 
     def check(self) -> list[Finding]:
         return self._source.check()

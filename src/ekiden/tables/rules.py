@@ -34,6 +34,7 @@ class Rule(Struct, Generic[K_contra]):
     test: Test[K_contra]
     is_if: bool = False
     skip_to: int = 0  # of an ``if``: the index of the rule behind its ``endif``
+    line: int = 0
 
 
 class Rules(Generic[K_contra]):
@@ -44,12 +45,12 @@ class Rules(Generic[K_contra]):
         self.problems: list[tuple[int, str]] = []
         self._open: list[tuple[int, int]] = []  # ``if``s without their ``endif`` yet: index of the rule, line
 
-    def add(self, test: Test[K_contra]) -> None:
-        self.rules.append(Rule(test))
+    def add(self, test: Test[K_contra], line: int) -> None:
+        self.rules.append(Rule(test, line=line))
 
     def begin(self, test: Test[K_contra], line: int) -> None:
         self._open.append((len(self.rules), line))
-        self.rules.append(Rule(test, True))
+        self.rules.append(Rule(test, True, line=line))
 
     def end(self) -> bool:
         """False when there is no ``if`` to end."""
@@ -66,6 +67,11 @@ class Rules(Generic[K_contra]):
             self.problems.append((line, "IF has no matching ENDIF"))
 
     def answer(self, key: K_contra) -> str | None:
+        found = self.find(key)
+        return None if found is None else found[0]
+
+    def find(self, key: K_contra) -> tuple[str, int] | None:
+        """The value, and the line of the rule that gives it."""
         at = 0
         while at < len(self.rules):
             rule = self.rules[at]
@@ -73,7 +79,7 @@ class Rules(Generic[K_contra]):
             if rule.is_if:
                 at = at + 1 if value is not None else rule.skip_to
             elif value is not None:
-                return value
+                return value, rule.line
             else:
                 at += 1
         return None
@@ -108,6 +114,10 @@ class RuleSource(Generic[K_contra]):
     def rules(self) -> Rules[K_contra]:
         """Raises TableTrouble."""
         return self._inline if self._inline is not None else self._watched.get()
+
+    def place(self, line: int) -> str:
+        """``file:line``; the name of a table that is written out where it is used."""
+        return self.name if self._inline is not None else f"{self._text}:{line}"
 
     def check(self) -> list[Finding]:
         """Raises TableTrouble."""

@@ -64,6 +64,19 @@ def read_source(text: str, *, aliases: bool = False, fold: bool = True, files: b
     return Source(entries, tuple(problems))
 
 
+def place_of(path: str, key: str, *, aliases: bool = False, fold: bool = True) -> str:
+    """``file:line`` of the entry in a text that has ``key``; the file alone when none has it, or it cannot be read."""
+    try:
+        text = Path(path).read_text("utf-8", "surrogateescape")
+    except OSError:
+        return path
+    wanted = folded(key, fold)
+    for entry in read_entries(text, aliases=aliases):
+        if not entry.problem and folded(entry.key, fold) == wanted:
+            return f"{path}:{entry.line}"
+    return path
+
+
 def _entry(number: int, line: str) -> Entry:
     """The key ends at the first white space outside of quotes, which are a part of it: ``"John Doe"@example.com``."""
     at = 0

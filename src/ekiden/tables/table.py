@@ -49,6 +49,13 @@ class Table(ABC):
         """The values of several keys, in their order. Raises TableTrouble when one of them could not be asked for."""
         return [await self.lookup(key) for key in keys]
 
+    def place(self, key: str) -> str:
+        """Where the entry stands that answers ``key``: ``file:line``; "" where the table cannot tell.
+
+        For people, after a look-up that found something. Raises TableTrouble.
+        """
+        return ""
+
     def check(self) -> list[Finding]:
         """What is wrong with the text that the table is made of, read now. Raises TableTrouble if it cannot be read."""
         return []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ekiden.tables.files import Watched, absolute, findings, warn_of
-from ekiden.tables.source import Source, read_source
+from ekiden.tables.source import Source, place_of, read_source
 from ekiden.tables.table import Finding, Opening, Table, TableTrouble, folded
 
 
@@ -20,6 +20,9 @@ class TexthashTable(Table):
 
     async def lookup(self, key: str) -> str | None:
         return self._source.get().entries.get(folded(key, self._opening.fold))
+
+    def place(self, key: str) -> str:
+        return place_of(self._path, key, aliases=self._opening.aliases, fold=self._opening.fold)
 
     def check(self) -> list[Finding]:
         try:
