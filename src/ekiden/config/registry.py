@@ -149,6 +149,28 @@ class Words(Parameter[tuple[str, ...]]):
         return tuple(split_words(text))
 
 
+class Tables(Words):
+    """Lookup tables, ``type:name`` each, asked in order."""
+
+    kind = "list of tables"
+
+
+class AliasTables(Tables):
+    """Lookup tables whose text, where they have one, is in the form of aliases(5)."""
+
+
+class Domains(Words):
+    """A match list of domains: names, ``!name``, /files and tables."""
+
+    kind = "list of domains, files and tables"
+
+
+class Clients(Words):
+    """A match list of clients: networks, addresses, host names, ``!member``, /files and tables."""
+
+    kind = "list of networks, hosts, files and tables"
+
+
 class SomeOf(Words):
     """A list whose members are some of ``choices``."""
 

@@ -13,19 +13,13 @@ from functools import partial
 from ekiden.config.errors import ConfigError
 from ekiden.config.load import Configuration
 from ekiden.config.problem import Level, Problem
+from ekiden.config.registry import AliasTables, Clients, Domains, Tables
 from ekiden.config.snapshot import Parameters
-from ekiden.tables.match import ClientList, DomainList
+from ekiden.tables.match import DomainList, client_list
 from ekiden.tables.open import FILE_TYPES, is_table, open_table
 from ekiden.tables.table import Table, TableTrouble
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-# Lists whose members are domains, and those whose members are networks. What ends in _maps holds tables.
-_DOMAIN_LISTS = ("mydestination", "relay_domains", "virtual_alias_domains", "virtual_mailbox_domains")
-_NETWORK_LISTS = ("mynetworks", "smtpd_client_event_limit_exceptions", "smtpd_forbid_bare_newline_exclusions")
-# Words that such a list may hold beside tables.
-# The users of this host, in local_recipient_maps.
-_PASSWORD_WORDS = ("unix:passwd.byname", "proxy:unix:passwd.byname")
 
 # Networks that no stranger has an address in (RFC 1918, RFC 6598, RFC 4193, loopback, link-local).
 _PRIVATE: tuple[Network, ...] = tuple(
@@ -54,17 +48,16 @@ def _of_parameters(parameters: Parameters, places: Mapping[str, tuple[str, int]]
     declared = parameters.declared()
     opener = partial(open_table, parameters=parameters)
     for name, place in places.items():
-        if name not in declared:
-            continue
-        words = getattr(parameters, name)
-        if name in _NETWORK_LISTS:
-            found = _networks(name, words)
-        elif name in _DOMAIN_LISTS:
-            found = _domains(name, words, opener)
-        elif name == "alias_maps":
-            found = _aliases(words, partial(opener, aliases=True))
-        elif name.endswith("_maps"):
-            found = _maps([word for word in words if word not in (*_PASSWORD_WORDS, *parameters.alias_maps)], opener)
+        kind = declared.get(name)
+        if isinstance(kind, Clients):
+            found = _clients(name, parameters, opener)
+        elif isinstance(kind, Domains):
+            found = _domains(name, getattr(parameters, name), opener)
+        elif isinstance(kind, AliasTables):
+            found = _aliases(getattr(parameters, name), partial(opener, aliases=True))
+        elif isinstance(kind, Tables):
+            # local_recipient_maps names alias_maps, whose text has a form of its own.
+            found = _maps([word for word in getattr(parameters, name) if word not in parameters.alias_maps], opener)
         else:
             continue
         yield from (Problem(*(own or place), level, f"{name}: {text}") for level, text, own in found)
@@ -107,24 +100,43 @@ def _domains(name: str, words: Sequence[str], opener: Opener) -> Iterator[Findin
     except ConfigError as error:
         yield Level.ERROR, error.text, (error.file, error.line) if error.file else None
         return
+    everything = "every domain of the world would be taken for one of this host"
+    if name == "relay_domains":
+        everything = "OPEN RELAY: this host would relay mail of anybody to anybody"
+    yield from _member_tables(words, opener, everything)
+
+
+def _member_tables(words: Sequence[str], opener: Opener, everything: str) -> Iterator[Finding]:
+    """The tables among the members of a match list. ``everything``: what it means that a table has every key."""
     for word in words:
-        if not is_table(word):
+        bare = word.lstrip("!")
+        if not is_table(bare) or _is_network(bare):
             continue
-        yield from _table(word, opener)
+        yield from _table(bare, opener)
         if word.startswith("static:"):
-            what = "OPEN RELAY: this host would relay mail of anybody to anybody" if name == "relay_domains" else ""
-            what = what or "every domain of the world would be taken for one of this host"
-            yield Level.ERROR, f"{word} holds every domain: {what}", None
+            yield Level.ERROR, f"{word} holds everything: {everything}", None
 
 
-def _networks(name: str, words: Sequence[str]) -> Iterator[Finding]:
+def _is_network(word: str) -> bool:
+    """IPv6 without brackets looks like a table."""
     try:
-        networks = ClientList(words).networks()
+        ipaddress.ip_network(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _clients(name: str, parameters: Parameters, opener: Opener) -> Iterator[Finding]:
+    words: Sequence[str] = getattr(parameters, name)
+    try:
+        networks = client_list(parameters, name).networks()
     except ConfigError as error:
-        yield Level.ERROR, error.text, None
+        yield Level.ERROR, error.text, (error.file, error.line) if error.file else None
         return
     if name != "mynetworks":
+        yield from _member_tables([word for word in words if not word.startswith("static:")], opener, "")
         return
+    yield from _member_tables(words, opener, "OPEN RELAY: this host would relay mail of anybody to anybody")
     included = [network for is_in, network in networks if is_in]
     for everything in (network for network in included if network.prefixlen == 0):
         text = f"OPEN RELAY: {everything} is the whole Internet, and all that is in mynetworks may send mail anywhere"

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from ekiden.config.load import build
+from ekiden.config.registry import Tables, Words
+from ekiden.config.snapshot import Parameters
 from ekiden.tables.check import check_tables
 from ekiden.tables.open import TABLE_TYPES
 
@@ -76,3 +78,26 @@ def test_networks_that_are_none() -> None:
     assert said("mynetworks = 10.0.0.1/8") == [
         "main.cf:1: error: mynetworks: '10.0.0.1/8' has bits behind its mask: write 10.0.0.0/8"
     ]
+
+
+def test_tables_in_lists_of_clients(tmp_path: Path) -> None:
+    table = tmp_path / "clients"
+    table.write_text("10.0.0.0/8 x\n10.0.0.1/8 x\n")
+    wrong = (
+        'non-null host address bits in "10.0.0.1/8", perhaps you should use "10.0.0.0/8" instead: skipping this rule'
+    )
+    assert said(f"mynetworks = fe80::/10 !cidr:{table} .example.com\n") == [f"{table}:2: warning: mynetworks: {wrong}"]
+    [line] = said("mynetworks = static:all\n")
+    assert "OPEN RELAY" in line
+    assert said("mynetworks = !static:all\n") == []
+    [line] = said("smtpd_client_event_limit_exceptions = static:all, hash:/none\n")
+    assert line.endswith("hash:/none: No such file or directory")
+    [line] = said("mynetworks = nosuch:x\n")
+    assert "there is no table type" in line
+
+
+def test_what_holds_tables_is_declared_so() -> None:
+    """Then its tables are checked. A parameter that ends so and holds none has a type of its own, too."""
+    for name, parameter in Parameters.declared().items():
+        if name.endswith(("_maps", "_checks")) and isinstance(parameter, Words):
+            assert isinstance(parameter, Tables), f"{name}: declare it as Tables (ekiden.config.registry)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Choice, Group, Int, Words
+from ekiden.config.registry import Choice, Domains, Group, Int, Words
 
 
 class CommandParameters(Group):
@@ -19,7 +19,7 @@ class CommandParameters(Group):
         doc="The users of this host whose mail the sendmail command takes; the server itself looks at who left a "
         "message in the maildrop.",
     )
-    fast_flush_domains = Words(
+    fast_flush_domains = Domains(
         "$relay_domains",
         doc="The domains that `postqueue -s` and `sendmail -qR` may have tried alone.",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Duration, Group, Int, Reload, Size, Text, Words
+from ekiden.config.registry import AliasTables, Bool, Duration, Group, Int, Reload, Size, Tables, Text, Words
 
 MAILBOX_LOCKS = ("fcntl", "flock", "dotlock")
 
@@ -24,10 +24,10 @@ class DeliveryParameters(Group):
     virtual_mailbox_base = Text(
         "", doc="The directory that all virtual mailboxes lie below; what virtual_mailbox_maps gives never leaves it."
     )
-    virtual_uid_maps = Words(
+    virtual_uid_maps = Tables(
         "", doc="Tables from virtual address to the numeric user that owns the mailbox, such as static:5000."
     )
-    virtual_gid_maps = Words("", doc="Tables from virtual address to the numeric group of the mailbox.")
+    virtual_gid_maps = Tables("", doc="Tables from virtual address to the numeric group of the mailbox.")
     virtual_minimum_uid = Int("100", minimum=1, doc="The smallest user number that virtual_uid_maps may give.")
     home_mailbox = Text(
         "",
@@ -57,7 +57,7 @@ class DeliveryParameters(Group):
     delivered_header_scan_limit = Size(
         "1048576", minimum=1024, doc="How much of a large message is searched for Delivered-To:, to find mail loops."
     )
-    alias_maps = Words(
+    alias_maps = AliasTables(
         "hash:/etc/aliases",
         doc="Aliases of local names. Of a file (hash, btree, lmdb, cdb, dbm, texthash) the text in the form of "
         "aliases(5) is read, directly and whenever it changes; newaliases is not needed.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Choice, Duration, Group, Int, Size, Text, Words
+from ekiden.config.registry import Bool, Choice, Duration, Group, Int, Size, Tables, Text, Words
 
 
 class NameServers(Words):
@@ -97,11 +97,11 @@ class DnsParameters(Group):
     virtual_transport = Text("virtual", doc="The transport, and its next hop, of mail for virtual_mailbox_domains.")
     relay_transport = Text("relay", doc="The transport, and its next hop, of mail for relay_domains.")
     default_transport = Text("smtp", doc="The transport, and its next hop, of mail for all other domains.")
-    local_recipient_maps = Words(
+    local_recipient_maps = Tables(
         "unix:passwd.byname $alias_maps",
         doc="Tables of the users and addresses that mydestination has; without any, every local user is accepted.",
     )
-    relay_recipient_maps = Words(
+    relay_recipient_maps = Tables(
         "", doc="Tables of the addresses that relay_domains have; without any, all are accepted."
     )
     unknown_local_recipient_reject_code = Int(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Duration, Group, Int, Reload, Text, Words
+from ekiden.config.registry import Bool, Clients, Domains, Duration, Group, Int, Reload, Tables, Text, Words
 
 
 class GeneralParameters(Group):
@@ -13,11 +13,11 @@ class GeneralParameters(Group):
     )
     mydomain = Text("localdomain", doc="The domain of this host; the default is myhostname without its first label.")
     myorigin = Text("$myhostname", doc="The domain that mail sent from this host gets when its address has none.")
-    mydestination = Words(
+    mydestination = Domains(
         "$myhostname, localhost.$mydomain, localhost",
         doc="The domains whose mail is delivered by the local transport, to users of this host.",
     )
-    mynetworks = Words("127.0.0.0/8 [::1]/128", doc="The clients that may relay through this host.")
+    mynetworks = Clients("127.0.0.0/8 [::1]/128", doc="The clients that may relay through this host.")
     inet_interfaces = Words(
         "all", doc="The addresses that services of master.cf without an address of their own listen on."
     )
@@ -51,14 +51,14 @@ class GeneralParameters(Group):
     )
     stop_timeout = Duration("30s", doc="How long a stop waits for deliveries and sessions in flight.")
     recipient_delimiter = Text("", doc="The characters that part a user name from its extension.")
-    virtual_mailbox_domains = Words(
+    virtual_mailbox_domains = Domains(
         "$virtual_mailbox_maps", doc="The domains whose mail is delivered by the virtual transport."
     )
-    virtual_mailbox_maps = Words("", doc="Tables from address to the mailbox below virtual_mailbox_base.")
-    virtual_alias_maps = Words("", doc="Tables that replace recipient addresses by others, for every domain.")
+    virtual_mailbox_maps = Tables("", doc="Tables from address to the mailbox below virtual_mailbox_base.")
+    virtual_alias_maps = Tables("", doc="Tables that replace recipient addresses by others, for every domain.")
     virtual_alias_expansion_limit = Int("1000", minimum=1, doc="How many addresses one recipient may become.")
     virtual_alias_recursion_limit = Int("1000", minimum=1, doc="How deep aliases may lead to other aliases.")
-    virtual_alias_domains = Words("$virtual_alias_maps", doc="The domains that hold aliases only.")
-    relay_domains = Words("", doc="The domains, beside its own, that this host relays mail to for anybody.")
+    virtual_alias_domains = Domains("$virtual_alias_maps", doc="The domains that hold aliases only.")
+    relay_domains = Domains("", doc="The domains, beside its own, that this host relays mail to for anybody.")
     relayhost = Text("", doc="The next hop of all mail that is not for this host, such as [relay.example]:587.")
-    transport_maps = Words("", doc="Tables from recipient address or domain to transport:nexthop.")
+    transport_maps = Tables("", doc="Tables from recipient address or domain to transport:nexthop.")

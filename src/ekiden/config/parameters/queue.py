@@ -7,7 +7,7 @@ import re
 
 from msgspec import Struct
 
-from ekiden.config.registry import Bool, Duration, Group, Int, Parameter, Size, Text, Words
+from ekiden.config.registry import Bool, Duration, Group, Int, Parameter, Size, Tables, Text, Words
 
 
 class FeedbackAmount(Struct, frozen=True):
@@ -155,22 +155,22 @@ class QueueParameters(Group):
         doc="For tests of a configuration: mail that would be returned stays in the queue, and clients are told to "
         "come back (4yz) where they would be refused.",
     )
-    default_delivery_status_filter = Words(
+    default_delivery_status_filter = Tables(
         "",
         doc='Tables from "status text" of a delivery\'s result to the status and text that stand for it: a failure may '
         "become a delay and the other way round, a delivery stays one.",
     )
-    smtp_delivery_status_filter = Words(
+    smtp_delivery_status_filter = Tables(
         "$default_delivery_status_filter", doc="default_delivery_status_filter for transports that run smtp."
     )
-    lmtp_delivery_status_filter = Words("", doc="default_delivery_status_filter for transports that run lmtp.")
-    local_delivery_status_filter = Words(
+    lmtp_delivery_status_filter = Tables("", doc="default_delivery_status_filter for transports that run lmtp.")
+    local_delivery_status_filter = Tables(
         "$default_delivery_status_filter", doc="default_delivery_status_filter for transports that run local."
     )
-    virtual_delivery_status_filter = Words(
+    virtual_delivery_status_filter = Tables(
         "$default_delivery_status_filter", doc="default_delivery_status_filter for transports that run virtual."
     )
-    pipe_delivery_status_filter = Words(
+    pipe_delivery_status_filter = Tables(
         "$default_delivery_status_filter", doc="default_delivery_status_filter for transports that run pipe."
     )
     relay_destination_concurrency_limit = Int(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Choice, Group, Int, Size, SomeOf, Text, Words
+from ekiden.config.registry import Bool, Choice, Group, Int, Size, SomeOf, Tables, Text, Words
 
 CANONICAL_CLASSES = ("envelope_sender", "envelope_recipient", "header_sender", "header_recipient")
 EXTENSION_CLASSES = ("canonical", "virtual", "alias", "forward", "include", "generic")
@@ -29,9 +29,9 @@ class RewritingParameters(Group):
     )
 
     # Addresses replaced by tables
-    canonical_maps = Words("", doc="Tables that replace addresses in the envelope and the header (canonical(5)).")
-    sender_canonical_maps = Words("", doc="The same for senders only, asked before canonical_maps.")
-    recipient_canonical_maps = Words("", doc="The same for recipients only, asked before canonical_maps.")
+    canonical_maps = Tables("", doc="Tables that replace addresses in the envelope and the header (canonical(5)).")
+    sender_canonical_maps = Tables("", doc="The same for senders only, asked before canonical_maps.")
+    recipient_canonical_maps = Tables("", doc="The same for recipients only, asked before canonical_maps.")
     canonical_classes = SomeOf(
         "envelope_sender, envelope_recipient, header_sender, header_recipient",
         CANONICAL_CLASSES,
@@ -64,8 +64,8 @@ class RewritingParameters(Group):
 
     # Copies, and addresses that are there twice
     always_bcc = Text("", doc="Who gets a blind copy of every message.")
-    sender_bcc_maps = Words("", doc="Tables from sender to an address that gets a blind copy.")
-    recipient_bcc_maps = Words("", doc="Tables from recipient to an address that gets a blind copy.")
+    sender_bcc_maps = Tables("", doc="Tables from sender to an address that gets a blind copy.")
+    recipient_bcc_maps = Tables("", doc="Tables from recipient to an address that gets a blind copy.")
     duplicate_filter_limit = Int(
         "1000",
         doc="How many recipients of a message are remembered to leave out those that come again; 0: all of them.",

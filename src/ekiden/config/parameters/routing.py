@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Group, Text, Words
+from ekiden.config.registry import Bool, Group, Tables, Text
 
 
 class RoutingParameters(Group):
-    sender_dependent_relayhost_maps = Words(
+    sender_dependent_relayhost_maps = Tables(
         "",
         doc="Tables from a sender (user@domain, then @domain) to the next hop that stands for relayhost in its mail; "
         "DUNNO leaves relayhost.",
@@ -14,7 +14,7 @@ class RoutingParameters(Group):
     empty_address_relayhost_maps_lookup_key = Text(
         "<>", doc="What the null sender is looked up as in sender_dependent_relayhost_maps."
     )
-    sender_dependent_default_transport_maps = Words(
+    sender_dependent_default_transport_maps = Tables(
         "",
         doc="Tables from a sender (user@domain, then @domain) to the transport:nexthop that stands for "
         "default_transport in its mail; DUNNO leaves default_transport.",
@@ -22,7 +22,7 @@ class RoutingParameters(Group):
     empty_address_default_transport_maps_lookup_key = Text(
         "<>", doc="What the null sender is looked up as in sender_dependent_default_transport_maps."
     )
-    relocated_maps = Words(
+    relocated_maps = Tables(
         "", doc="Tables of addresses that are no more, with the text that senders are told: the new address."
     )
     relocated_prefix_enable = Bool(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Choice, Duration, Group, Int, Size, Text, Words
+from ekiden.config.registry import Bool, Choice, Clients, Duration, Group, Int, Size, Text, Words
 
 
 class SmtpdParameters(Group):
@@ -48,7 +48,7 @@ class SmtpdParameters(Group):
         "<LF> becomes <CR><LF>), note: normalize and say it in the log, no: normalize. Nothing but <CR><LF>.<CR><LF> "
         "ends a message, whatever is chosen.",
     )
-    smtpd_forbid_bare_newline_exclusions = Words(
+    smtpd_forbid_bare_newline_exclusions = Clients(
         "", doc="Clients (networks) whose bare newlines are normalized instead."
     )
     strict_rfc821_envelopes = Bool(
@@ -60,7 +60,7 @@ class SmtpdParameters(Group):
     smtpd_client_connection_count_limit = Int(
         "50", doc="How many connections one client may have at a time; 0 sets no limit."
     )
-    smtpd_client_event_limit_exceptions = Words(
+    smtpd_client_event_limit_exceptions = Clients(
         "$mynetworks", doc="Clients (networks) that connection limits do not bind."
     )
     smtpd_session_limit = Int(
