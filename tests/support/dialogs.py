@@ -164,7 +164,13 @@ def _report(dialog: Dialog, number: int, pattern: str, said: list[str]) -> str:
 
 HOST = "mail.here.example"
 SETTINGS = frozenset(
-    {"message_size_limit", "line_length_limit", "smtpd_forbid_bare_newline", "strict_rfc821_envelopes"}
+    {
+        "line_length_limit",
+        "message_size_limit",
+        "smtpd_forbid_bare_newline",
+        "smtpd_forbid_unauth_pipelining",
+        "strict_rfc821_envelopes",
+    }
 )
 _BARE_NEWLINE = {choice.value: choice for choice in BareNewline}
 
@@ -182,6 +188,7 @@ class CorePeer:
                 Limits(command_line_bytes=int(settings.get("line_length_limit", "2048"))),
                 int(settings.get("message_size_limit", "10240000")),
                 settings.get("strict_rfc821_envelopes", "no") == "yes",
+                forbids_early_input=settings.get("smtpd_forbid_unauth_pipelining", "yes") == "yes",
             ),
             bare_newline=_BARE_NEWLINE[settings.get("smtpd_forbid_bare_newline", "reject")],
         )

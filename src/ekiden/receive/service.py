@@ -16,11 +16,10 @@ from ekiden.policy.client_limits import ClientCounts
 from ekiden.policy.relay_access import RelayAccess
 from ekiden.protocol.smtp import server_replies
 from ekiden.protocol.smtp.data import BareNewline
-from ekiden.protocol.smtp.limits import RFC_PATH_LIMITS, Limits, PathLimits
-from ekiden.protocol.smtp.verbs import Rules
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames
 from ekiden.receive.extensions import offered_extensions
+from ekiden.receive.protocol_rules import protocol_rules
 from ekiden.tables.match import client_list
 
 _BARE_NEWLINE = {
@@ -74,16 +73,7 @@ class SmtpService:
         self.unlimited = client_list(parameters, "smtpd_client_event_limit_exceptions")
         self.newline_exclusions = client_list(parameters, "smtpd_forbid_bare_newline_exclusions")
         self.bare_newline = _BARE_NEWLINE[parameters.smtpd_forbid_bare_newline]
-        limits = Limits(
-            command_line_bytes=parameters.line_length_limit,
-            path=RFC_PATH_LIMITS if parameters.strict_rfc821_envelopes else PathLimits(),
-        )
-        self.rules = Rules(
-            limits,
-            parameters.message_size_limit,
-            parameters.strict_rfc821_envelopes,
-            soft_bounce=parameters.soft_bounce,
-        )
+        self.rules = protocol_rules(parameters, observer)
         self.greeting = Reply(220, None, (parameters.smtpd_banner,))
         self.helo_reply = server_replies.helo_reply(parameters.myhostname)
         self.ehlo_reply = server_replies.ehlo_reply(parameters.myhostname, offered_extensions(parameters))

@@ -331,6 +331,10 @@ class SmtpSession:
         # analyser would count each such message twice.
         if event.reply is not server_replies.NO_VALID_RECIPIENTS:
             self._log_refusal(Refusal(event.reply, event.reason), stage)
+        if event.reason == "improper-pipelining":
+            assert self.core is not None
+            text = f"improper command pipelining after {stage} from {self.client}: {self.core.unread(100)}"
+            self.service.observer.emit(events.Note("smtpd", text))
         if event.junk:
             self._count_junk()
         await self._answer(stage if stage in _KNOWN_VERBS else "UNKNOWN", event.reply)

@@ -12,7 +12,9 @@ DIALOGS = load_dialogs("smtp")
 @pytest.mark.parametrize("chunk", [0, 1, 7], ids=["whole", "bytewise", "by-seven"])
 @pytest.mark.parametrize("dialog", DIALOGS, ids=lambda dialog: dialog.name)
 def test_the_core_holds_the_dialog(dialog: Dialog, chunk: int) -> None:
-    peer = CorePeer(dialog.settings, chunk=chunk)
+    # What arrives too early is too early only as long as the rest has come too.
+    early = dialog.settings.get("smtpd_forbid_unauth_pipelining") == "yes"
+    peer = CorePeer(dialog.settings, chunk=0 if early else chunk)
     said = play(dialog, peer.send, peer.receive)
     assert not peer.unheard, "\n".join([f"{dialog.name}: the server said more:", *said, repr(peer.unheard)])
 

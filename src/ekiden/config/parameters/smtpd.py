@@ -51,6 +51,25 @@ class SmtpdParameters(Group):
     smtpd_forbid_bare_newline_exclusions = Clients(
         "", doc="Clients (networks) whose bare newlines are normalized instead."
     )
+    smtpd_forbid_bare_newline_reject_code = Int(
+        "550", minimum=400, maximum=599, doc="The reply code that a rejected bare newline gets."
+    )
+    smtpd_forbid_unauth_pipelining = Bool(
+        "yes",
+        doc="End the session of a client that does not wait for a reply where it must: before the reply to EHLO, DATA "
+        "and other commands that end a group, and everywhere unless it said EHLO.",
+    )
+    smtpd_noop_commands = Words(
+        "", doc="Commands, or tables of commands, that are answered 250 and do nothing, whatever else they would mean."
+    )
+    smtpd_forbidden_commands = Words(
+        "CONNECT DELETE GET HEAD OPTIONS PATCH POST PRI PUT TRACE regexp:{{/^[^A-Z]/ Bogus}}",
+        doc="Commands, or tables of commands, that end the session at once: those of web clients. So does what looks "
+        "like a header field, and what begins with no letter.",
+    )
+    smtpd_command_filter = Text(
+        "", doc="A table that gives, for a command as a client sends it, the command to execute in its place."
+    )
     strict_rfc821_envelopes = Bool(
         "no", doc="Insist on angle brackets and RFC 5321 syntax in MAIL FROM and RCPT TO, instead of being lenient."
     )

@@ -59,6 +59,15 @@ class LineBuffer:
         """The first byte of the line that has not come in whole; b"" when there is none."""
         return self._overlong or self._buffer[self._at : self._at + 1]
 
+    @property
+    def waits(self) -> bool:
+        """More has come in than was taken out."""
+        return self._at < len(self._buffer) or bool(self._more)
+
+    def begin(self, limit: int) -> bytes:
+        """The first ``limit`` bytes of what waits; they go on waiting."""
+        return b"".join((self._buffer[self._at : self._at + limit], *self._more[:1]))[:limit]
+
     def take(self) -> bytes:
         """The next piece of what waits, without regard to lines; b"" when nothing does."""
         self._release()

@@ -16,16 +16,19 @@ Never: does I/O, raises for what a client sends, keeps more of it than a line an
 from __future__ import annotations
 
 import functools
+import re
+
+from msgspec import structs
 
 from ekiden.message.reply import Reply
 from ekiden.protocol.smtp import server_replies as replies
-from ekiden.protocol.smtp.commands import Content, EndOfContent, Event, Invalid, Question
+from ekiden.protocol.smtp.commands import Content, EndOfContent, Event, Helo, Invalid, Noop, Question
 from ekiden.protocol.smtp.data import BareNewline, DataReceiver
 from ekiden.protocol.smtp.limits import Limits, PathLimits
 from ekiden.protocol.smtp.lines import LineBuffer
 from ekiden.protocol.smtp.server_replies import ehlo_reply, greeting, helo_reply, queued_reply, vrfy_reply
 from ekiden.protocol.smtp.states import State, next_state
-from ekiden.protocol.smtp.verbs import FOREIGN, NOT_IMPLEMENTED, OUT_OF_ORDER, VERBS, Rules, printable
+from ekiden.protocol.smtp.verbs import NOT_IMPLEMENTED, OUT_OF_ORDER, Rules, printable
 
 __all__ = [
     "BareNewline",
@@ -39,6 +42,12 @@ __all__ = [
     "queued_reply",
     "vrfy_reply",
 ]
+
+# RFC 2920 §3.1: what a client says next must wait for the reply to one of these; that to other commands need not.
+_ENDS_GROUP = frozenset({"DATA", "EHLO", "HELO", "NOOP", "VRFY"})
+
+# "Subject:" for a command: the content of a message that nobody asked for, or a web client's request.
+_HEADER_FIELD = re.compile(rb"[!-9;-~]+:")
 
 _CONTROL_CHARACTERS = bytes((*range(0x20), 0x7F))
 
@@ -54,7 +63,7 @@ _render = functools.lru_cache(maxsize=512)(Reply.render)
 class SmtpServer:
     """One session. ``state`` is for reading; only ``reply`` moves it, by the table in states.py."""
 
-    __slots__ = ("_bare_newline", "_content", "_lines", "_open", "_output", "_rules", "state")
+    __slots__ = ("_bare_newline", "_content", "_extended", "_lines", "_open", "_output", "_rules", "state")
 
     def __init__(
         self,
@@ -68,6 +77,7 @@ class SmtpServer:
         self._lines = LineBuffer(rules.limits.command_line_bytes)
         self._open: Question | None = None  # the question that waits for its reply
         self._content: DataReceiver | None = None
+        self._extended = False  # the client said EHLO and was told what it may do
         self._output: list[bytes] = []
 
     @property
@@ -87,7 +97,10 @@ class SmtpServer:
             return self._next_content(self._content)
         line = self._lines.pop()
         if line is not None:
-            self._open = self._parse(line)
+            rules = self._rules
+            self._open = self._parse(line) if rules.filter_line is None else self._parse_filtered(line)
+            if rules.forbids_early_input and self._lines.waits:
+                self._open = self._early(self._open)
         elif (first := self._lines.first_byte()) and _is_foreign(first):
             self._open = Invalid("", replies.NOT_SMTP, "not-smtp")
         return self._open
@@ -98,10 +111,16 @@ class SmtpServer:
         if question is None:
             raise RuntimeError("a reply without a question")
         self._open = None
+        if type(question) is Helo:
+            self._extended = question.extended and reply.code == 250
         self._output.append(_render(reply.softened() if self._rules.soft_bounce else reply))
         state = next_state(self.state, type(question), reply)
         if state is not self.state:
             self._move(state)
+
+    def unread(self, limit: int) -> str:
+        """What the client has said and nobody has read, as far as it can be shown: for the log."""
+        return printable(self._lines.begin(limit), limit)
 
     def take_output(self) -> bytes:
         if not self._output:
@@ -128,7 +147,8 @@ class SmtpServer:
                 return refusal
             text = line[:-1]
         name, _, arguments = text.strip(b" ").partition(b" ")
-        verb = VERBS.get(name) or VERBS.get(name.upper())
+        verbs = self._rules.verbs
+        verb = verbs.get(name) or verbs.get(name.upper())
         if verb is None and _is_foreign(line[:1]):
             return Invalid("", replies.NOT_SMTP, "not-smtp")
         if len(text.translate(None, _CONTROL_CHARACTERS)) != len(text):
@@ -136,7 +156,7 @@ class SmtpServer:
                 return Invalid(printable(name), replies.BARE_CR_IN_COMMAND, "bare-newline")
             return Invalid(printable(name), replies.CONTROL_CHARACTER, "control-character")
         if verb is None:
-            return _unknown(name.upper())
+            return self._unknown(name.upper())
         if self.state not in verb.states:
             return Invalid(printable(verb.name), OUT_OF_ORDER[verb.name, self.state], "bad-sequence", verb.junk)
         command = verb.parse(arguments.strip(b" "), self._rules)
@@ -145,6 +165,41 @@ class SmtpServer:
             self._rules.remember(line, verb, command)
         return command
 
+    def _parse_filtered(self, line: bytes) -> Question:
+        assert self._rules.filter_line is not None
+        if line[-2:] != b"\r\n":
+            return self._parse(line)
+        executed = self._rules.filter_line(line[:-2].lstrip(b" \t"))
+        if isinstance(executed, Reply):
+            return Invalid("", executed, "table-trouble")
+        return self._parse(executed + b"\r\n")
+
+    def _early(self, question: Question) -> Question:
+        """``question``, or the end of the session: the client did not wait where it must (RFC 2920 §3.1)."""
+        match question:
+            case Helo(extended=extended):
+                verb = "EHLO" if extended else "HELO"
+            case Invalid(verb=verb):
+                if verb.upper().encode() not in self._rules.verbs:
+                    return question
+            case _:
+                verb = type(question).__name__.upper()
+        if self._extended and verb not in _ENDS_GROUP:
+            return question
+        return Invalid(verb, replies.NOT_SYNCHRONIZED, "improper-pipelining")
+
+    def _unknown(self, name: bytes) -> Question:
+        rules = self._rules
+        if not name:
+            return Invalid("", replies.BAD_SYNTAX, "syntax")
+        if rules.is_noop is not None and rules.is_noop(name):
+            return Noop()
+        if _HEADER_FIELD.match(name) is not None or rules.is_forbidden(name):
+            return Invalid(printable(name), replies.NOT_SMTP, "not-smtp")
+        if name in NOT_IMPLEMENTED:
+            return Invalid(printable(name), replies.NOT_IMPLEMENTED, "not-implemented")
+        return Invalid(printable(name), replies.UNKNOWN_COMMAND, "unknown-command")
+
     def _bad_line_end(self, line: bytes) -> Invalid | None:
         """What is wrong with a line that does not end in CRLF; None when it is taken all the same."""
         if _is_foreign(line[:1]):
@@ -152,7 +207,7 @@ class SmtpServer:
         if not line.endswith(b"\n"):
             return Invalid("", replies.LINE_TOO_LONG, "line-too-long")
         if self._bare_newline is BareNewline.REJECT:
-            return Invalid("", replies.BARE_LF_IN_COMMAND, "bare-newline")
+            return Invalid("", self._rules.coded(replies.BARE_LF_IN_COMMAND), "bare-newline")
         return None
 
     def _next_content(self, receiver: DataReceiver) -> Event | None:
@@ -164,19 +219,12 @@ class SmtpServer:
             self._lines.give_back(receiver.unused)
             if content:
                 return Content(content)
-        self._open = EndOfContent(receiver.refusal, receiver.size, receiver.has_bare_newline)
+        refusal = receiver.refusal
+        if refusal is not None and refusal.reason == "bare-newline":
+            refusal = structs.replace(refusal, reply=self._rules.coded(refusal.reply))
+        self._open = EndOfContent(refusal, receiver.size, receiver.has_bare_newline)
         return self._open
 
 
 def _is_foreign(first_byte: bytes) -> bool:
     return first_byte not in _MAY_BEGIN_LINE
-
-
-def _unknown(name: bytes) -> Invalid:
-    if not name:
-        return Invalid("", replies.BAD_SYNTAX, "syntax")
-    if name in FOREIGN:
-        return Invalid(printable(name), replies.NOT_SMTP, "not-smtp")
-    if name in NOT_IMPLEMENTED:
-        return Invalid(printable(name), replies.NOT_IMPLEMENTED, "not-implemented")
-    return Invalid(printable(name), replies.UNKNOWN_COMMAND, "unknown-command")

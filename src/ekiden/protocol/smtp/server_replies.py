@@ -22,10 +22,11 @@ LINE_TOO_LONG = reply(500, "5.5.2", "Error: command line too long")
 BAD_SYNTAX = reply(500, "5.5.2", "Error: bad syntax")
 CONTROL_CHARACTER = reply(501, "5.5.2", "Error: control character in command")
 BARE_CR_IN_COMMAND = reply(501, "5.5.2", "Error: bare <CR> received")
-# As with smtpd_forbid_bare_newline_reject_code at its default; the session ends, for what a client that cuts its
+# The code is smtpd_forbid_bare_newline_reject_code's; the session ends, for what a client that cuts its
 # lines differently meant to say next is unknown.
 BARE_LF_IN_COMMAND = reply(550, "5.5.2", "Error: bare <LF> received", closes=True)
 NOT_SMTP = reply(221, "2.7.0", "Error: this is an SMTP server", closes=True)
+NOT_SYNCHRONIZED = reply(554, "5.5.0", "Error: SMTP protocol synchronization", closes=True)
 UNKNOWN_COMMAND = reply(500, "5.5.2", "Error: command not recognized")  # RFC 5321 §4.2.4: 502 is for known ones
 NOT_IMPLEMENTED = reply(502, "5.5.1", "Error: command not implemented")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.envelope import BodyType
@@ -40,21 +40,55 @@ class Rules:
     lines are remembered with what they mean. What a line means depends on nothing but these rules.
     """
 
-    __slots__ = ("_known", "limits", "size_limit", "soft_bounce", "strict_envelopes")
+    __slots__ = (
+        *("_known", "bare_newline_code", "filter_line", "forbids_early_input", "is_forbidden", "is_noop", "limits"),
+        *("size_limit", "soft_bounce", "strict_envelopes", "verbs"),
+    )
 
-    def __init__(self, limits: Limits, size_limit: int, strict_envelopes: bool, *, soft_bounce: bool = False) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        size_limit: int,
+        strict_envelopes: bool,
+        *,
+        soft_bounce: bool = False,
+        is_forbidden: Callable[[bytes], bool] | None = None,
+        is_noop: Callable[[bytes], bool] | None = None,
+        filter_line: Callable[[bytes], bytes | Reply] | None = None,
+        forbids_early_input: bool = False,
+        bare_newline_code: int = replies.BARE_LF.code,
+    ) -> None:
         """``size_limit`` is in octets of content; 0 is no limit (``message_size_limit``).
 
-        ``soft_bounce``: every 5yz reply goes out as a 4yz one.
+        ``soft_bounce``: every 5yz reply goes out as a 4yz one. ``is_forbidden``: which verbs, of those that are none
+        of SMTP's, end the session (FOREIGN). ``is_noop``: which verbs of any kind do nothing. Both get upper case.
+        ``filter_line`` gives the command to execute in place of a line (without its line end), or refuses it.
+        ``forbids_early_input``: what a client sends before its turn (RFC 2920 §3.1) ends the session.
         """
         self.soft_bounce = soft_bounce
         self.limits = limits
         self.size_limit = size_limit
         self.strict_envelopes = strict_envelopes
+        self.is_forbidden = FOREIGN.__contains__ if is_forbidden is None else is_forbidden
+        self.is_noop = is_noop
+        self.filter_line = filter_line
+        self.forbids_early_input = forbids_early_input
+        self.bare_newline_code = bare_newline_code
+        self.verbs = VERBS
+        if is_noop is not None:
+            noops = {name: Verb(name, VERBS[b"NOOP"].parse, junk=True) for name in VERBS if is_noop(name)}
+            self.verbs = VERBS | noops
         self._known: dict[bytes, tuple[Verb, Command]] = {}
 
     def known(self, line: bytes) -> tuple[Verb, Command] | None:
         return self._known.get(line)
+
+    def coded(self, refusal: Reply) -> Reply:
+        """A refusal of a bare newline with the code that was asked for."""
+        code = self.bare_newline_code
+        if refusal.code == code or refusal.status is None:
+            return refusal
+        return structs.replace(refusal, code=code, status=refusal.status.with_class(code // 100))
 
     def remember(self, line: bytes, verb: Verb, command: Command) -> None:
         if len(line) <= _KNOWN_LINE_BYTES:
