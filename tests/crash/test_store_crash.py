@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ekiden.message.content import FileContent
-from ekiden.queue.shards import read_shards
+from ekiden.queue.on_disk import read_shards
 from ekiden.queue.store import Settlement, StoreTrouble
 from support.honours import honours
 from support.requirements import ROOT, require_root, require_that

@@ -150,7 +150,7 @@ def _maintain(config: str | None, *, purge: bool, check: bool) -> None:
     if purge:
         _purge(spool / "maildrop")
     if check:
-        from ekiden.queue.shards import check_structure
+        from ekiden.queue.on_disk import check_structure
         from ekiden.queue.store import StoreTrouble
 
         try:

@@ -157,7 +157,7 @@ def check_reach(found: Configuration) -> None:
 
 
 def _entries_on_disk(found: Configuration, complain: Callable[[str], None]) -> list[QueueEntry]:
-    from ekiden.queue.shards import read_shards
+    from ekiden.queue.on_disk import read_shards
 
     check_reach(found)
     return read_shards(queue_directory(found), on_trouble=lambda trouble: complain(f"warning: {trouble}"))
@@ -165,7 +165,7 @@ def _entries_on_disk(found: Configuration, complain: Callable[[str], None]) -> l
 
 def entry_on_disk(found: Configuration, queue_id: str) -> QueueEntry | None:
     """One message as the disk has it, whether a server runs or not. Raises CommandTrouble."""
-    from ekiden.queue.shards import find_entry
+    from ekiden.queue.on_disk import find_entry
     from ekiden.queue.store import StoreTrouble
 
     check_reach(found)

@@ -62,6 +62,10 @@ class Tuning(Struct, frozen=True):
     cache_size: int
 
 
+def shard_directory(queue_directory: Path, shard: int) -> Path:
+    return queue_directory / "shards" / str(shard)
+
+
 def database(directory: Path) -> Path:
     return directory / "queue.db"
 

@@ -46,6 +46,7 @@ from ekiden.queue.schema import (
     log_of,
     open_reader,
     open_writer,
+    shard_directory,
     trouble_of,
 )
 from ekiden.queue.spool import Spool, SpoolLimits, SpoolWriter
@@ -59,10 +60,6 @@ _CHANGE_BATCH = 256  # messages of an administrator's change that share a transa
 
 class ShardInUse(StoreTrouble):
     """Another process (or another store of this one) owns the shard."""
-
-
-def shard_directory(queue_directory: Path, shard: int) -> Path:
-    return queue_directory / "shards" / str(shard)
 
 
 def _ignore_corrupt(queue_id: str, reason: str) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ekiden.config.snapshot import Parameters
 from ekiden.observe.log import MailLog
-from ekiden.queue.schema import database
-from ekiden.queue.shards import shard_numbers
-from ekiden.queue.sqlite_store import SqliteStore, shard_directory
+from ekiden.queue.on_disk import shard_numbers
+from ekiden.queue.schema import database, shard_directory
+from ekiden.queue.sqlite_store import SqliteStore
 from ekiden.runtime.privileges import become, find_owner
 from ekiden.runtime.queue_changes import NoScheduler, QueueChanges
 from ekiden.runtime.requests import Changed, ChangeMessages

@@ -131,3 +131,36 @@ def test_asking_a_server_needs_neither_loop_nor_database(etc: Path) -> None:
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
     assert found.stdout.splitlines()[-1].strip() == "SLOW"
+
+
+@pytest.mark.parametrize(
+    ("name", "slow"),
+    [
+        ("mailq", {"asyncio", "ssl", "uvloop", "argparse", "email", "tempfile"}),
+        ("postqueue -f", {"asyncio", "ssl", "uvloop", "argparse", "email", "sqlite3"}),
+        ("postcat -q X", {"asyncio", "ssl", "uvloop", "argparse", "email"}),
+        ("postfix status", {"asyncio", "ssl", "uvloop", "email", "sqlite3"}),
+        ("sendmail -i bob@two.example", {"asyncio", "ssl", "uvloop", "argparse", "email", "sqlite3"}),
+        ("sendmail -bs", {"asyncio", "ssl", "uvloop", "argparse", "email", "sqlite3"}),
+    ],
+)
+def test_classic_commands_start_with_what_they_need(name: str, slow: set[str], etc: Path) -> None:
+    """Each starts in well under 150 ms because of what it does not import."""
+    (etc / "queue" / "shards").mkdir(parents=True)
+    (etc / "queue" / "maildrop").mkdir()
+    words = name.split()
+    script = (
+        "import sys\nfrom ekiden.cli.classic import run\n"
+        f"run({words[0]!r}, {words[1:]!r})\nprint('SLOW', *({slow!r} & set(sys.modules)))"
+    )
+    environment = {**os.environ, "EKIDEN_CONFIG": str(etc)}
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=environment,
+        check=True,
+        input="",
+    )
+    assert found.stdout.splitlines()[-1].strip() == "SLOW", found.stdout

@@ -11,8 +11,10 @@ from ekiden.config.snapshot import Parameters
 from ekiden.message.delivery import deferred
 from ekiden.message.queued import Pending, QueueState
 from ekiden.message.status import Status
-from ekiden.queue.shards import adopt_orphans, read_shards, shard_numbers
-from ekiden.queue.sqlite_store import SqliteStore, shard_directory
+from ekiden.queue.on_disk import read_shards, shard_numbers
+from ekiden.queue.schema import shard_directory
+from ekiden.queue.shards import adopt_orphans
+from ekiden.queue.sqlite_store import SqliteStore
 from ekiden.queue.store import Change, Settlement, StoreTrouble
 from support.stored_messages import HandClock, message, opened
 

@@ -17,8 +17,9 @@ from ekiden.message.queued import Pending, QueuedMessage, QueueState
 from ekiden.message.queueid import QueueIds
 from ekiden.message.status import Status
 from ekiden.queue.codec import message_of, pack
-from ekiden.queue.shards import read_shards
-from ekiden.queue.sqlite_store import ShardInUse, SqliteStore, shard_directory
+from ekiden.queue.on_disk import read_shards
+from ekiden.queue.schema import shard_directory
+from ekiden.queue.sqlite_store import ShardInUse, SqliteStore
 from ekiden.queue.store import BatchStore, Change, Settlement, Store, StoreTrouble
 from support.stored_messages import HandClock, faulty_connect, message, opened, sqlite_error
 
