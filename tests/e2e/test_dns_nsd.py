@@ -12,9 +12,10 @@ import uvloop
 
 from ekiden.config.snapshot import Parameters
 from ekiden.dns.cares import CaresResolver
-from ekiden.dns.resolver import DnsTrouble, Found, Mx
+from ekiden.dns.resolver import DnsTrouble, Found, Mx, Srv
 from ekiden.message.delivery import DeliveryResult
 from ekiden.route.mx import MxRouter
+from support.honours import honours
 from support.nsd import running_nsd
 
 R = TypeVar("R")
@@ -23,6 +24,9 @@ BIG_TXT = " ".join(f'"{chr(97 + n % 26) * 255}"' for n in range(40))
 ZONES = {
     "x.test": f"""\
 @ MX 20 b
+_submission._tcp SRV 10 0 587 a1
+_submission._tcp SRV 20 0 465 b
+_none._tcp SRV 0 0 0 .
 @ MX 10 A1
 @ MX 10 a2
 a1 A 192.0.2.11
@@ -94,6 +98,15 @@ def test_mx(server: str) -> None:
     assert sorted(answer.records) == [Mx(10, "a1.x.test"), Mx(10, "a2.x.test"), Mx(20, "b.x.test")]
     assert 0 < answer.ttl_s <= 300
     assert ask(server, lambda r: r.mx("null.x.test")).records == (Mx(0, ""),)
+
+
+@honours("use_srv_lookup")
+def test_srv(server: str) -> None:
+    answer = ask(server, lambda r: r.srv("_submission._tcp.x.test"))
+    assert set(answer.records) == {Srv(10, 0, 587, "a1.x.test"), Srv(20, 0, 465, "b.x.test")}
+    assert ask(server, lambda r: r.srv("_none._tcp.x.test")).records == (Srv(0, 0, 0, ""),)
+    found = find(server, "x.test:submission", use_srv_lookup="submission")
+    assert found == ["a1.x.test[192.0.2.11]:587", "b.x.test[192.0.2.13]:465"]
 
 
 def test_addresses_of_both_protocols(server: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx
+from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Srv
 
 R = TypeVar("R")
 
@@ -31,6 +31,9 @@ class FakeResolver:
 
     async def ptr(self, address: str) -> Answer[str]:
         return await self._answer("PTR", address)
+
+    async def srv(self, name: str) -> Answer[Srv]:
+        return await self._answer("SRV", name)
 
     async def txt(self, name: str) -> Answer[bytes]:
         return await self._answer("TXT", name)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from ekiden.config.snapshot import Parameters
-from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Resolver
+from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Resolver, Srv
 from ekiden.message.clock import Clock
 
 R = TypeVar("R")
@@ -77,6 +77,14 @@ class CachingResolver:
             self.hits += 1
             return answer
         return await self._learn(key, entry, self._resolver.ptr)
+
+    async def srv(self, name: str) -> Answer[Srv]:
+        key = ("srv", name.lower())
+        entry = self._entries.get(key)
+        if entry is not None and entry[0] > self._now() and (answer := entry[1]) is not None:
+            self.hits += 1
+            return answer
+        return await self._learn(key, entry, self._resolver.srv)
 
     async def txt(self, name: str) -> Answer[bytes]:
         key = ("txt", name.lower())
@@ -162,4 +170,6 @@ class _Flight:
 def _length(record: object) -> int:
     if isinstance(record, Mx):
         return len(record.exchange)
+    if isinstance(record, Srv):
+        return len(record.target)
     return len(record) if isinstance(record, (str, bytes)) else 0

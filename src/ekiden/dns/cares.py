@@ -20,7 +20,7 @@ import pycares
 
 from ekiden.config.snapshot import Parameters
 from ekiden.dns.name import dns_name, host_name
-from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx
+from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Srv
 from ekiden.dns.reverse import reverse_name
 
 R = TypeVar("R")
@@ -51,6 +51,7 @@ _TYPE_NAMES = {
     pycares.QUERY_TYPE_AAAA: "AAAA",
     pycares.QUERY_TYPE_MX: "MX",
     pycares.QUERY_TYPE_PTR: "PTR",
+    pycares.QUERY_TYPE_SRV: "SRV",
     pycares.QUERY_TYPE_TXT: "TXT",
 }
 
@@ -90,6 +91,16 @@ class CaresResolver:
             pycares.QUERY_TYPE_MX,
             # "." and "" are both the root, which RFC 7505 §3 gives a meaning.
             lambda data: Mx(int(data.priority), _text(data.exchange).removesuffix(".").lower()),
+        )
+
+    async def srv(self, name: str) -> Answer[Srv]:
+        """As mx(): a target that is no host name is kept as written, and the root is ""."""
+        return await self._ask(
+            name,
+            pycares.QUERY_TYPE_SRV,
+            lambda data: Srv(
+                int(data.priority), int(data.weight), int(data.port), _text(data.target).removesuffix(".").lower()
+            ),
         )
 
     async def txt(self, name: str) -> Answer[bytes]:

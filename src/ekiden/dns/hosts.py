@@ -1,6 +1,6 @@
 """Addresses that do not come from DNS: ``localhost`` (RFC 6761 §6.3) and /etc/hosts (smtp_host_lookup = native).
 
-A Resolver in front of another. Only addresses are concerned: MX, TXT and PTR records come from DNS.
+A Resolver in front of another. Only addresses are concerned: MX, SRV, TXT and PTR records come from DNS.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ekiden.config.snapshot import Parameters
 from ekiden.dns.name import host_name
-from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Resolver
+from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Resolver, Srv
 from ekiden.message.clock import Clock
 
 _FILE_LIMIT_BYTES = 4 * 1024 * 1024
@@ -58,6 +58,9 @@ class HostsResolver:
 
     async def ptr(self, address: str) -> Answer[str]:
         return await self._resolver.ptr(address)
+
+    async def srv(self, name: str) -> Answer[Srv]:
+        return await self._resolver.srv(name)
 
     async def txt(self, name: str) -> Answer[bytes]:
         return await self._resolver.txt(name)

@@ -34,6 +34,15 @@ class Mx(Struct, frozen=True, order=True):
     exchange: str  # no trailing dot; "" is the root: RFC 7505 null MX
 
 
+class Srv(Struct, frozen=True):
+    """RFC 2782. ``target`` has no trailing dot; "" is the root: the service is not there."""
+
+    priority: int
+    weight: int
+    port: int
+    target: str
+
+
 class Resolver(Protocol):
     """Names are given without a trailing dot. Every method raises DnsTrouble."""
 
@@ -42,4 +51,5 @@ class Resolver(Protocol):
         """IPv6 and IPv4 addresses as text, of the protocols in use."""
 
     async def ptr(self, address: str) -> Answer[str]: ...
+    async def srv(self, name: str) -> Answer[Srv]: ...
     async def txt(self, name: str) -> Answer[bytes]: ...

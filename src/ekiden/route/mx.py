@@ -22,6 +22,7 @@ from ekiden.message.delivery import DeliveryResult, deferred, failed
 from ekiden.message.host import Host
 from ekiden.message.status import Status
 from ekiden.route.next_hop import NextHop, parse_next_hop
+from ekiden.route.srv import in_order, srv_name
 
 _SMTP_PORT = 25
 _LOOKUPS_AT_ONCE = 10  # of hosts of one preference
@@ -47,6 +48,10 @@ class HostRules(Struct, frozen=True):
     randomize: bool
     defer_without_address: bool
     ignore_mx_trouble: bool
+    srv_services: frozenset[str]  # whose servers SRV records name
+    service: str  # of a next hop that names no port
+    srv_fallback: bool  # to MX records, where there are no SRV records
+    ignore_srv_trouble: bool
 
 
 def host_rules(parameters: Parameters, prefix: str = "smtp") -> HostRules:
@@ -64,6 +69,10 @@ def host_rules(parameters: Parameters, prefix: str = "smtp") -> HostRules:
         randomize=own("randomize_addresses"),
         defer_without_address=own("defer_if_no_mx_address_found"),
         ignore_mx_trouble=parameters.ignore_mx_lookup_error,
+        srv_services=frozenset(parameters.use_srv_lookup if uses_dns(parameters, prefix) else ()),
+        service=own("tcp_port"),
+        srv_fallback=parameters.allow_srv_lookup_fallback,
+        ignore_srv_trouble=parameters.ignore_srv_lookup_error,
     )
 
 
@@ -109,6 +118,10 @@ class MxRouter:
             if hop.port == _SMTP_PORT and hop.host in self._own_addresses:
                 return _loops(word)
             return (Host(hop.host, hop.host, hop.port),)
+        if self._rules.srv_services and hop.use_mx:
+            found = await self._srv_hosts(hop, word.partition(":")[2] or self._rules.service)
+            if found is not None:
+                return found
         if not (hop.use_mx and self._rules.use_mx):
             return await self._one_host(word, hop)
         try:
@@ -131,6 +144,39 @@ class MxRouter:
         if hop.port == _SMTP_PORT and self._has_self(hop.host, hosts):
             return _loops(word)
         return self._limited(self._ordered(hosts))
+
+    async def _srv_hosts(self, hop: NextHop, service: str) -> Sequence[Host] | DeliveryResult | None:
+        """The hosts that SRV records name for a service of the domain; None: go on without them."""
+        if service not in self._rules.srv_services:
+            return None
+        name = srv_name(service, hop.host)
+        try:
+            answer = await self._resolver.srv(name)
+        except DnsTrouble as trouble:
+            return None if self._rules.ignore_srv_trouble else _try_again(name, "SRV", trouble)
+        if answer.found is not Found.RECORDS or not answer.records:
+            if self._rules.srv_fallback:
+                return None
+            why = _NO_HOST if answer.found is Found.NXDOMAIN else _NO_RECORD
+            return failed(_NOT_FOUND, _name_service_error(name, "SRV", why))
+        # A target of "." says that the service is decidedly not there.
+        records = in_order((record for record in answer.records if record.target), self._random)
+        records = records[: self._rules.record_limit]
+        if not records:
+            return failed(_NOT_FOUND, f"{name}: the service is not available at this domain")
+        hosts: list[Host] = []
+        problem: DeliveryResult | None = None
+        for record in records:
+            found = await self._addresses(record.target, record.port)
+            if isinstance(found, DeliveryResult):
+                problem = found if problem is None or problem.is_final else problem
+            elif record.port != _SMTP_PORT or not self._has_self(record.target, found):
+                hosts += self._ordered(found)
+            if 0 < self._rules.address_limit <= len(hosts):
+                break
+        if hosts:
+            return self._limited(hosts)
+        return problem if problem is not None else _loops(hop.host)
 
     async def _mx_hosts(self, hop: NextHop, records: Sequence[Mx]) -> Sequence[Host] | DeliveryResult:
         usable = sorted((record for record in records if record.exchange), key=_preference_of)[

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from ekiden.config.snapshot import Parameters
-from ekiden.dns.resolver import Found, Mx
+from ekiden.dns.resolver import Found, Mx, Srv
 from ekiden.message.delivery import Action, DeliveryResult
 from ekiden.message.host import Host
 from ekiden.route.mx import BetterHosts, MxRouter, host_rules, uses_dns
+from ekiden.route.srv import in_order
 from support.fake_resolver import SERVFAIL, FakeResolver, Zone
 from support.honours import honours
 
@@ -288,3 +289,58 @@ def test_what_is_no_domain_fails_in_printable_words(next_hop: str) -> None:
     assert str(result.status) == "5.1.2"
     assert result.text.isprintable()
     assert len(result.text) < 200
+
+
+SRV_ZONE: Zone = {
+    ("SRV", "_submission._tcp.x"): [Srv(20, 0, 465, "b"), Srv(10, 5, 587, "a"), Srv(30, 0, 25, "me.example")],
+    (A, "a"): ["192.0.2.1"],
+    (A, "b"): ["192.0.2.2"],
+    (A, "me.example"): ["192.0.2.99"],
+    (MX, "x"): [Mx(10, "m")],
+    (A, "m"): ["192.0.2.3"],
+}
+SRV = "_submission._tcp.x"
+USE = {"use_srv_lookup": "submission"}
+FALL_BACK = {**USE, "allow_srv_lookup_fallback": "yes"}
+IGNORE = {**USE, "ignore_srv_lookup_error": "yes"}
+
+
+@honours("use_srv_lookup", "allow_srv_lookup_fallback", "ignore_srv_lookup_error")
+@pytest.mark.parametrize(
+    ("next_hop", "answer", "settings", "expected"),
+    [
+        ("x:submission", "", {}, ["m[192.0.2.3]:587"]),
+        ("x:submission", "", USE, ["a[192.0.2.1]:587", "b[192.0.2.2]:465"]),
+        ("x", "", USE, ["m[192.0.2.3]:25"]),
+        ("x", "", {**USE, "smtp_tcp_port": "submission"}, ["a[192.0.2.1]:587", "b[192.0.2.2]:465"]),
+        ("x:587", "", USE, ["m[192.0.2.3]:587"]),
+        ("[m]:submission", "", USE, ["m[192.0.2.3]:587"]),
+        ("x:submission", Found.NODATA, USE, "5.4.4"),
+        ("x:submission", Found.NXDOMAIN, USE, "5.4.4"),
+        ("x:submission", [Srv(0, 0, 0, "")], FALL_BACK, "5.4.4"),
+        ("x:submission", Found.NODATA, FALL_BACK, ["m[192.0.2.3]:587"]),
+        ("x:submission", SERVFAIL, FALL_BACK, "4.4.3"),
+        ("x:submission", SERVFAIL, IGNORE, ["m[192.0.2.3]:587"]),
+        ("x:submission", [Srv(0, 0, 25, "me.example")], USE, "5.4.6"),
+        ("x:submission", [Srv(0, 0, 25, "gone")], USE, "5.4.4"),
+    ],
+)  # fmt: skip
+def test_srv_records_name_the_servers_of_a_service(
+    next_hop: str, answer: object, settings: dict[str, str], expected: list[str] | str
+) -> None:
+    zone = {**SRV_ZONE, **({("SRV", SRV): answer} if answer else {})}
+    found = find(next_hop, zone, seed=1, port=25, **settings)
+    shown = str(found.status) if isinstance(found, DeliveryResult) else [str(host) for host in found]
+    assert shown == expected
+
+
+def test_srv_records_of_equal_priority_share_by_weight() -> None:
+    """RFC 2782, "Weight"."""
+    records = [Srv(10, 0, 1, "none"), Srv(10, 1, 1, "one"), Srv(10, 3, 1, "three"), Srv(5, 0, 1, "first")]
+    rng = random.Random(7)
+    orders = [[record.target for record in in_order(records, rng)] for _ in range(2000)]
+    assert {order[0] for order in orders} == {"first"}
+    second = [order[1] for order in orders]
+    assert 2 < second.count("three") / second.count("one") < 4.5
+    assert 0 < second.count("none") < second.count("three")
+    assert all(sorted(order) == ["first", "none", "one", "three"] for order in orders)

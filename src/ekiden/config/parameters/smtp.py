@@ -62,6 +62,17 @@ class SmtpParameters(Group):
     )
     lmtp_dns_support_level = Choice("", "", "disabled", "enabled", doc="What smtp_dns_support_level is, for LMTP.")
     disable_dns_lookups = Bool("no", doc="No DNS for SMTP and LMTP, if smtp_dns_support_level is empty.")
+    use_srv_lookup = Words(
+        "",
+        doc="Services, such as submission, whose servers are found by SRV records: for next hops that end in "
+        ":submission, not in brackets.",
+    )
+    allow_srv_lookup_fallback = Bool(
+        "no", doc="Go on with MX records, or the address of the domain, where there are no SRV records."
+    )
+    ignore_srv_lookup_error = Bool(
+        "no", doc="Go on with MX records, or the address of the domain, where SRV records cannot be looked up."
+    )
     ignore_mx_lookup_error = Bool(
         "no", doc="When the MX records of a domain cannot be looked up, go on with the address of the domain itself."
     )
