@@ -6,9 +6,14 @@ context: this host's for local clients, ``remote_header_rewrite_domain`` for oth
 
 from __future__ import annotations
 
+import re
+
 from ekiden.config.snapshot import Parameters
 from ekiden.message.address import Address
 from ekiden.message.address_list import Mailbox
+
+# What can stand behind an @ without being taken for something else.
+_HOST = re.compile(r"[^\x00-\x20\x7f()<>@,;:\\\"\[\]]+")
 
 
 class AddressRewriting:
@@ -51,9 +56,11 @@ class AddressRewriting:
 
     def _complete(self, local: str, domain: str, has_domain: bool, bang: int, percent: int) -> Address:
         """The steps of trivial-rewrite(8), in its order."""
-        if not has_domain and self._swap and bang > 0:  # host!user, as UUCP wrote it
+        if (
+            not has_domain and self._swap and bang > 0 and _HOST.fullmatch(local, 0, bang)
+        ):  # host!user, as UUCP wrote it
             local, domain, has_domain, percent = local[bang + 1 :], local[:bang], True, -1
-        if not has_domain and self._percent and 0 <= percent < len(local) - 1:  # user%host, an old way to route
+        if not has_domain and self._percent and percent >= 0 and _HOST.fullmatch(local, percent + 1):  # an old route
             local, domain, has_domain = local[:percent], local[percent + 1 :], True
         if not has_domain:
             domain = self._origin

@@ -22,11 +22,13 @@ async def rewrite_header(header: bytes, rewrite: Rewrite, *, token_limit: int) -
     for field in fields(header):
         if field.name not in ADDRESS_FIELDS:
             continue
-        value = header[field.value : field.end]
+        # The line end is no part of the value: a quoted string that is not closed must not swallow it.
+        end = field.end - 2 if header.endswith(b"\r\n", field.value, field.end) else field.end
+        value = header[field.value : end]
         rewritten = await _rewrite_value(value, rewrite, field.name in SENDER_FIELDS, token_limit)
         if rewritten is not value:
             parts += (header[done : field.value], rewritten)
-            done = field.end
+            done = end
     return b"".join((*parts, header[done:])) if parts else header
 
 
@@ -50,4 +52,4 @@ async def _rewrite_value(value: bytes, rewrite: Rewrite, of_sender: bool, token_
                 parts.append(b" " + mailbox.comments)
         done = mailbox.end
     rest = value[done : listed.read]
-    return b"".join(parts) + (rest if listed.read == len(value) else rest.rstrip(b" \t\r\n,") + b"\r\n")
+    return b"".join(parts) + (rest if listed.read == len(value) else rest.rstrip(b" \t\r\n,"))

@@ -9,7 +9,7 @@ from ekiden.message.header_fields import ADDRESS_FIELDS
 
 # One address that is complete: "name <local@domain>", "local@domain". Whatever looks otherwise is read with care.
 # After each part comes a byte that the part cannot hold, so a text is read in one way only.
-_NAME = rb'(?:"[^"\\\r\n]*"[ \t]*|[^\r\n<>"(),:;@\\]*)<'
+_NAME = rb'(?:"[^"\\\r\n]*"[ \t]*|[^\r\n<>"(),:;@\\\[]*)<'
 _LOCAL = rb"[!#$&'*+\-/=?^_`{|}~0-9A-Za-z]+(?:\.[!#$&'*+\-/=?^_`{|}~0-9A-Za-z]+)*"
 _LABELS = rb"[0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)"
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Endpoint, UnixHost
+from ekiden.deliver.generic import GenericMaps
 from ekiden.deliver.smtp import Engine, HostsFor
 from ekiden.deliver.smtp_settings import lmtp_settings, port_number
 from ekiden.message.clock import Clock
@@ -30,13 +31,19 @@ class LmtpAgent:
         clock: Clock,
         observer: Observer,
         hostname: str | None = None,
+        generic: GenericMaps | None = None,
     ) -> None:
         self._settings = lmtp_settings(parameters)
         self._hosts_for = hosts_for
         self._own_name = parameters.myhostname if hostname is None else hostname
         self._queue_directory = parameters.queue_directory
         self._engine = Engine(
-            self._settings, endpoints=self._endpoints, clock=clock, observer=observer, own_name=self._own_name
+            self._settings,
+            endpoints=self._endpoints,
+            clock=clock,
+            observer=observer,
+            own_name=self._own_name,
+            generic=generic,
         )
 
     async def deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:

@@ -17,10 +17,11 @@ from msgspec import structs
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Connection, Endpoint, Lost, TimedOut, UnixHost
 from ekiden.deliver.connection_pool import ConnectionPool
+from ekiden.deliver.generic import GenericMaps
 from ekiden.deliver.smtp_outcome import LOOPS, facts_of, label, of_connect, of_loop, of_refusal, of_reply, of_trouble
 from ekiden.deliver.smtp_settings import SmtpSettings, smtp_settings
 from ekiden.message.clock import Clock
-from ekiden.message.content import InlineContent
+from ekiden.message.content import InlineContent, OutgoingContent
 from ekiden.message.delivery import Action, DeliveryRequest, DeliveryResult, deferred, failed
 from ekiden.message.envelope import BodyType
 from ekiden.message.host import Host
@@ -52,7 +53,7 @@ class SmtpAgent:
     """An Agent. ``hosts_for`` turns a next hop into its hosts in the order to try, or says why there are none.
 
     ``hostname`` is the name that tells a loop; myhostname unless given. ``loops_to`` delivers instead what would come
-    back to this host (best_mx_transport).
+    back to this host (best_mx_transport). ``generic`` replaces addresses on the way out.
     """
 
     def __init__(
@@ -64,11 +65,17 @@ class SmtpAgent:
         observer: Observer,
         hostname: str | None = None,
         loops_to: PassOn | None = None,
+        generic: GenericMaps | None = None,
     ) -> None:
         name = parameters.myhostname if hostname is None else hostname
         self._loops_to = loops_to
         self._engine = Engine(
-            smtp_settings(parameters), endpoints=hosts_for, clock=clock, observer=observer, own_name=name
+            smtp_settings(parameters),
+            endpoints=hosts_for,
+            clock=clock,
+            observer=observer,
+            own_name=name,
+            generic=generic,
         )
 
     async def deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
@@ -89,10 +96,22 @@ class SmtpAgent:
 class _Job:
     """One delivery under way: ``results`` so far, ``open`` the recipients that another server may still take."""
 
-    __slots__ = ("at_fallback", "connect_s", "open", "paths", "request", "results", "sender", "sessions", "tried")
+    __slots__ = (
+        "at_fallback",
+        "connect_s",
+        "content",
+        "open",
+        "paths",
+        "request",
+        "results",
+        "sender",
+        "sessions",
+        "tried",
+    )
 
-    def __init__(self, request: DeliveryRequest, sender: bytes, paths: list[bytes]) -> None:
+    def __init__(self, request: DeliveryRequest, content: OutgoingContent, sender: bytes, paths: list[bytes]) -> None:
         self.request = request
+        self.content = content
         self.sender = sender
         self.paths = paths
         self.results: list[DeliveryResult | None] = [None] * len(paths)
@@ -120,7 +139,14 @@ class Engine:
     """What SMTP and LMTP share: sessions, transactions, the next server, connections used again."""
 
     def __init__(
-        self, settings: SmtpSettings, *, endpoints: Endpoints, clock: Clock, observer: Observer, own_name: str
+        self,
+        settings: SmtpSettings,
+        *,
+        endpoints: Endpoints,
+        clock: Clock,
+        observer: Observer,
+        own_name: str,
+        generic: GenericMaps | None = None,
     ) -> None:
         self.pool = ConnectionPool(settings)
         self._settings = settings
@@ -128,9 +154,17 @@ class Engine:
         self._clock = clock
         self._observer = observer
         self._own_name = own_name
+        self._generic = generic
 
     async def deliver(self, request: DeliveryRequest) -> list[DeliveryResult]:
-        job = _job(request)
+        if self._generic is not None:
+            renewed = await self._generic.apply(request)
+            if isinstance(renewed, DeliveryResult):
+                return [renewed] * len(request.recipients)
+            request, content = renewed
+            job = _job(request, content)
+        else:
+            job = _job(request, request.content)
         if job.open and (connection := self.pool.take(request.next_hop)) is not None:
             await self._reuse(connection, job)
         if job.open:
@@ -298,7 +332,7 @@ class Engine:
     async def _converse(self, connection: Connection, job: _Job) -> Event | None:
         """MAIL to the last reply: the event that ends it, or None when ``job`` was settled without a word."""
         request, client = job.request, connection.client
-        content = request.content
+        content = job.content
         transaction = Transaction(
             job.sender,
             [job.paths[at] for at in job.open],
@@ -372,10 +406,10 @@ def _cannot_bind(address: str) -> str:
 _NO_SERVER = deferred(Status(4, 4, 4), "no server to connect to")
 
 
-def _job(request: DeliveryRequest) -> _Job:
+def _job(request: DeliveryRequest, content: OutgoingContent) -> _Job:
     sender = wire_path(request.envelope.sender)
     paths = [wire_path(recipient.address) for recipient in request.recipients]
-    job = _Job(request, sender or b"<>", [path or b"<>" for path in paths])
+    job = _Job(request, content, sender or b"<>", [path or b"<>" for path in paths])
     if sender is None:
         job.settle(failed(Status(5, 1, 7), "bad sender address syntax"))
     elif None in paths:

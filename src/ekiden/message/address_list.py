@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -37,14 +37,14 @@ _TOKEN = re.compile(
     rb"[ \t\r\n]+"
     rb'|(?P<quoted>"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z))'
     rb"|(?P<literal>\[[^\]\\]*(?:\\.[^\]\\]*)*(?:\]|\\?\Z))"
-    rb'|(?P<atom>(?:[^ \t\r\n()<>@,;:\\".\[!%]|\\.|\\\Z)[^ \t\r\n()<>@,;:\\".\[!%]*'
-    rb'(?:\\.[^ \t\r\n()<>@,;:\\".\[!%]*)*(?:\\\Z)?)'
+    rb'|(?P<atom>(?:[^ \t\r\n()<>@,;:\\".\[!%]|\\(?:[^\r\n]|(?=[\r\n]|\Z)))[^ \t\r\n()<>@,;:\\".\[!%]*'
+    rb'(?:\\(?:[^\r\n]|(?=[\r\n]|\Z))[^ \t\r\n()<>@,;:\\".\[!%]*)*)'
     rb"|(?P<operator>[<>@,;:.!%)])"
     rb"|(?P<comment>\()",
     re.DOTALL,
 )
 _COMMENT_STEP = re.compile(rb"[()\\]")
-_QUOTED_PAIR = re.compile(rb"\\(.|\Z)", re.DOTALL)
+_QUOTED_PAIR = re.compile(rb"\\(.?)", re.DOTALL)
 _FOLDING = re.compile(rb"[\r\n]+")
 
 
@@ -90,7 +90,8 @@ class _Token(Struct, frozen=True):
 
 def parse_addresses(value: bytes, *, token_limit: int = 10240) -> AddressList:
     tokens, comments, read = _tokens(value, token_limit)
-    closing, names = _angles(tokens), _group_names(tokens)
+    closing = _angles(tokens)
+    names = _group_names(tokens, closing)
     found: list[Mailbox] = []
     run: list[_Token] = []  # words since the last separator: an address, or the name of what follows
     at = 0
@@ -140,7 +141,8 @@ def _tokens(value: bytes, limit: int) -> tuple[list[_Token], list[tuple[int, int
             inner = inner[:-1] if inner.endswith(b'"') and not _ends_escaped(inner) else inner
             tokens.append(_Token(_QUOTED, at, end, _QUOTED_PAIR.sub(rb"\1", _FOLDING.sub(b"", inner))))
         elif kind == "literal":
-            text = match[0] if match[0].endswith(b"]") and len(match[0]) > 1 else match[0] + b"]"
+            text = _FOLDING.sub(b"", match[0])
+            text = text if text.endswith(b"]") and len(text) > 1 else text + b"]"
             tokens.append(_Token(_LITERAL, at, end, text))
         at = end
     return tokens, comments, size
@@ -180,12 +182,16 @@ def _angles(tokens: Sequence[_Token]) -> dict[int, int]:
     return pairs
 
 
-def _group_names(tokens: Sequence[_Token]) -> set[int]:
+def _group_names(tokens: Sequence[_Token], closing: Mapping[int, int]) -> set[int]:
     """The indexes of the colons that end the name of a group: those that a semicolon follows."""
     ends: set[int] = set()
-    colon = -1
+    colon = inside = -1
     for at, token in enumerate(tokens):
-        if token.kind == _COLON:
+        if at in closing:
+            inside = closing[at]
+        elif at <= inside:
+            continue
+        elif token.kind == _COLON:
             colon = at
         elif token.kind == _SEMICOLON and colon >= 0:
             ends.add(colon)

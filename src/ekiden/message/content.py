@@ -26,3 +26,18 @@ class FileContent(Struct, frozen=True, tag="file"):
 
 
 Content = InlineContent | FileContent
+
+
+class SplicedContent(Struct, frozen=True, tag="spliced"):
+    """A file whose first ``skipped`` bytes are replaced by ``head``: content on its way out, never in the queue."""
+
+    head: bytes
+    file: FileContent
+    skipped: int
+
+    @property
+    def size(self) -> int:
+        return len(self.head) + self.file.size - self.skipped
+
+
+OutgoingContent = Content | SplicedContent

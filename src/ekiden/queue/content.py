@@ -11,22 +11,26 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 
-from ekiden.message.content import Content, FileContent, InlineContent
+from ekiden.message.content import Content, FileContent, InlineContent, OutgoingContent, SplicedContent
 from ekiden.queue.store import StoreTrouble
 
 CHUNK_BYTES = 262_144
 
 
-async def chunks(content: Content, size: int = CHUNK_BYTES) -> AsyncIterator[bytes]:
+async def chunks(content: OutgoingContent, size: int = CHUNK_BYTES) -> AsyncIterator[bytes]:
     """The content in order, in pieces of at most ``size`` bytes; inline content comes as the one piece it is."""
     if isinstance(content, InlineContent):
         if content.data:
             yield content.data
         return
+    start = 0
+    if isinstance(content, SplicedContent):
+        yield content.head
+        start, content = content.skipped, content.file
     # The name of a queued file is as good as always in the kernel's memory; its data is asked for without waiting.
     handle = _open(content)
     try:
-        at = 0
+        at = start
         while at < content.size:
             wanted = min(size, content.size - at)
             piece = _read_cached(handle, wanted, at)

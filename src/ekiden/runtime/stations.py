@@ -12,6 +12,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from ekiden.cleanup.address_maps import AddressMaps
+from ekiden.cleanup.address_rewriting import local_rewriting
 from ekiden.cleanup.cleanup import Cleanup
 from ekiden.cleanup.rewrite_clients import RewriteClients
 from ekiden.config.errors import ConfigError
@@ -23,6 +25,7 @@ from ekiden.deliver.aliases import open_aliases
 from ekiden.deliver.discard import DiscardAgent
 from ekiden.deliver.error import ErrorAgent
 from ekiden.deliver.forward import QueueForward
+from ekiden.deliver.generic import GenericMaps
 from ekiden.deliver.lmtp import LmtpAgent
 from ekiden.deliver.local import LocalAgent
 from ekiden.deliver.mailbox_channel import MailboxChannel
@@ -159,6 +162,19 @@ class Stations:
             )
         return found
 
+    def _generic(self, parameters: Parameters, words: Sequence[str]) -> GenericMaps | None:
+        if not words:
+            return None
+        maps = AddressMaps(
+            open_tables(words, parameters=parameters),
+            delimiter=parameters.recipient_delimiter,
+            is_local=self.router.is_local,
+            rewriting=local_rewriting(parameters),
+            propagate="generic" in parameters.propagate_unmatched_extensions,
+        )
+        limits = parameters.header_block_limit, parameters.header_address_token_limit
+        return GenericMaps(maps, header_limit=limits[0], token_limit=limits[1])
+
     def _filtered(self, service: Service) -> Agent | None:
         """The agent, behind the filter of its results if there is one."""
         agent = self._agent(service)
@@ -206,6 +222,7 @@ class Stations:
                     clock=doors.clock,
                     observer=doors.observer,
                     loops_to=self._pass_on(parse_transport(parameters.best_mx_transport)),
+                    generic=self._generic(parameters, parameters.smtp_generic_maps),
                 )
             case "lmtp":
                 return LmtpAgent(
@@ -213,6 +230,7 @@ class Stations:
                     hosts_for=self._hosts_for(parameters, "lmtp"),
                     clock=doors.clock,
                     observer=doors.observer,
+                    generic=self._generic(parameters, parameters.lmtp_generic_maps),
                 )
             case "virtual":
                 return VirtualAgent(doors.mailboxes, parameters, doors.clock)

@@ -121,6 +121,10 @@ def test_parameters_of_the_standard_form(settings: dict[str, str], given: str, s
         ("Foo <a, b>", "Foo <a, b>"),
         ("<>", "<>"),
         ("a b@c.test (x", "a@mx.here.test, b@c.test (x"),
+        ("a\\\r\n b", "a@mx.here.test,\r\n b@mx.here.test"),
+        ('"a\\\r\n b"', '"a b"@mx.here.test'),
+        ('a, "unclosed', "a@mx.here.test, unclosed@mx.here.test"),
+        ('"a b"!c', '"a b!c"@mx.here.test'),
     ],
 )
 def test_addresses_in_headers(given: str, rewritten: str) -> None:

@@ -113,3 +113,7 @@ class RewritingParameters(Group):
     cleanup_service_name = Text(
         "cleanup", doc="The service of master.cf whose -o options hold for the rewriting of mail that comes this way."
     )
+
+    # On the way out (generic(5))
+    smtp_generic_maps = Words("", doc="Tables that replace addresses in what the smtp transport sends.")
+    lmtp_generic_maps = Words("", doc="Tables that replace addresses in what the lmtp transport sends.")
