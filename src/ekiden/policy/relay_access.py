@@ -25,12 +25,16 @@ class Destinations(Protocol):
 class RelayAccess:
     """Decides RCPT TO. Without ``reject_unlisted`` only the delivery finds out who does not exist."""
 
-    def __init__(self, destinations: Destinations, *, reject_unlisted: bool = True) -> None:
+    def __init__(
+        self, destinations: Destinations, *, reject_unlisted: bool = True, relay_reject_code: int = 554
+    ) -> None:
         self._destinations = destinations
+        self._code = relay_reject_code
         self._reject_unlisted = reject_unlisted
 
     async def check(self, address: Address, *, trusted: bool) -> Refusal | None:
         """None when the recipient is accepted. Raises TableTrouble: nobody knows, so the client tries again later."""
         if not trusted and not await self._destinations.is_relay_allowed_destination(address):
-            return Refusal(reply(554, "5.7.1", f"<{address}>: Relay access denied"), "relay-denied")
+            text = f"<{address}>: Relay access denied"
+            return Refusal(reply(self._code, f"{self._code // 100}.7.1", text), "relay-denied")
         return await self._destinations.check_recipient(address) if self._reject_unlisted else None

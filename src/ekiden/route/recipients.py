@@ -72,18 +72,22 @@ class KnownRecipients:
             DomainClass.RELAY: parameters.unknown_relay_recipient_reject_code,
         }
 
+    async def is_mapped(self, address: Address, domain: str, klass: DomainClass) -> bool:
+        """Whether virtual_alias_maps or canonical maps make another address of it. Raises TableTrouble."""
+        asked = self._asked(address, domain)
+        is_local = _yes if klass is DomainClass.LOCAL else None
+        for maps in (self._aliases, self._canonical):
+            if await find_alias(maps, asked, delimiter=self._delimiter, is_local=is_local) is not None:
+                return True
+        return False
+
     async def check(self, address: Address, domain: str, klass: DomainClass) -> Refusal | None:
-        """A refusal for an address of an own domain that does not exist. Raises TableTrouble."""
+        """A refusal for an address of an own domain that is not mapped and does not exist. Raises TableTrouble."""
         if klass is DomainClass.DEFAULT:
             return None
         if klass is DomainClass.LOCAL and address.local.lower() in self._always:
             return None  # RFC 5321 §4.5.1: this host's postmaster can always be reached
-        if await self.is_alias(address, domain, klass):
-            return None
         asked = self._asked(address, domain)
-        is_local = _yes if klass is DomainClass.LOCAL else None
-        if await find_alias(self._canonical, asked, delimiter=self._delimiter, is_local=is_local) is not None:
-            return None
         if klass is DomainClass.LOCAL:
             known = await self._is_local(asked)
         elif klass is DomainClass.VIRTUAL_MAILBOX:
@@ -93,12 +97,6 @@ class KnownRecipients:
         else:
             known = False
         return None if known else self._unknown(address, klass)
-
-    async def is_alias(self, address: Address, domain: str, klass: DomainClass) -> bool:
-        """Whether virtual_alias_maps replace the address. Raises TableTrouble."""
-        asked = self._asked(address, domain)
-        is_local = _yes if klass is DomainClass.LOCAL else None
-        return await find_alias(self._aliases, asked, delimiter=self._delimiter, is_local=is_local) is not None
 
     def _asked(self, address: Address, domain: str) -> Address:
         return Address(address.local.lower(), domain or self._origin)

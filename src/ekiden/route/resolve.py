@@ -142,14 +142,17 @@ class Router:
         """
         domain = domain_key(address.domain)
         klass = await self._classes.of(domain)
-        if not self._may_be_undeliverable or klass is DomainClass.VIRTUAL_ALIAS:
-            return await self._recipients.check(address, domain, klass)
-        # smtpd_reject_unlisted_recipient: what an alias replaces is another address's matter; of what is left, the
-        # error and retry transports tell at once what the sender would hear later.
-        if await self._recipients.is_alias(address, domain, klass):
+        if klass is DomainClass.DEFAULT and not self._may_be_undeliverable:
             return None
-        refusal = await self._undeliverable(address)
-        return refusal if refusal is not None else await self._recipients.check(address, domain, klass)
+        # smtpd_reject_unlisted_recipient: what is mapped is another address's matter; of what is left, the
+        # error and retry transports tell at once what the sender would hear later.
+        if await self._recipients.is_mapped(address, domain, klass):
+            return None
+        if self._may_be_undeliverable and klass is not DomainClass.VIRTUAL_ALIAS:
+            refusal = await self._undeliverable(address)
+            if refusal is not None:
+                return refusal
+        return await self._recipients.check(address, domain, klass)
 
     async def _undeliverable(self, address: Address) -> Refusal | None:
         found = await self.resolve(address, None)

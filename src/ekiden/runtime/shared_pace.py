@@ -30,6 +30,7 @@ class SharedPace:
         # Fresh for each server, so that nobody can choose destinations that share slots.
         self._key = os.urandom(16)
         self._clock = clock
+        lock_file.unlink(missing_ok=True)  # that of a server that ran as another user
         self._lock_file = lock_file
         self._lock_fd = -1
         self._free_at = memoryview(mmap.mmap(-1, _SLOTS * _SLOT_BYTES)).cast("d")

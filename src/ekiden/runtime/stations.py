@@ -126,7 +126,11 @@ class Stations:
             content_writer=doors.content_writer,
             has_space=doors.has_space,
             new_queue_id=doors.new_queue_id,
-            relay_access=RelayAccess(self.router, reject_unlisted=_rejects_unlisted(parameters)),
+            relay_access=RelayAccess(
+                self.router,
+                reject_unlisted=_rejects_unlisted(parameters),
+                relay_reject_code=parameters.relay_domains_reject_code,
+            ),
             cleanup=self._cleanup_of(parameters.cleanup_service_name),
             rewrite_clients=RewriteClients(
                 parameters.local_header_rewrite_clients,

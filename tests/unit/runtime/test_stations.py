@@ -11,6 +11,7 @@ from msgspec import structs
 
 from ekiden.config.load import build
 from ekiden.config.master_cf import Service
+from ekiden.message.address import Address
 from ekiden.message.delivery import DeliveryResult
 from ekiden.runtime.stations import Doors, Stations
 from ekiden.runtime.system_clock import SystemClock
@@ -115,3 +116,17 @@ def test_client_names_are_looked_up_or_not(lookup: str, name: str, tmp_path: Pat
     made = stations(f"smtpd_peername_lookup = {lookup}\nnative_hosts_file = {tmp_path}/hosts\n")
     service = made.smtp_service(Service("25", "inet", command="smtpd"))
     assert service.names.known("192.0.2.7") == name
+
+
+@honours("relay_domains_reject_code")
+@pytest.mark.parametrize(("code", "reply"), [("", "554 5.7.1"), ("450", "450 4.7.1")])
+def test_the_code_for_mail_that_is_not_relayed(code: str, reply: str) -> None:
+    async def work() -> None:
+        made = stations(f"relay_domains_reject_code = {code}\n" if code else "")
+        listener = Service("25", "inet", command="smtpd")
+        refusal = await made.smtp_service(listener).relay_access.check(Address("x", "far.example"), trusted=False)
+        assert refusal is not None
+        assert refusal.reply.text == f"{reply} <x@far.example>: Relay access denied"
+        await made.close()
+
+    asyncio.run(work())

@@ -87,6 +87,9 @@ class SmtpdParameters(Group):
     )
     smtpd_listen_backlog = Int("1024", minimum=1, doc="How many connections may wait to be accepted on each listener.")
     smtpd_peername_lookup = Bool("yes", doc="Look up the host name of clients; without it every client is unknown.")
+    relay_domains_reject_code = Int(
+        "554", minimum=400, maximum=599, doc="The reply code for a recipient that this host does not relay to."
+    )
     refuse_load_average_limit = Int(
         "0",
         doc="From this load average of the host on, clients are told to come back (421); 0 never. This is "
