@@ -77,6 +77,9 @@ def test_postsuper_changes_the_queue_with_a_server_and_without(
     assert said(classic, "-d", "-", text=f"{second}\nNOPE\n\n{first} trailing words\n") == [
         f"postsuper: {second}: removed", f"postsuper: {first}: removed", "postsuper: Deleted: 2 messages",
     ]  # fmt: skip
+    assert said(classic, "-h", third)[-1] == "postsuper: Placed on hold: 1 message"
+    assert said(classic, "-r", third) == [f"postsuper: {third}: requeued", "postsuper: Requeued: 1 message"]
+    wait_for(lambda: names(classic) in ({third: "deferred"}, {third: "incoming"}), "the end of the attempt")
     assert said(classic, "-r", "ALL") == ["postsuper: Requeued: 1 message"]
     assert said(classic, "-h", "ALL") == ["postsuper: Placed on hold: 1 message"] or not runs
     assert said(classic, "-s") == said(classic, "-p") == said(classic) == []

@@ -90,14 +90,12 @@ def _change(config: str | None, wanted: dict[str, list[str]], queues: Sequence[s
         "f": (Change.EXPIRE, Change.RELEASE),
         "h": (Change.HOLD,),
         "H": (Change.RELEASE,),
-        # What is on hold is tried again, too.
-        "r": (Change.RELEASE, Change.REQUEUE),
+        # What is on hold is tried again, too; in this order nothing is counted twice.
+        "r": (Change.REQUEUE, Change.RELEASE),
     }
     requests: list[ChangeMessages] = []
     letters: list[str] = []
-    for letter in "deffhHr":
-        if letter not in wanted or letter in letters:
-            continue
+    for letter in (letter for letter in "defhHr" if letter in wanted):
         states = {QueueState(name) for name in queues or _DEFAULT_QUEUES[letter]}
         ids = wanted[letter]
         for change in changes[letter]:

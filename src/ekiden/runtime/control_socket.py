@@ -55,6 +55,8 @@ from ekiden.tables.table import TableTrouble
 
 # struct ucred of unix(7): pid, uid, gid.
 _UCRED = struct.Struct("3i")
+# The most bytes that a user who is no administrator may say at once: a queue id, a domain.
+_USER_REQUEST_BYTES = 4096
 # Recipients that a page of a listing shows for each message that it may hold, on average.
 _RECIPIENTS_A_MESSAGE = 10
 
@@ -137,7 +139,7 @@ class ControlServer:
             if len(connections) > self._parameters().control_connection_limit:
                 await self._send(writer, Refused("too many commands at a time (control_connection_limit)"))
                 return
-            while (data := await self._read(reader)) is not None:
+            while (data := await self._read(reader, uid)) is not None:
                 await self._send(writer, await self._answer(data, uid))
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # the command went away or says nothing; there is nobody to tell
@@ -149,16 +151,17 @@ class ControlServer:
             connections.discard(task)
             writer.close()
 
-    async def _read(self, reader: asyncio.StreamReader) -> bytes | None:
+    async def _read(self, reader: asyncio.StreamReader, uid: int) -> bytes | None:
         parameters = self._parameters()
+        limit = parameters.control_message_limit if uid in (0, os.geteuid()) else _USER_REQUEST_BYTES
         async with asyncio.timeout(parameters.control_timeout):
             head = await reader.read(1)
             if not head:
                 return None
             head += await reader.readexactly(LENGTH_BYTES - 1)
             size = int.from_bytes(head, "big")
-            if size > parameters.control_message_limit:
-                raise BadMessage(f"request of {size} bytes (control_message_limit)")
+            if size > limit:
+                raise BadMessage(f"request of {size} bytes, {limit} are allowed (control_message_limit)")
             return await reader.readexactly(size)
 
     async def _send(self, writer: asyncio.StreamWriter, answer: Answer) -> None:
