@@ -1,4 +1,8 @@
-"""The orders in which a mail address is looked up in tables (virtual(5), transport(5)), and address extensions."""
+"""The orders in which a mail address is looked up in tables (virtual(5), transport(5)), and address extensions.
+
+Keys are as the address is written: tables of fixed keys fold them, pattern tables see them as they are. Pattern tables
+are asked for the whole address only.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +51,7 @@ async def find_alias(
     """
     if not maps:
         return None
-    domain = address.domain.lower()
+    domain = address.domain
     user, extension = split_extension(address.local, delimiter)
     whole = str(Address(address.local))
     bare = str(Address(user)) if extension else whole
@@ -58,7 +62,7 @@ async def find_alias(
         return Match(value, bare + at_domain, extension)
     if not domain:
         return None
-    if is_local is not None and await is_local(domain):
+    if is_local is not None and await is_local(domain.lower()):
         if (value := await maps.lookup(whole, partial=True)) is not None:
             return Match(value, whole)
         if extension and (value := await maps.lookup(bare, partial=True)) is not None:
@@ -77,7 +81,7 @@ async def find_transport(
     """
     if not maps:
         return None
-    domain = address.domain.lower()
+    domain = address.domain
     user, extension = split_extension(address.local, delimiter)
     whole = f"{Address(address.local)}@{domain}"
     if (value := await maps.lookup(whole)) is not None:

@@ -30,7 +30,7 @@ async def is_local(domain: str) -> bool:
 @pytest.mark.parametrize(
     ("address", "delimiter", "keys"),
     [
-        (Address("u", "Far.Example"), "", ["u@far.example", "@far.example"]),
+        (Address("U", "Far.Example"), "", ["U@Far.Example", "@Far.Example"]),
         (Address("u+e", "far.example"), "+", ["u+e@far.example", "u@far.example", "@far.example"]),
         (
             Address("u+e", "here.example"),
@@ -50,8 +50,8 @@ def test_order_of_virtual(address: Address, delimiter: str, keys: list[str]) -> 
 
 def test_the_answer_says_which_key_and_which_extension_was_left() -> None:
     maps = open_tables(["inline:{u@x=1 @x=2}"])
-    assert asyncio.run(find_alias(maps, Address("u+e", "X"), delimiter="+")) == Match("1", "u@x", "+e")
-    assert asyncio.run(find_alias(maps, Address("v+e", "X"), delimiter="+")) == Match("2", "@x")
+    assert asyncio.run(find_alias(maps, Address("u+e", "X"), delimiter="+")) == Match("1", "u@X", "+e")
+    assert asyncio.run(find_alias(maps, Address("v+e", "X"), delimiter="+")) == Match("2", "@X")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_answer_says_which_key_and_which_extension_was_left() -> None:
         (
             Address("u+e", "A.b.example"),
             False,
-            ["u+e@a.b.example", "u@a.b.example", "a.b.example", ".b.example", ".example", "*"],
+            ["u+e@A.b.example", "u@A.b.example", "A.b.example", ".b.example", ".example", "*"],
         ),
         (Address("u", "a.b.example"), True, ["u@a.b.example", "a.b.example", "b.example", "example", "*"]),
         (Address("u", "[1.2.3.4]"), False, ["u@[1.2.3.4]", "[1.2.3.4]", "*"]),
@@ -101,3 +101,15 @@ def test_domain_keys_of_odd_domains() -> None:
     assert domain_keys("com", dotted=True) == ["com"]
     assert domain_keys("a.", dotted=True) == ["a."]
     assert domain_keys(".a.b", dotted=False) == [".a.b", "b"]
+
+
+def test_pattern_tables_see_the_whole_address_as_it_is_written() -> None:
+    patterns = "pcre:{ {/^(.*)@(.*)$/i $1 at $2}, {/^/ never} }"
+    found = asyncio.run(find_alias(open_tables([patterns]), Address("Bob+X", "Example.COM"), delimiter="+"))
+    assert found == Match("Bob+X at Example.COM", "Bob+X@Example.COM")
+    parts = "pcre:{ {/^@|^bob$|^example/ part}, {/^[*]/ any} }"
+    for ask in (find_alias, find_transport):
+        assert asyncio.run(ask(open_tables([parts]), Address("bob+x", "example.com"), delimiter="+")) is None
+    mixed = [parts, "inline:{@example.com=fixed, example.com=smtp:}"]
+    assert asyncio.run(find_alias(open_tables(mixed), Address("a", "Example.com"))) == Match("fixed", "@Example.com")
+    assert asyncio.run(find_transport(open_tables(mixed), Address("a", "Example.com"))) == Match("smtp:", "Example.com")
