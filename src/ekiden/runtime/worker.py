@@ -25,6 +25,7 @@ from ekiden.message.queued import QueueState
 from ekiden.message.queueid import QueueIds
 from ekiden.observe.events import Note
 from ekiden.observe.log import MailLog
+from ekiden.observe.table_warnings import table_warnings
 from ekiden.queue.load import LoadAverage
 from ekiden.queue.scheduler import Scheduler
 from ekiden.queue.shards import adopt_orphans
@@ -106,6 +107,10 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
+        with table_warnings(self._log):
+            return await self._run()
+
+    async def _run(self) -> int:
         loop = asyncio.get_running_loop()
         self._watch = DeadlineWatch(loop)
         try:
