@@ -1,24 +1,32 @@
-"""Any text is an alias file whose lines are entries or told problems; every entry leads somewhere; no exception."""
+"""Any text is a list of targets or a told problem; what it means survives the way between processes; no exception."""
 
 from __future__ import annotations
 
-from ekiden.deliver.aliases import MailTo, parse_aliases
+from ekiden.deliver.targets import MailTo, Special, pack_targets, parse_target_file, parse_targets, unpack_targets
 
 SEEDS = [
-    b"root: bob\n",
-    b'"odd name" : "a b"@x.example, \\tom\n\t, "|cmd \\"x\\", y"\n',
-    b"list: :include:/etc/list, /var/mail/x, |/bin/cat\n# comment\n  # another\n",
-    b'a: "b\nb: c d\n: x\n  orphan: y\na: again\n',
-    "bücher: ä@x.example\n".encode(),
-    b'nobody: ""@x.example\n',
+    b"bob\n",
+    b'"a b"@x.example, \\tom\n\t, "|cmd \\"x\\", y"\n',
+    b":include:/etc/list, /var/mail/x, |/bin/cat -n, eve\n# comment\n  # another\n",
+    b'"b\nc d\n: x\n  orphan, y\n again <a@b.example\n',
+    "ä@x.example, \u00a5sakura\n".encode(),
+    b'""@x.example, "A B" <c@d.example>, ~/Mail/\n',
 ]
 
 
 def one_input(data: bytes) -> None:
-    found = parse_aliases(data.decode("utf-8", "surrogateescape"))
-    assert not found.entries.keys() & found.broken.keys()
-    for name, targets in found.entries.items():
-        assert name
-        assert targets
-        for target in targets:
-            assert target.address.local if isinstance(target, MailTo) else target.text
+    text = data.decode("utf-8", "surrogateescape")
+    found = parse_target_file(text)
+    assert unpack_targets(pack_targets(found.targets)) == found.targets
+    try:
+        found_too = parse_targets(text)
+    except ValueError:
+        return
+    for target in (*found.targets, *found_too):
+        if isinstance(target, MailTo):
+            assert target.address.local
+        else:
+            assert isinstance(target, Special)
+            assert target.argument
+            assert "\0" not in target.argument
+            assert "\n" not in target.argument

@@ -9,7 +9,7 @@ import msgspec
 
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.mailbox_jobs import SCHEMA, Answer, Form, Inbox, Job, Outbox, PacketTrouble, Transport, WriteJob
-from ekiden.deliver.mailbox_place import Owner
+from ekiden.deliver.mailbox_place import Owner, Place, UserPlace
 from ekiden.runtime.deliverer import open_places
 
 _PLACES = open_places(
@@ -53,8 +53,14 @@ def one_input(data: bytes) -> None:
     jobs, fds = packet
     assert fds == []
     for job in jobs:
-        found = _PLACES.find(job, 1)
         outbox = Outbox()
+        found: Place | Answer
+        if job.transport is Transport.VIRTUAL:
+            found = _PLACES.find(job, 1)
+        else:
+            user = _PLACES.user(job, 1)
+            found = user if isinstance(user, Answer) or user.mailbox is None else user.mailbox  # type: ignore[assignment]
+            assert not isinstance(found, UserPlace)  # there is no mailbox_command
         if isinstance(found, Answer):
             assert found.text.isprintable()
             outbox.put(found)  # it can be said

@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ekiden.config.load import Configuration
+from ekiden.config.master_cf import read_master_cf
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.mailbox_channel import MailboxChannel
 from ekiden.runtime import control
@@ -61,8 +63,13 @@ class DelivererProcess:
 
 
 @contextlib.contextmanager
-def running_deliverer(settings: Mapping[str, str], *, as_user: int | None = None) -> Iterator[DelivererProcess]:
-    """A deliverer under ``settings``; ``as_user``: a user (and group) number it runs as instead of the test's own."""
+def running_deliverer(
+    settings: Mapping[str, str], *, as_user: int | None = None, master_cf: str = ""
+) -> Iterator[DelivererProcess]:
+    """A deliverer under ``settings`` and the lines of ``master_cf``.
+
+    ``as_user``: a user (and group) number it runs as instead of the test's own.
+    """
     here, there = control.pair()
     pid = os.fork()
     if pid == 0:
@@ -74,7 +81,9 @@ def running_deliverer(settings: Mapping[str, str], *, as_user: int | None = None
                 os.setgroups([])
                 os.setresgid(as_user, as_user, as_user)
                 os.setresuid(as_user, as_user, as_user)
-            code = deliverer_main(Parameters(settings), there)
+            services = read_master_cf(master_cf, "master.cf").services
+            configuration = Configuration(Parameters(settings), services, Path(settings.get("config_directory", "/")))
+            code = deliverer_main(configuration, there)
         except BaseException:
             traceback.print_exc()
         finally:

@@ -13,7 +13,7 @@ import socket
 import sys
 from pathlib import Path
 
-from ekiden.config.snapshot import Parameters
+from ekiden.config.load import Configuration
 from ekiden.runtime import control
 from ekiden.runtime.control import (
     AddListeners,
@@ -68,7 +68,7 @@ def worker_main(context: WorkerContext) -> int:
                 return 0
 
 
-def deliverer_main(parameters: Parameters, sock: socket.socket) -> int:
+def deliverer_main(configuration: Configuration, sock: socket.socket) -> int:
     control.send(sock, Ready())
     while (received := control.receive(sock)) is not None:
         message, fds = received

@@ -25,7 +25,7 @@ def task(
     head: bytes = b"Delivered-To: a@x.example\n",
     as_file: Path | None = None,
     size: int | None = None,
-) -> Task:
+) -> Task[WriteJob]:
     """With ``as_file`` the content is written there and passed as a descriptor of told ``size``."""
     fd = -1
     if as_file is not None:

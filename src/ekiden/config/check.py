@@ -59,6 +59,8 @@ class _Names:
     def about(self, name: str, value: str) -> Iterator[tuple[Level, str]]:
         if (own := self._about_name(name, value)) is not None:
             yield own
+        if name in self._declared and self._declared[name].raw:
+            return  # its $names are told only at a delivery
         for other in references(value, tested=False):
             if self._defined(other) is None and other not in self._overridden:
                 yield Level.WARNING, f"{name} refers to ${other}, which is nowhere defined and counts as empty"

@@ -48,13 +48,14 @@ class ExpansionError(ValueError):
     """An expression that cannot be read, or a reference back to itself or without end."""
 
 
-def expand(text: str, lookup: Lookup, *, recursive: bool = True) -> str:
+def expand(text: str, lookup: Lookup, *, recursive: bool = True, missing: set[str] | None = None) -> str:
     """``text`` with every expression replaced by its value. ``lookup`` gives a name's text, None where it has none.
 
-    Values are expanded in their turn unless ``recursive`` is False, which values that others wrote need.
+    Values are expanded in their turn unless ``recursive`` is False, which values that others wrote need. Names whose
+    text was wanted (not only asked for, as ``${name?`` does) and that have none are added to ``missing``.
     Raises ExpansionError.
     """
-    return _Expansion(lookup, recursive).expand(text) if "$" in text else text
+    return _Expansion(lookup, recursive, missing).expand(text) if "$" in text else text
 
 
 def references(text: str, *, tested: bool = True) -> list[str]:
@@ -67,8 +68,9 @@ def references(text: str, *, tested: bool = True) -> list[str]:
 
 
 class _Expansion:
-    def __init__(self, lookup: Lookup, recursive: bool) -> None:
+    def __init__(self, lookup: Lookup, recursive: bool, missing: set[str] | None = None) -> None:
         self._lookup, self._recursive = lookup, recursive
+        self._missing = missing
         self._inside: list[str] = []
         self._depth = 0
         self._references = 0
@@ -113,6 +115,8 @@ class _Expansion:
             raise ExpansionError(f"${name} refers to itself through {' -> '.join((*self._inside, name))}")
         raw = self._lookup(name)
         if raw is None:
+            if self._missing is not None:
+                self._missing.add(name)
             return ""
         self._references += 1
         if self._references > REFERENCE_LIMIT:

@@ -30,6 +30,7 @@ class Parameter(Generic[T]):
     """One declared parameter. ``default`` is text as in main.cf and may hold ``$name``."""
 
     kind = "text"
+    raw = False  # the text stays as it is written: $name in it is for whoever uses the value to expand
 
     def __init__(self, default: str, *, doc: str, reload: Reload = Reload.NEW_SESSIONS, since: str = "0.1") -> None:
         self.name = ""
@@ -61,6 +62,13 @@ class Text(Parameter[str]):
 
     def parse(self, text: str) -> str:
         return text
+
+
+class Template(Text):
+    """Text whose $name stand for what is known only when it is used: a user, a recipient."""
+
+    kind = "text with $names of its own"
+    raw = True
 
 
 class Bool(Parameter[bool]):

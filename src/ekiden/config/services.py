@@ -6,14 +6,14 @@ from ekiden.config.master_cf import Service
 
 # What a service of master.cf can run here.
 COMMANDS = frozenset(
-    {"bounce", "cleanup", "discard", "error", "lmtp", "local", "pickup", "qmgr", "smtp", "smtpd", "virtual"}
+    {"bounce", "cleanup", "discard", "error", "lmtp", "local", "pickup", "pipe", "qmgr", "smtp", "smtpd", "virtual"}
 )
 # Programs of Postfix whose work is done inside the worker: their lines are accepted and start nothing.
 ABSORBED = frozenset(
     {"anvil", "flush", "oqmgr", "postlogd", "proxymap", "scache", "showq", "tlsmgr", "trivial-rewrite", "verify"}
 )
 # Programs of Postfix that Ekiden has no counterpart for yet.
-NOT_YET = frozenset({"dnsblog", "pipe", "postscreen", "qmqpd", "spawn", "tlsproxy"})
+NOT_YET = frozenset({"dnsblog", "postscreen", "qmqpd", "spawn", "tlsproxy"})
 
 # Without a master.cf: one SMTP server that only this host can reach, on a port that every user may open.
 DEFAULT_LISTENERS = (Service("127.0.0.1:2525", "inet", private=False, command="smtpd"),)

@@ -63,7 +63,7 @@ class Parameters(
     def _parsed(self, name: str, parameter: Parameter[object]) -> object:
         text = self.__dict__["_settings"].get(name, parameter.default)
         try:
-            return parameter.parse(self.expanded(text))
+            return parameter.parse(text.strip() if parameter.raw else self.expanded(text))
         except ExpansionError as error:
             raise ParameterError(name, text, str(error)) from error
         except ValueError as error:

@@ -23,6 +23,7 @@ class Account(Struct, frozen=True):
     uid: int
     gid: int
     home: str
+    shell: str = ""
 
 
 # getpwnam(3): "0 or ENOENT or ESRCH or EBADF or EPERM or ...  The given name or uid was not found."
@@ -51,7 +52,7 @@ def account_of(uid: int) -> Account | None:
 
 
 def _account(entry: pwd.struct_passwd) -> Account:
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell)
 
 
 def _raise_trouble(name: bytes) -> None:

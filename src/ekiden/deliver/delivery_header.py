@@ -23,13 +23,13 @@ def address_bytes(address: Address) -> bytes:
     return _CONTROL.sub(b"?", str(address).encode("utf-8", "surrogateescape"))
 
 
-def delivery_header(sender: Address, recipient: Recipient, *, original: bool) -> bytes:
+def delivery_header(sender: Address, recipient: Recipient, *, original: bool, delivered_to: bool = True) -> bytes:
     """``Return-Path`` (RFC 5321 §4.4), ``X-Original-To`` if ``original``, ``Delivered-To``; lines end in LF."""
     to = address_bytes(recipient.address)
-    if not original:
-        return b"Return-Path: <%b>\nDelivered-To: %b\n" % (address_bytes(sender), to)
-    asked = to if recipient.original is None else address_bytes(recipient.original)
-    return b"Return-Path: <%b>\nX-Original-To: %b\nDelivered-To: %b\n" % (address_bytes(sender), asked, to)
+    head = b"Return-Path: <%b>\n" % address_bytes(sender)
+    if original:
+        head += b"X-Original-To: %b\n" % (to if recipient.original is None else address_bytes(recipient.original))
+    return head + b"Delivered-To: %b\n" % to if delivered_to else head
 
 
 def was_delivered_to(content: Content, recipient: Address, scan_bytes: int) -> bool:

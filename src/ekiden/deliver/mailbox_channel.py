@@ -11,26 +11,33 @@ import collections
 import errno
 import os
 import socket
+from collections.abc import Sequence
 
 from msgspec import Struct
 
+from ekiden.deliver.delivery_header import address_bytes
 from ekiden.deliver.mailbox_jobs import (
     INLINE_BYTES,
+    NO_FACTS,
     PACKET_BYTES,
     Answer,
+    Facts,
     Inbox,
     Job,
     Outbox,
     Outcome,
     PacketTrouble,
     Transport,
+    content_of,
     deferred,
 )
 from ekiden.deliver.mailbox_text import write_all
+from ekiden.message.address import Address
 from ekiden.message.content import Content, FileContent
-from ekiden.message.delivery import DeliveryResult, failed
+from ekiden.message.delivery import DeliveryRequest, DeliveryResult, failed
 from ekiden.message.delivery import deferred as deferred_result
 from ekiden.message.delivery import delivered as delivered_result
+from ekiden.message.envelope import Recipient
 from ekiden.message.status import Status
 
 # Room for the msgpack framing of one job beside its texts.
@@ -45,6 +52,9 @@ class _Request(Struct, frozen=True):
     sender: bytes
     head: bytes
     content: Content
+    facts: Facts
+    without_mailbox: bool
+    done: tuple[str, ...]
     future: asyncio.Future[Answer]
 
 
@@ -57,7 +67,7 @@ class MailboxChannel:
         self._sock: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._outbox = Outbox()
-        self._inbox = Inbox(Answer)
+        self._inbox: Inbox[Answer] = Inbox(Answer)
         self._waiting: collections.deque[_Request] = collections.deque()
         self._unanswered: dict[int, asyncio.Future[Answer]] = {}
         self._last_job = 0
@@ -79,7 +89,16 @@ class MailboxChannel:
         self._schedule(loop)
 
     def submit(
-        self, transport: Transport, recipient: bytes, sender: bytes, head: bytes, content: Content
+        self,
+        transport: Transport,
+        recipient: bytes,
+        sender: bytes,
+        head: bytes,
+        content: Content,
+        *,
+        facts: Facts = NO_FACTS,
+        without_mailbox: bool = False,
+        done: tuple[str, ...] = (),
     ) -> asyncio.Future[Answer]:
         """Ask for one message to be written to one mailbox. The answer's id is without meaning for the caller.
 
@@ -90,7 +109,9 @@ class MailboxChannel:
         if self._closed:
             future.set_result(deferred(0, 3, 2, "the server is stopping"))
             return future
-        self._waiting.append(_Request(transport, recipient, sender, head, content, future))
+        self._waiting.append(
+            _Request(transport, recipient, sender, head, content, facts, without_mailbox, done, future)
+        )
         if self._sock is not None:
             self._schedule(loop)
         elif self._give_up is None:
@@ -145,6 +166,8 @@ class MailboxChannel:
     def _put(self, request: _Request, number: int) -> None:
         """Queue a job for sending. Raises OSError."""
         texts = len(request.recipient) + len(request.sender) + len(request.head) + _FRAMING_BYTES
+        if request.facts is not NO_FACTS:
+            texts += _facts_bytes(request.facts) + sum(len(key) + 5 for key in request.done)
         if texts > PACKET_BYTES - INLINE_BYTES:
             raise OSError(errno.EMSGSIZE, "the addresses are too long")
         content = request.content
@@ -156,8 +179,9 @@ class MailboxChannel:
         else:
             data, fd = content.data, -1
         job = Job(
-            number, request.transport, request.recipient, request.sender, request.head, data, request.content.size
-        )
+            number, request.transport, request.recipient, request.sender, request.head, data, request.content.size,
+            request.facts, request.without_mailbox, request.done,
+        )  # fmt: skip
         self._outbox.put(job, fd)
 
     # -- receiving -------------------------------------------------------------------------------------------------
@@ -174,7 +198,9 @@ class MailboxChannel:
             if packet is None:
                 self._detach("the mailbox delivery process is gone")
                 return
+            fds = iter(packet[1])
             for answer in packet[0]:
+                answer = content_of(answer, fds)
                 future = unanswered.pop(answer.id, None)
                 if future is not None and not future.done():
                     future.set_result(answer)
@@ -219,6 +245,44 @@ def result_of(answer: Answer, relay: str, transmit_s: float) -> DeliveryResult:
     if answer.outcome is Outcome.DEFERRED:
         return deferred_result(status, answer.text, relay=relay, transmit_s=transmit_s)
     return failed(status, answer.text, relay=relay, transmit_s=transmit_s)
+
+
+def facts_of(
+    request: DeliveryRequest,
+    recipient: Recipient,
+    *,
+    delivered_to: Address | None = None,
+    recipients: Sequence[Recipient] = (),
+) -> Facts:
+    """What a command may be told of a request. ``recipients`` are for pipe services, which may get several at once."""
+    client = request.envelope.client
+    return Facts(
+        queue_id=request.queue_id,
+        recipient=address_bytes(recipient.address),
+        original=address_bytes(recipient.original or recipient.address),
+        delivered_to=b"" if delivered_to is None else address_bytes(delivered_to),
+        client_name=_told(client.name),
+        client_address=_told(client.address),
+        client_helo=_told(client.helo),
+        client_protocol=_told(client.protocol),
+        client_port=str(client.port or ""),
+        next_hop=request.next_hop if recipients else "",
+        recipients=tuple(
+            (address_bytes(one.address), address_bytes(one.original or one.address)) for one in recipients
+        ),
+    )
+
+
+def _told(text: str) -> str:
+    """Text that msgpack can carry: a peer may have said what is no UTF-8."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _facts_bytes(facts: Facts) -> int:
+    texts = (facts.queue_id, facts.client_name, facts.client_address, facts.client_helo, facts.client_protocol)
+    size = sum(4 * len(text) + 5 for text in (*texts, facts.client_port, facts.next_hop))
+    size += len(facts.recipient) + len(facts.original) + len(facts.delivered_to) + 15
+    return size + sum(len(one) + len(other) + 11 for one, other in facts.recipients)
 
 
 def _in_memory_file(data: bytes) -> int:

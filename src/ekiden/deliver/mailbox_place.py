@@ -11,13 +11,13 @@ import os
 import stat
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.account import Account, AccountTrouble, account_of, find_account
-from ekiden.deliver.mailbox_jobs import Answer, Form, Job, Transport, deferred, failed
+from ekiden.deliver.mailbox_jobs import Answer, Form, Job, deferred, failed
 from ekiden.tables.address import split_extension
 from ekiden.tables.table import TableTrouble
 
@@ -37,10 +37,11 @@ class Lookup(Protocol):
 
 
 class Owner(Struct, frozen=True):
-    """The user and group that a writer runs as."""
+    """The user and group that a writer runs as. ``commands``: it may run programs that gain privileges (sudo, sgid)."""
 
     uid: int
     gid: int
+    commands: bool = False
 
 
 class Place(Struct, frozen=True):
@@ -53,6 +54,16 @@ class Place(Struct, frozen=True):
     limit_bytes: int
 
 
+class UserPlace(Struct, frozen=True):
+    """A user of this host. ``mailbox`` is None when ``command`` takes the mail."""
+
+    account: Account
+    name: str  # the user as the recipient names it: without extension, in lower case
+    extension: str  # with its delimiter, or empty
+    mailbox: Place | None
+    command: str = ""
+
+
 class VirtualTables(Struct, frozen=True):
     """None: the parameter is empty."""
 
@@ -62,17 +73,24 @@ class VirtualTables(Struct, frozen=True):
 
 
 def look_up(table: Lookup, key: str) -> str | None:
-    """Ask a table without an event loop. Raises TableTrouble.
+    """Ask a table without an event loop. Raises TableTrouble."""
+    return at_once(table.lookup(key))
+
+
+T = TypeVar("T")
+
+
+def at_once(asking: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that asks tables. Raises TableTrouble.
 
     The deliverer has no loop: it is a poll loop over a few sockets, and must stay small because it may run as root.
     Tables that lie in memory or in files answer without ever suspending, so one step runs their coroutine to its
     end. A table that does suspend needs a network and a loop: that is refused, as trouble and not as "not found".
     """
-    asking = table.lookup(key)
     try:
         asking.send(None)
     except StopIteration as done:
-        value: str | None = done.value
+        value: T = done.value
         return value
     except RuntimeError as error:  # asyncio's "no running event loop", from deep inside a client library
         raise TableTrouble(f"this type of table cannot be used for mailboxes: {error}") from error
@@ -103,45 +121,55 @@ class Places:
         tables: VirtualTables,
         server: Owner,
         *,
+        commands: Lookup | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._parameters = parameters
         self._tables = tables
+        self._commands = commands  # mailbox_command_maps
         self._server = server
         self._is_root = server.uid == 0
         self._monotonic = monotonic
-        self._known: dict[tuple[Transport, bytes], Place] = {}
+        self._known: dict[tuple[bool, bytes], Place | UserPlace] = {}
         self._forget_at = 0.0
 
     def find(self, job: Job, number: int) -> Place | Answer:
-        """Where the mail of ``job`` goes; ``number`` is the id of an Answer that refuses it."""
-        key = (job.transport, job.recipient)
+        """Where the mail of a virtual ``job`` goes; ``number`` is the id of an Answer that refuses it."""
+        found = self._remembered((True, job.recipient), self._virtual, number)
+        assert not isinstance(found, UserPlace)
+        return found
+
+    def user(self, job: Job, number: int) -> UserPlace | Answer:
+        """The user that a local ``job`` is for; ``number`` as for find()."""
+        found = self._remembered((False, job.recipient), self._local, number)
+        assert not isinstance(found, Place)
+        return found
+
+    def _remembered(
+        self, key: tuple[bool, bytes], find: Callable[[str, int], Place | UserPlace | Answer], number: int
+    ) -> Place | UserPlace | Answer:
         now = self._monotonic()
         if now >= self._forget_at or len(self._known) >= _REMEMBERED:
             self._known.clear()
             self._forget_at = now + _REMEMBER_S
-        found: Place | Answer | None = self._known.get(key)
+        found: Place | UserPlace | Answer | None = self._known.get(key)
         if found is None:
-            found = self._find(job, number)
-            if isinstance(found, Place):
+            recipient = key[1].decode("utf-8", "surrogateescape")
+            try:
+                found = find(recipient, number)
+            except TableTrouble as error:
+                return deferred(number, 4, 3, f"mailbox lookup failed: {error}")
+            except AccountTrouble as error:
+                return deferred(number, 3, 0, str(error))
+            if not isinstance(found, Answer):
                 self._known[key] = found
         return found
-
-    def _find(self, job: Job, number: int) -> Place | Answer:
-        recipient = job.recipient.decode("utf-8", "surrogateescape")
-        try:
-            if job.transport is Transport.VIRTUAL:
-                return self._virtual(recipient.lower(), number)
-            return self._local(recipient, number)
-        except TableTrouble as error:
-            return deferred(number, 4, 3, f"mailbox lookup failed: {error}")
-        except AccountTrouble as error:
-            return deferred(number, 3, 0, str(error))
 
     # -- virtual ---------------------------------------------------------------------------------------------------
 
     def _virtual(self, address: str, number: int) -> Place | Answer:
         parameters = self._parameters
+        address = address.lower()
         mailbox = self._of_address(self._tables.mailboxes, address)
         if mailbox is None:
             return failed(number, 1, 1, f'unknown user: "{address}"')
@@ -195,7 +223,7 @@ class Places:
 
     # -- local -----------------------------------------------------------------------------------------------------
 
-    def _local(self, name: str, number: int) -> Place | Answer:
+    def _local(self, name: str, number: int) -> UserPlace | Answer:
         account = self._account(name)
         if account is None:
             return failed(number, 1, 1, f'unknown user: "{name}"')
@@ -204,11 +232,20 @@ class Places:
                 number, 2, 0, f"cannot write the mailbox of {account.name}: the server does not run as root"
             )
         parameters = self._parameters
+        user, extension = self._split(name.lower())
+        if "/" in extension:  # it could lead out of a directory; what cannot be a part of a path is none
+            extension = ""
+        command = look_up(self._commands, user) if self._commands is not None else None
+        command = command or parameters.mailbox_command
+        if command:
+            return UserPlace(account, user, extension, None, command)
         owner = Owner(account.uid, account.gid)
         if parameters.home_mailbox:
             base, mailbox = account.home, parameters.home_mailbox
         else:
             base, mailbox = parameters.mail_spool_directory, account.name
+            if base.endswith("/") and base != "/":  # a spool of Maildirs
+                mailbox += "/"
             owner = Owner(account.uid, _spool_group(base, account.gid))
         if not self._is_root:
             owner = self._server
@@ -217,10 +254,10 @@ class Places:
             path is None
             or not base.startswith("/")
             or not _can_be_named(base)
-            or (not parameters.home_mailbox and "/" in mailbox)
+            or (not parameters.home_mailbox and "/" in account.name)
         ):
             return deferred(number, 3, 5, f"mail system configuration error: no usable mailbox path for {account.name}")
-        return Place(
+        place = Place(
             owner=owner,
             form=Form.MAILDIR if mailbox.endswith("/") else Form.MBOX,
             base=base,
@@ -229,10 +266,15 @@ class Places:
             locks=parameters.mailbox_delivery_lock,
             limit_bytes=parameters.mailbox_size_limit,
         )
+        return UserPlace(account, user, extension, place)
+
+    def _split(self, name: str) -> tuple[str, str]:
+        parameters = self._parameters
+        return split_extension(name, parameters.recipient_delimiter, owner_special=parameters.owner_request_special)
 
     def _account(self, name: str) -> Account | None:
         """The account that a local part names: as written, in lower case, without extension."""
-        user, _ = split_extension(name, self._parameters.recipient_delimiter)
+        user, _ = self._split(name)
         for candidate in dict.fromkeys((name, name.lower(), user, user.lower())):
             if (account := find_account(candidate)) is not None:
                 return account

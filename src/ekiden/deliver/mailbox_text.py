@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections.abc import Iterator
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from ekiden.deliver.mailbox_jobs import Answer, WriteJob, deferred, failed
+from ekiden.deliver.mailbox_jobs import Answer, RunJob, WriteJob, deferred, failed
 
 _PIECE_BYTES = 262_144
 
@@ -21,10 +23,13 @@ class MailboxFull(Exception):
     """The message does not fit the limit of the mailbox."""
 
 
-class Task(Struct, frozen=True):
-    """A message for a mailbox and the descriptor of its content, -1 when the job holds it."""
+J = TypeVar("J", bound=WriteJob | RunJob)
 
-    job: WriteJob
+
+class Task(Struct, Generic[J], frozen=True):
+    """A message for a mailbox or a command and the descriptor of its content, -1 when the job holds it."""
+
+    job: J
     fd: int = -1
 
     def close(self) -> None:
@@ -32,8 +37,8 @@ class Task(Struct, frozen=True):
             os.close(self.fd)
 
 
-def mailbox_pieces(task: Task) -> Iterator[bytes]:
-    """The message as a mailbox holds it, in pieces: the job's head, then the content with LF. Raises ContentTrouble."""
+def mailbox_pieces(task: Task[WriteJob] | Task[RunJob]) -> Iterator[bytes]:
+    """The message as it is delivered, in pieces: the job's head, then the content with LF. Raises ContentTrouble."""
     job = task.job
     if job.content is not None:
         yield job.head + job.content.replace(b"\r\n", b"\n")
@@ -54,6 +59,48 @@ def mailbox_pieces(task: Task) -> Iterator[bytes]:
         yield piece.replace(b"\r\n", b"\n")
     if kept:
         yield kept
+
+
+def command_pieces(task: Task[RunJob]) -> Iterator[bytes]:
+    """The message as a command gets it. Raises ContentTrouble."""
+    job = task.job
+    pieces = mailbox_pieces(task)
+    if job.quote_from:
+        pieces = _quoted_after_head(pieces)
+    if job.dots:
+        pieces = dotted(pieces)
+    last = b"\n"
+    for piece in pieces:
+        if piece:
+            last = piece[-1:]
+            yield piece if job.eol == b"\n" else piece.replace(b"\n", job.eol)
+    # A message that does not end a line would run into what a command appends to it.
+    end = b"\n" if last != b"\n" else b""
+    if job.blank_end:
+        end += b"\n"
+    if end:
+        yield end.replace(b"\n", job.eol)
+
+
+def _quoted_after_head(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """quoted_from, but for the From_ line that the head begins with."""
+    first = next(pieces, b"")
+    if first.startswith(b"From "):
+        line, newline, first = first.partition(b"\n")
+        yield line + newline
+    yield from quoted_from(itertools.chain([first], pieces))
+
+
+def dotted(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces with a dot before each line that begins with one."""
+    at_line_start = True
+    for piece in pieces:
+        if not piece:
+            continue
+        if at_line_start and piece.startswith(b"."):
+            yield b"."
+        at_line_start = piece.endswith(b"\n")
+        yield piece.replace(b"\n.", b"\n..")
 
 
 def quoted_from(pieces: Iterator[bytes]) -> Iterator[bytes]:

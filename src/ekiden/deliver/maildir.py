@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from ekiden.deliver.mailbox_directory import DirectoryWalk
-from ekiden.deliver.mailbox_jobs import Answer, delivered
+from ekiden.deliver.mailbox_jobs import Answer, WriteJob, delivered
 from ekiden.deliver.mailbox_text import ContentTrouble, MailboxFull, Task, answer_for, mailbox_pieces, write_all
 
 # Makes files durable and tells what went wrong with each.
@@ -56,7 +56,7 @@ class _Maildir(Struct):
 
 
 class _Written(Struct):
-    task: Task
+    task: Task[WriteJob]
     maildir: _Maildir
     fd: int
     name: str
@@ -74,7 +74,7 @@ class MaildirBatch:
         self._maildirs: dict[tuple[str, str, bool], _Maildir | OSError] = {}
         self._answers: list[Answer] = []
 
-    def deliver(self, tasks: Sequence[Task]) -> list[Answer]:
+    def deliver(self, tasks: Sequence[Task[WriteJob]]) -> list[Answer]:
         """Deliver all, each with its own answer. The descriptors of the tasks stay the caller's."""
         written: list[_Written] = []
         try:
@@ -92,12 +92,12 @@ class MaildirBatch:
             self._maildirs.clear()
         return self._answers
 
-    def _refuse(self, task: Task, trouble: Exception) -> None:
+    def _refuse(self, task: Task[WriteJob], trouble: Exception) -> None:
         job = task.job
         doing = f"maildir delivery failed: {os.path.join(job.base, job.path)}"
         self._answers.append(answer_for(job.id, doing, trouble))
 
-    def _write(self, task: Task) -> _Written | None:
+    def _write(self, task: Task[WriteJob]) -> _Written | None:
         job = task.job
         maildir = self._maildir(job.base, job.path, job.guarded)
         if isinstance(maildir, OSError):

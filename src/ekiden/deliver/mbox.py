@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from ekiden.deliver.mailbox_directory import DirectoryWalk
-from ekiden.deliver.mailbox_jobs import Answer, deferred, delivered
+from ekiden.deliver.mailbox_jobs import Answer, Form, WriteJob, deferred, delivered
 from ekiden.deliver.mailbox_text import (
     ContentTrouble,
     MailboxFull,
@@ -33,7 +33,7 @@ from ekiden.deliver.mbox_lock import Busy, LockedMbox, LockRules, NotOurs
 class _Waiting(Struct):
     """The messages that wait for one mbox."""
 
-    tasks: list[Task]
+    tasks: list[Task[WriteJob]]
     attempts: int = 0
     next_try: float = 0.0  # monotonic seconds; 0: at once
 
@@ -42,7 +42,7 @@ class _Appended(Struct):
     """An mbox that was written to and is still locked."""
 
     mbox: LockedMbox
-    tasks: list[Task]
+    tasks: list[Task[WriteJob]]
     size_before: int
 
 
@@ -62,7 +62,7 @@ class MboxQueue:
         self._wall_clock = wall_clock
         self._waiting: dict[tuple[str, str], _Waiting] = {}
 
-    def add(self, task: Task) -> None:
+    def add(self, task: Task[WriteJob]) -> None:
         self._waiting.setdefault((task.job.base, task.job.path), _Waiting([])).tasks.append(task)
 
     def next_try(self) -> float | None:
@@ -99,7 +99,9 @@ class MboxQueue:
         directories.append(directory)
         directories.extend(walk.take_changed())
         try:
-            mbox = LockedMbox(directory, name, job.locks, self._rules, self._wall_clock())
+            mbox = LockedMbox(
+                directory, name, job.locks, self._rules, self._wall_clock(), any_file=job.form is Form.FILE
+            )
         except Busy as busy:
             waiting.attempts += 1
             waiting.next_try = now + self._rules.delay_s
@@ -110,24 +112,24 @@ class MboxQueue:
             return None
         done = _Appended(mbox, [], mbox.size)
         for task in self._take(key):
-            trouble = self._write(mbox.fd, task)
+            trouble = self._write(mbox, task)
             if trouble is None:
                 done.tasks.append(task)
             else:
                 self._refuse(task, trouble, answers)
         return done
 
-    def _take(self, key: tuple[str, str]) -> list[Task]:
+    def _take(self, key: tuple[str, str]) -> list[Task[WriteJob]]:
         return self._waiting.pop(key, _Waiting([])).tasks
 
-    def _write(self, fd: int, task: Task) -> Exception | None:
+    def _write(self, mbox: LockedMbox, task: Task[WriteJob]) -> Exception | None:
         """Append one message to an mbox; on trouble the mbox is as it was."""
-        job = task.job
+        job, fd = task.job, mbox.fd
         date = time.asctime(time.localtime(self._wall_clock())).encode()
         sender = b"".join(job.sender.split()) or b"MAILER-DAEMON"
         end = -1
         try:
-            end = os.fstat(fd).st_size
+            end = os.fstat(fd).st_size if mbox.is_regular else 0
             # A message that another program left without its last newline must not swallow this one.
             torn = end > 0 and os.pread(fd, 1, end - 1) != b"\n"
             lead = b"%sFrom %s  %s\n" % (b"\n\n" if torn else b"", sender, date)
@@ -143,7 +145,7 @@ class MboxQueue:
             write_all(fd, lead + (b"\n" if last == b"\n" else b"\n\n"))
         except (OSError, ContentTrouble, MailboxFull) as trouble:
             try:
-                if end >= 0:
+                if end >= 0 and mbox.is_regular:
                     os.ftruncate(fd, end)
             except OSError as error:
                 return OSError(error.errno, f"{trouble}; then it could not be cut back: {error.strerror}")
@@ -153,7 +155,12 @@ class MboxQueue:
     def _settle(self, appended: list[_Appended], directories: list[int], answers: list[Answer]) -> None:
         """Make everything durable, say so, and unlock."""
         try:
-            written = [done for done in appended if done.tasks]
+            for done in appended:
+                if not done.mbox.is_regular:  # a device or a pipe has taken it and cannot be synced
+                    answers.extend(delivered(task.job.id, _success(task.job)) for task in done.tasks)
+                    for task in done.tasks:
+                        task.close()
+            written = [done for done in appended if done.tasks and done.mbox.is_regular]
             outcomes = self._sync_each([done.mbox.fd for done in written]) if written else []
             if any(done.mbox.created for done in written):
                 trouble = _directories_trouble(directories)
@@ -163,7 +170,7 @@ class MboxQueue:
                     if outcome is not None:
                         self._refuse(task, outcome, answers)
                     else:
-                        answers.append(delivered(task.job.id, "delivered to mailbox"))
+                        answers.append(delivered(task.job.id, _success(task.job)))
                         task.close()
                 if outcome is not None:
                     try:
@@ -176,13 +183,23 @@ class MboxQueue:
             for fd in directories:
                 os.close(fd)
 
-    def _refuse(self, task: Task, trouble: Exception, answers: list[Answer]) -> None:
-        doing = f"cannot update mailbox {os.path.join(task.job.base, task.job.path)}"
+    def _refuse(self, task: Task[WriteJob], trouble: Exception, answers: list[Answer]) -> None:
+        doing = f"cannot update {_what(task.job)} {os.path.join(task.job.base, task.job.path)}"
         if isinstance(trouble, NotOurs):
             answers.append(deferred(task.job.id, 2, 0, f"{doing}: {trouble}"))
         else:
             answers.append(answer_for(task.job.id, doing, trouble))
         task.close()
+
+
+def _what(job: WriteJob) -> str:
+    return "file" if job.form is Form.FILE else "mailbox"
+
+
+def _success(job: WriteJob) -> str:
+    if job.form is Form.FILE:
+        return f"delivered to file: {os.path.join(job.base, job.path)}"
+    return "delivered to mailbox"
 
 
 def _directories_trouble(directories: list[int]) -> OSError | None:

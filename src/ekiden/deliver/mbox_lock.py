@@ -39,17 +39,25 @@ class LockRules(Struct, frozen=True):
 class LockedMbox:
     """An mbox that is open and locked. release() gives the locks back and closes it."""
 
-    def __init__(self, directory: int, name: str, locks: tuple[str, ...], rules: LockRules, now: float) -> None:
+    def __init__(
+        self, directory: int, name: str, locks: tuple[str, ...], rules: LockRules, now: float, *, any_file: bool = False
+    ) -> None:
         """Open ``name`` in ``directory``, creating it (mode 0600) when missing.
 
-        Raises Busy, NotOurs, OSError; then nothing is locked. ``directory`` stays the caller's.
+        ``any_file``: it may belong to anybody and may be a device or a pipe, and its directory need not take a lock
+        file. Raises Busy, NotOurs, OSError; then nothing is locked. ``directory`` stays the caller's.
         """
         self._directory = directory
         self._lock_name: str | None = None
         self.fd = -1
         self.size = 0
         self.created = False
+        self.is_regular = True
+        self._any_file = any_file
         try:
+            if any_file and not self._names_regular(name):
+                self._open_device(name)
+                return
             if "dotlock" in locks:
                 self._dotlock(name + ".lock", rules, now)
             self._open(name, rules)
@@ -70,6 +78,21 @@ class LockedMbox:
                 pass
             self._lock_name = None
 
+    def _names_regular(self, name: str) -> bool:
+        try:
+            status = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return True  # it will be made
+        return stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode) or stat.S_ISDIR(status.st_mode)
+
+    def _open_device(self, name: str) -> None:
+        """A device, or a pipe that somebody reads: it is written to and that is all."""
+        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        self.fd = os.open(name, flags, dir_fd=self._directory)
+        self.is_regular = stat.S_ISREG(os.fstat(self.fd).st_mode)
+        if self.is_regular:
+            raise Busy("the file was replaced meanwhile")
+
     def _dotlock(self, name: str, rules: LockRules, now: float) -> None:
         for _ in range(2):
             try:
@@ -82,6 +105,8 @@ class LockedMbox:
                     raise Busy(f"lock file {name} exists") from None
                 continue
             except OSError as error:
+                if self._any_file and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                    return  # other programs, too, can only do without
                 raise OSError(error.errno, f"cannot create lock file {name}: {error.strerror}") from error
             self._lock_name = name
             try:
@@ -136,7 +161,7 @@ class LockedMbox:
             raise NotOurs("it is not a regular file")
         if status.st_nlink != 1:
             raise NotOurs(f"it has {status.st_nlink} links")
-        if rules.strict_ownership and status.st_uid != os.geteuid():
+        if rules.strict_ownership and not self._any_file and status.st_uid != os.geteuid():
             raise NotOurs("it is not owned by the recipient")
 
     def _kernel_locks(self, locks: tuple[str, ...]) -> None:

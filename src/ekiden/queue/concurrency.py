@@ -47,7 +47,7 @@ def transport_limits(parameters: Parameters, transport: str, process_limit: int 
     """
 
     def own(name: str, default: str, kind: type[T]) -> T:
-        return _override(parameters, f"{transport}_{name}", default, kind)
+        return transport_value(parameters, f"{transport}_{name}", default, kind)
 
     def limit(name: str) -> int:
         return own(name, f"default_{name}", int)
@@ -69,7 +69,7 @@ def transport_limits(parameters: Parameters, transport: str, process_limit: int 
     )
 
 
-def _override(parameters: Parameters, name: str, default: str, kind: type[T]) -> T:
+def transport_value(parameters: Parameters, name: str, default: str, kind: type[T]) -> T:
     """A value that a transport of master.cf may have for its own; such names cannot all be declared."""
     declared = parameters.declared()
     if name in declared:

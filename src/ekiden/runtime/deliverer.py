@@ -2,14 +2,17 @@
 
 Workers ask over socket pairs that the supervisor hands out. For every job the deliverer finds out by itself, from its
 own configuration, whose mailbox it is and where it lies (deliver.mailbox_place), and passes it to a writer process that
-has become that user (runtime.mailbox_writers). So a worker that was taken over can add mail to mailboxes and nothing
-else: it names no path, no user number, no command. Started by an ordinary user all of this runs as that user.
+has become that user (runtime.mailbox_writers). Commands and files are those of root's aliases, of the user's own
+.forward, of main.cf and master.cf, which it or a writer reads (deliver.local_delivery). So a worker that was taken over
+can send mail to where mail goes anyway, and nothing else: it names no path, no user number, no command. Started by an
+ordinary user all of this runs as that user.
 
 It is a poll loop over a few sockets, without an event loop library, threads or the network: little code runs as root.
 """
 
 from __future__ import annotations
 
+import collections
 import os
 import select
 import signal
@@ -20,30 +23,46 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec import Struct
+
 from ekiden.config.errors import ConfigError
-from ekiden.config.load import load
+from ekiden.config.load import Configuration, load
 from ekiden.config.snapshot import Parameters
-from ekiden.deliver.mailbox_jobs import Answer, Inbox, Job, Outbox, PacketTrouble, WriteJob, close_all, deferred
+from ekiden.deliver.aliases import open_aliases
+from ekiden.deliver.local_delivery import Delivery, LocalDeliveries
+from ekiden.deliver.mailbox_jobs import (
+    Answer,
+    Inbox,
+    Job,
+    Outbox,
+    PacketTrouble,
+    Transport,
+    WriteJob,
+    close_all,
+    deferred,
+    put_answer,
+)
 from ekiden.deliver.mailbox_place import Owner, Places, VirtualTables
 from ekiden.deliver.mailbox_writer import WriterRules, writer_rules
+from ekiden.deliver.pipe_delivery import PipeDeliveries
 from ekiden.runtime import control
 from ekiden.runtime.control import AddPeer, ControlTrouble, Failed, Ready, Reload, Stop
 from ekiden.runtime.mailbox_writers import MailboxWriters, WriterLimits
 from ekiden.tables.open import Maps, open_tables
 
-Reread = Callable[[Parameters], Parameters]
+Reread = Callable[[Parameters], Configuration]
 
 # Packets taken from one worker before the others get their turn.
 _PACKETS_A_TURN = 16
 
 
-def deliverer_main(parameters: Parameters, control_sock: socket.socket) -> int:
+def deliverer_main(configuration: Configuration, control_sock: socket.socket) -> int:
     """Serve until the supervisor says Stop or goes away. Returns the exit status."""
     # A service manager may signal the whole group; what to do then is the supervisor's decision.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        deliverer = Deliverer(parameters, control_sock, reread=reread_configuration)
+        deliverer = Deliverer(configuration, control_sock, reread=reread_configuration)
     except ConfigError as error:
         control.send(control_sock, Failed(f"deliverer: {error}"))
         return os.EX_CONFIG
@@ -52,9 +71,9 @@ def deliverer_main(parameters: Parameters, control_sock: socket.socket) -> int:
     return os.EX_OK
 
 
-def reread_configuration(parameters: Parameters) -> Parameters:
-    """The parameters as the configuration directory has them now. Raises OSError, ConfigError, ValueError."""
-    return load(Path(parameters.config_directory)).parameters
+def reread_configuration(parameters: Parameters) -> Configuration:
+    """The configuration as its directory has it now. Raises OSError, ConfigError, ValueError."""
+    return load(Path(parameters.config_directory))
 
 
 class _Peer:
@@ -74,26 +93,28 @@ class _Peer:
 class Deliverer:
     def __init__(
         self,
-        parameters: Parameters,
+        configuration: Configuration,
         control_sock: socket.socket,
         *,
         reread: Reread,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises ConfigError when tables cannot be opened."""
-        self._parameters = parameters
+        self._parameters = configuration.parameters
         self._control = control_sock
         self._reread = reread
         self._monotonic = monotonic
         self._server = Owner(os.geteuid(), os.getegid())
-        self._places = open_places(parameters, self._server)
+        self._offices = open_offices(configuration, self._server)
+        self._under_way: dict[int, _UnderWay] = {}
+        self._arrived: collections.deque[Answer] = collections.deque()  # of steps, to go on with
         self._poll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._peers: set[_Peer] = set()
         self._to_flush: set[_Peer] = set()
         self._origins: dict[int, tuple[_Peer, int]] = {}  # by our job number: who asked, and its own number
         self._last_job = 0
-        self._inbox = Inbox(Job)
+        self._inbox: Inbox[Job] = Inbox(Job)
         self._orphaned = False
         self._deadline: float | None = None  # of a stop, monotonic
         self._writers = MailboxWriters(
@@ -120,14 +141,21 @@ class Deliverer:
                 # an event before this one closed its descriptor.
                 if (handle := self._handlers.get(fd)) is not None:
                     handle()
-            self._writers.flush()
-            self._flush_answers()
+            self._flush()
             if (now := self._monotonic()) >= next_tick:
                 next_tick = now + (self._writers.next_tick_s or 0.0)
                 self._writers.tick()
-                self._writers.flush()
-                self._flush_answers()
+                self._flush()
         self._close()
+
+    def _flush(self) -> None:
+        """Go on with what has been answered, and send what there is to send."""
+        self._writers.flush()
+        while self._arrived:
+            self._go_on(self._arrived.popleft())
+            if not self._arrived:
+                self._writers.flush()
+        self._flush_answers()
 
     def _finished(self) -> bool:
         if self._deadline is None:
@@ -186,12 +214,12 @@ class Deliverer:
 
     def _reload(self) -> None:
         try:
-            parameters = self._reread(self._parameters)
-            places = open_places(parameters, self._server)
+            configuration = self._reread(self._parameters)
+            offices = open_offices(configuration, self._server)
         except (ConfigError, OSError, ValueError) as error:
             _complain(f"reload: {error}; the old configuration stays in force")
             return
-        self._parameters, self._places = parameters, places
+        self._parameters, self._offices = configuration.parameters, offices
         self._writers.renew(self._rules(), self._limits())
 
     def _rules(self) -> WriterRules:
@@ -252,10 +280,14 @@ class Deliverer:
         self._last_job = number = self._last_job + 1
         self._origins[number] = (peer, job.id)
         peer.unanswered += 1
-        place: Answer | None = None
+        refusal: Answer | None = None
         if fd >= 0 and not _is_content(fd, job.size):
-            place = deferred(number, 3, 0, "the content of the message is not a file of the size that was told")
-        found = place or self._places.find(job, number)
+            refusal = deferred(number, 3, 0, "the content of the message is not a file of the size that was told")
+        if refusal is None and job.transport is not Transport.VIRTUAL:
+            self._under_way[number] = under_way = _UnderWay(self._offices.start(job, number), job, fd)
+            self._step(number, under_way, None)
+            return
+        found = refusal or self._offices.places.find(job, number)
         if isinstance(found, Answer):
             if fd >= 0:
                 close_all([fd])
@@ -268,11 +300,43 @@ class Deliverer:
         self._writers.submit(found.owner, write, fd)
 
     def _answered(self, answer: Answer) -> None:
+        if answer.id in self._under_way:
+            self._arrived.append(answer)
+        else:
+            self._reply(answer)
+
+    def _go_on(self, answer: Answer) -> None:
+        under_way = self._under_way.get(answer.id)
+        if under_way is not None:
+            self._step(answer.id, under_way, answer)
+
+    def _step(self, number: int, under_way: _UnderWay, answer: Answer | None) -> None:
+        """The next step of a delivery that has several, or its end."""
+        try:
+            step = next(under_way.delivery) if answer is None else under_way.delivery.send(answer)
+        except StopIteration as done:
+            del self._under_way[number]
+            if under_way.fd >= 0:
+                close_all([under_way.fd])
+            final: Answer = done.value
+            self._reply(final)
+            return
+        try:
+            fd = os.dup(under_way.fd) if step.job.content is None else -1
+        except OSError as error:
+            self._arrived.append(deferred(number, 3, 0, f"cannot hand on the message: {error.strerror}"))
+            return
+        self._writers.submit(step.owner, step.job, fd)
+
+    def _reply(self, answer: Answer) -> None:
         peer, number = self._origins.pop(answer.id)
         peer.unanswered -= 1
         if not peer.alive:
             return
-        peer.outbox.put(answer.for_job(number))
+        try:
+            put_answer(peer.outbox, answer.for_job(number))
+        except OSError as error:
+            peer.outbox.put(deferred(number, 3, 0, f"cannot tell how the delivery ended: {error.strerror}"))
         self._to_flush.add(peer)
 
     def _flush_answers(self) -> None:
@@ -305,11 +369,41 @@ class Deliverer:
         peer.sock.close()
 
 
+class _UnderWay(Struct):
+    """A delivery of several steps; ``fd`` is the content of its message, -1 when the job holds it."""
+
+    delivery: Delivery
+    job: Job
+    fd: int
+
+
+class Offices:
+    """What finds places and commands, under one configuration."""
+
+    def __init__(self, places: Places, local: LocalDeliveries, pipes: PipeDeliveries) -> None:
+        self.places, self._local, self._pipes = places, local, pipes
+
+    def start(self, job: Job, number: int) -> Delivery:
+        return (self._pipes if job.transport is Transport.PIPE else self._local).start(job, number)
+
+
+def open_offices(configuration: Configuration, server: Owner) -> Offices:
+    """Raises ConfigError."""
+    parameters = configuration.parameters
+    places = open_places(parameters, server)
+    aliases = open_aliases(parameters.alias_maps, parameters=parameters)
+    return Offices(
+        places,
+        LocalDeliveries(parameters, places, aliases, server),
+        PipeDeliveries(configuration, server),
+    )
+
+
 def open_places(parameters: Parameters, server: Owner) -> Places:
     """Raises ConfigError."""
 
     def tables(words: tuple[str, ...]) -> Maps | None:
-        return open_tables(words) if words else None
+        return open_tables(words, parameters=parameters) if words else None
 
     return Places(
         parameters,
@@ -319,6 +413,7 @@ def open_places(parameters: Parameters, server: Owner) -> Places:
             gids=tables(parameters.virtual_gid_maps),
         ),
         server,
+        commands=tables(parameters.mailbox_command_maps),
     )
 
 

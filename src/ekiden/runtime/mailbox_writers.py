@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from msgspec import Struct
 
-from ekiden.deliver.mailbox_jobs import Answer, Inbox, Outbox, PacketTrouble, WriteJob, deferred
+from ekiden.deliver.mailbox_jobs import Answer, Inbox, Outbox, PacketTrouble, RunJob, WriterJob, content_of, deferred
 from ekiden.deliver.mailbox_place import Owner
 from ekiden.deliver.mailbox_writer import MailboxWriter, WriterRules
 from ekiden.runtime.privileges import PrivilegeTrouble, forbid_new_privileges, set_process_title
@@ -45,6 +45,7 @@ class Writer:
         self.heard = now  # when it last answered, or got work while it had none
         self.full = False  # its socket takes no more for now
         self.retiring = False  # gets no more work and ends when it has answered
+        self.patience_s = 0.0  # how long the commands that it was given may run
 
 
 class MailboxWriters:
@@ -71,12 +72,12 @@ class MailboxWriters:
         self._monotonic = monotonic
         self._writers: dict[Owner, Writer] = {}
         self._retiring: set[Writer] = set()
-        self._waiting: dict[Owner, collections.deque[tuple[WriteJob, int]]] = {}
+        self._waiting: dict[Owner, collections.deque[tuple[WriterJob, int]]] = {}
         self._to_flush: set[Writer] = set()
         self._ending: dict[int, int] = {}  # processes that end, by the descriptor that tells when they have
-        self._inbox = Inbox(Answer)
+        self._inbox: Inbox[Answer] = Inbox(Answer)
 
-    def submit(self, owner: Owner, job: WriteJob, fd: int) -> None:
+    def submit(self, owner: Owner, job: WriterJob, fd: int) -> None:
         """Have a job written as ``owner``; ``fd`` is its content (-1: in the job) and ours to close."""
         writer = self._writers.get(owner)
         if writer is None:
@@ -116,7 +117,7 @@ class MailboxWriters:
         for writer in self._all():
             silent = now - writer.heard
             if writer.unanswered:
-                if silent >= self._limits.timeout_s:
+                if silent >= self._limits.timeout_s + writer.patience_s:
                     os.kill(writer.pid, signal.SIGKILL)  # its end of the socket then tells
             elif silent >= self._limits.idle_s:
                 self._retire(writer)
@@ -148,10 +149,12 @@ class MailboxWriters:
             self._retire(first)
         return False
 
-    def _give(self, writer: Writer, job: WriteJob, fd: int) -> None:
+    def _give(self, writer: Writer, job: WriterJob, fd: int) -> None:
         if not writer.unanswered:
             writer.heard = self._monotonic()
         writer.unanswered.add(job.id)
+        if isinstance(job, RunJob):
+            writer.patience_s = max(writer.patience_s, job.time_limit_s)
         writer.outbox.put(job, fd)
         self._to_flush.add(writer)
 
@@ -191,7 +194,9 @@ class MailboxWriters:
                 self._lost(writer)
                 return
             writer.heard = self._monotonic()
+            fds = iter(packet[1])
             for answer in packet[0]:
+                answer = content_of(answer, fds)
                 if answer.id in writer.unanswered:
                     writer.unanswered.discard(answer.id)
                     self._answered(answer)
@@ -269,7 +274,8 @@ def _become(owner: Owner) -> None:
         os.setresuid(owner.uid, owner.uid, owner.uid)
     if os.getresuid() != (owner.uid,) * 3 or os.getresgid() != (owner.gid,) * 3:
         raise PrivilegeTrouble(f"could not become user {owner.uid}, group {owner.gid}")
-    forbid_new_privileges()
+    if not owner.commands:  # what a user runs may be sudo or a program of a group, as in that user's own session
+        forbid_new_privileges()
 
 
 def _close_all_but(kept: set[int]) -> None:

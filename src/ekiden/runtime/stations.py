@@ -29,6 +29,8 @@ from ekiden.deliver.generic import GenericMaps
 from ekiden.deliver.lmtp import LmtpAgent
 from ekiden.deliver.local import LocalAgent
 from ekiden.deliver.mailbox_channel import MailboxChannel
+from ekiden.deliver.pipe import PipeAgent
+from ekiden.deliver.pipe_service import parse_pipe_service
 from ekiden.deliver.smtp import HostsFor, PassOn, SmtpAgent
 from ekiden.deliver.smtp_settings import port_number
 from ekiden.deliver.status_filter import FilteredAgent
@@ -42,7 +44,7 @@ from ekiden.message.clock import Clock
 from ekiden.message.delivery import DeliveryRequest, DeliveryResult, Route, deferred
 from ekiden.message.queued import QueuedMessage
 from ekiden.message.status import Status
-from ekiden.observe.events import Observer
+from ekiden.observe.events import Note, Observer
 from ekiden.policy.client_limits import ClientCounts
 from ekiden.policy.relay_access import RelayAccess
 from ekiden.queue.store import ContentWriter
@@ -96,12 +98,13 @@ class Stations:
         self._caching = CachingResolver(self._cares, doors.clock, parameters)
         self._resolver: Resolver = HostsResolver(self._caching, doors.clock, parameters)
         own = self._own_addresses = own_addresses(parameters.inet_interfaces, parameters.proxy_interfaces)
-        self._local_aliases = open_aliases(parameters.alias_maps)
+        self._local_aliases = open_aliases(parameters.alias_maps, parameters=parameters)
         self.router = Router(parameters, own_addresses=own, local_aliases=self._local_aliases)
         self._interfaces = own_addresses(parameters.inet_interfaces)
         self._cleanups: dict[str, Cleanup] = {}
         # For what this server forwards and composes itself.
         self.cleanup = self._cleanup_of(parameters.cleanup_service_name)
+        self._local_transports = {service.name for service in configuration.services if service.command == "local"}
         self._agents = {
             service.name: self._filtered(service) for service in configuration.services if service.type == "unix"
         }
@@ -115,6 +118,13 @@ class Stations:
             text = f"mail transport unavailable: master.cf has no service {request.transport}"
             return [deferred(_NO_TRANSPORT, text)] * len(request.recipients)
         return await agent.deliver(request)
+
+    async def _deliver_for_local(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
+        """mailbox_transport and its kin; one that led back to local would go round for ever."""
+        if request.transport in self._local_transports:
+            text = f"mail system configuration error: mailbox_transport or fallback_transport = {request.transport}"
+            return [deferred(_NO_TRANSPORT, text)] * len(request.recipients)
+        return await self.deliver(request)
 
     def smtp_service(self, service: Service) -> SmtpService:
         """The receiving side of a line of master.cf whose command is smtpd."""
@@ -242,7 +252,18 @@ class Stations:
                 forward = QueueForward(
                     doors.intake, doors.content_writer, doors.new_queue_id, doors.clock, self.cleanup
                 )
-                return LocalAgent(doors.mailboxes, self._local_aliases, forward, parameters, doors.clock)
+                return LocalAgent(
+                    doors.mailboxes,
+                    self._local_aliases,
+                    forward,
+                    parameters,
+                    doors.clock,
+                    deliver_by=self._deliver_for_local,
+                    warn=lambda queue_id, text: doors.observer.emit(Note("local", f"{queue_id}: {text}", "warning")),
+                )
+            case "pipe":
+                pipe = parse_pipe_service(service.name, service.args)
+                return PipeAgent(pipe, doors.mailboxes, parameters, doors.clock)
             case "error":
                 return ErrorAgent(4 if service.name == "retry" else 5)
             case "discard":

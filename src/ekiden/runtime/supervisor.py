@@ -47,7 +47,7 @@ from ekiden.runtime.wakeup import SignalWakeup
 from ekiden.runtime.worker_context import Listener, WorkerContext
 
 WorkerMain = Callable[[WorkerContext], int | None]
-DelivererMain = Callable[[Parameters, socket.socket], int | None]
+DelivererMain = Callable[[Configuration, socket.socket], int | None]
 
 _MAIN_SERVICE = "master"  # the program name of our lines in the log; log tools know it
 _PROBLEMS_SHOWN = 20
@@ -190,7 +190,7 @@ class Supervisor:
                     pace=self._pace,
                 )
             )
-        return self._programs.deliverer(self._parameters, sock)
+        return self._programs.deliverer(self._configuration, sock)
 
     def _close_foreign(self, child: Child) -> None:
         """In the child: close, through their owners, the descriptors that are the supervisor's or other children's."""

@@ -25,14 +25,21 @@ class Match(Struct, frozen=True):
     extension: str = ""
 
 
-def split_extension(local: str, delimiter: str) -> tuple[str, str]:
-    """``user+ext`` as ``("user", "+ext")``, split at the first character of ``delimiter``; else ``("user", "")``."""
+def split_extension(local: str, delimiter: str, *, owner_special: bool = True) -> tuple[str, str]:
+    """``user+ext`` as ``("user", "+ext")``, split at the first character of ``delimiter``; else ``("user", "")``.
+
+    ``owner_special``: owner-LIST and LIST-request are not split at a dash (owner_request_special).
+    """
     if not delimiter or local.lower() in _WHOLE:
         return local, ""
     at = min((found for char in delimiter if (found := local.find(char)) >= 0), default=0)
     if at == 0:
         return local, ""
-    if local[at] == "-" and (local.lower().startswith("owner-") or local.lower().endswith("-request")):
+    if (
+        owner_special
+        and local[at] == "-"
+        and (local.lower().startswith("owner-") or local.lower().endswith("-request"))
+    ):
         return local, ""  # the names of a mailing list's keepers are not extensions of owner@ and list@
     return local[:at], local[at:]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ekiden.deliver.mailbox_jobs import Answer, Outcome
+from ekiden.deliver.mailbox_jobs import Answer, Outcome, WriteJob
 from ekiden.deliver.mailbox_text import Task
 from ekiden.deliver.maildir import MaildirBatch, SyncEach, UniqueNames
 from ekiden.queue.durable import sync_each
@@ -17,7 +17,7 @@ from support.mailbox_tasks import task
 
 
 def deliver(
-    tasks: Sequence[Task], *, sync: SyncEach = sync_each, trusted: frozenset[int] = frozenset()
+    tasks: Sequence[Task[WriteJob]], *, sync: SyncEach = sync_each, trusted: frozenset[int] = frozenset()
 ) -> list[Answer]:
     names = UniqueNames("mx/1:a.example", 7, lambda: 1_700_000_000.25)
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ekiden.deliver.mailbox_jobs import Answer, Form, Outcome
+from ekiden.deliver.mailbox_jobs import Answer, Form, Outcome, WriteJob
 from ekiden.deliver.mailbox_text import Task, quoted_from
 from ekiden.deliver.mbox import MboxQueue
 from ekiden.deliver.mbox_lock import LockRules
@@ -28,7 +28,7 @@ def mbox_queue(rules: LockRules = RULES, wall: float = NOW) -> MboxQueue:
     return MboxQueue(rules, frozenset(), sync_each, lambda: wall)
 
 
-def deliver(tasks: Sequence[Task], **options: float) -> list[Answer]:
+def deliver(tasks: Sequence[Task[WriteJob]], **options: float) -> list[Answer]:
     waiting = mbox_queue(**options)  # type: ignore[arg-type]
     for one in tasks:
         waiting.add(one)
@@ -40,7 +40,7 @@ def deliver(tasks: Sequence[Task], **options: float) -> list[Answer]:
     return answers
 
 
-def mbox(tmp_path: Path, number: int = 1, **facts: object) -> Task:
+def mbox(tmp_path: Path, number: int = 1, **facts: object) -> Task[WriteJob]:
     return task(tmp_path, "user", number=number, form=Form.MBOX, **facts)  # type: ignore[arg-type]
 
 

@@ -31,7 +31,14 @@ def find(
 ) -> Place | Answer:
     places = open_places(Parameters({**BASE, **settings}), server)
     data = recipient.encode("utf-8", "surrogateescape")
-    return places.find(Job(1, transport, data, b"", b"", b"", 0), 9)
+    job = Job(1, transport, data, b"", b"", b"", 0)
+    if transport is Transport.VIRTUAL:
+        return places.find(job, 9)
+    found = places.user(job, 9)
+    if isinstance(found, Answer):
+        return found
+    assert found.mailbox is not None
+    return found.mailbox
 
 
 def place(settings: Mapping[str, str], recipient: str, *, server: Owner = ROOT) -> Place:
