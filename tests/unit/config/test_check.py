@@ -48,7 +48,7 @@ def test_services() -> None:
         "25 inet n - y - - smtpd\n"
         "smtp inet n - n - - smtpd\n"
         "a unix - - n - - smptd\n"
-        "b unix - - n - - pipe\n"
+        "b unix - - n - - spawn\n"
         "26 inet n - n - - smtp\n"
         "c unix - - n - - smtpd\n"
         "d unix - - n - - xyz\n"
@@ -57,11 +57,11 @@ def test_services() -> None:
         "master.cf:1: info: chroot = y is not honoured (25): no process changes its root; write n",
         "master.cf:2: error: service smtp listens on 25, where 25 of line 1 does",
         "master.cf:3: error: service a: unknown command 'smptd'; did you mean smtpd?",
-        "master.cf:4: warning: service b: pipe is not there yet; this service is not started",
+        "master.cf:4: warning: service b: spawn is not there yet; this service is not started",
         "master.cf:5: error: service 26: smtp does not listen on the network; only smtpd does",
         "master.cf:6: warning: service c: smtpd is of type inet here; type unix is not served yet",
         "master.cf:7: error: service d: unknown command 'xyz'; the commands are bounce, cleanup, discard, error, lmtp, "
-        "local, pickup, qmgr, smtp, smtpd, virtual",
+        "local, pickup, pipe, qmgr, smtp, smtpd, virtual",
     ]
     assert said("", "smtp unix - - n - - smtp\n") == [
         "master.cf: warning: no service of type inet: nothing listens for mail"
