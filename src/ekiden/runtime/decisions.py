@@ -29,28 +29,27 @@ from ekiden.route.mx import MxRouter, uses_dns
 from ekiden.route.own_addresses import own_addresses
 from ekiden.route.resolve import Router
 from ekiden.tables.match import client_list
-from ekiden.tables.open import Maps
-from ekiden.tables.open import open_table as open_any_table
+from ekiden.tables.open import Maps, open_table
 from ekiden.tables.table import Table
 
 
 class Decisions:
-    """``open_table`` opens the tables of cleanup and routing; others may want to hear what they are asked."""
+    """``open_table`` is that of tables.open, or one like it that hears what the tables are asked."""
 
     def __init__(
-        self, configuration: Configuration, clock: Clock, *, open_table: Callable[[str], Table] | None = None
+        self, configuration: Configuration, clock: Clock, *, open_table: Callable[..., Table] = open_table
     ) -> None:
         """Raises ConfigError when a table or service that the configuration names cannot be had."""
         parameters = configuration.parameters
         self.configuration = configuration
         self._clock = clock
-        self._given_open_table = open_table
+        self._open = open_table
         self._cares = CaresResolver(parameters)
         self._caching = CachingResolver(self._cares, clock, parameters)
         self.resolver: Resolver = HostsResolver(self._caching, clock, parameters)
         self._own_addresses = own_addresses(parameters.inet_interfaces, parameters.proxy_interfaces)
         self._interfaces = own_addresses(parameters.inet_interfaces)
-        self.local_aliases = open_aliases(parameters.alias_maps, parameters=parameters)
+        self.local_aliases = open_aliases(parameters.alias_maps, parameters=parameters, open_table=open_table)
         self.router = Router(
             parameters,
             own_addresses=self._own_addresses,
@@ -125,4 +124,4 @@ class Decisions:
         await self._cares.close()
 
     def _open_table(self, parameters: Parameters) -> Callable[[str], Table]:
-        return self._given_open_table or partial(open_any_table, parameters=parameters)
+        return partial(self._open, parameters=parameters)
