@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 import signal
+import sqlite3
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -355,3 +356,42 @@ def test_a_full_disk_defers_and_leaves_nothing(base: Path) -> None:
             assert deliver(process, "a@x.example")[0].outcome is Outcome.DELIVERED
     finally:
         subprocess.run([require_program("umount"), room], check=True)
+
+
+def test_tables_of_a_database_are_asked_while_other_jobs_go_on(base: Path) -> None:
+    """Mailboxes and aliases come from a database; a lookup that takes long holds up nobody else."""
+    uid, gid = os.geteuid() or 5000, os.getegid() or 5000
+    room_for(base, uid, gid)
+    database = sqlite3.connect(base / "mail.db")
+    database.execute("CREATE TABLE t (k TEXT, v TEXT)")
+    rows = [("a@x.example", f"v{uid}/a/"), ("slow@x.example", f"v{uid}/slow/"), ("list", "b@y.example")]
+    database.executemany("INSERT INTO t VALUES (?, ?)", rows)
+    database.commit()
+    database.close()
+    (base / "mail.db").chmod(0o644)
+    slow = "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n)"
+    table = base / "t.cf"
+    table.write_text(
+        f"dbpath = {base}/mail.db\ntimeout = 2\n"
+        f"query = SELECT CASE WHEN k LIKE 'slow%%' THEN {slow} ELSE v END FROM t WHERE k = '%s'\n"
+    )
+    word = f"sqlite:{table}"
+    own = {"mail_owner": "nobody", "virtual_mailbox_maps": word, "alias_maps": word}
+
+    async def use(channel: MailboxChannel) -> tuple[list[Answer], float]:
+        loop = asyncio.get_running_loop()
+        waiting = asyncio.ensure_future(ask(channel, "slow@x.example", Transport.VIRTUAL))
+        began = loop.time()
+        quick = [await ask(channel, "a@x.example", Transport.VIRTUAL) for _ in range(3)]
+        took = loop.time() - began
+        unknown = await ask(channel, "none@x.example", Transport.VIRTUAL)
+        alias = await ask(channel, "list", Transport.ALIAS)
+        return [*quick, unknown, alias, await waiting], took
+
+    with running_deliverer({**settings(base, uid, gid), **own}) as process:
+        answers, took = with_channel(process, use)
+    outcomes = [answer.outcome for answer in answers]
+    assert outcomes == [Outcome.DELIVERED] * 3 + [Outcome.FAILED, Outcome.GOES_ON, Outcome.DEFERRED]
+    assert "does not answer" in answers[-1].text
+    assert took < 1.9  # the slow one takes two seconds
+    assert len(mails(base / f"v{uid}" / "a")) == 3

@@ -11,6 +11,7 @@ from ekiden.config.snapshot import Parameters
 from ekiden.deliver.mailbox_jobs import SCHEMA, Answer, Form, Inbox, Job, Outbox, PacketTrouble, Transport, WriteJob
 from ekiden.deliver.mailbox_place import Owner, Place, UserPlace
 from ekiden.runtime.deliverer import open_places
+from support.table_lookups import finished
 
 _PLACES = open_places(
     Parameters(
@@ -56,9 +57,9 @@ def one_input(data: bytes) -> None:
         outbox = Outbox()
         found: Place | Answer
         if job.transport is Transport.VIRTUAL:
-            found = _PLACES.find(job, 1)
+            found = finished(_PLACES.find(job, 1))
         else:
-            user = _PLACES.user(job, 1)
+            user = finished(_PLACES.user(job, 1))
             found = user if isinstance(user, Answer) or user.mailbox is None else user.mailbox  # type: ignore[assignment]
             assert not isinstance(found, UserPlace)  # there is no mailbox_command
         if isinstance(found, Answer):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 from ekiden.config.snapshot import Parameters
 from ekiden.tables.open import open_table
+from ekiden.tables.questions import Question, drive
 from ekiden.tables.table import TableTrouble
+
+T = TypeVar("T")
 
 # Each is an address, or a part of one, that a stranger can put into MAIL or RCPT, or worse.
 HOSTILE_KEYS = (
@@ -41,3 +45,14 @@ def trouble(word: str, key: str, settings: Mapping[str, str] | None = None) -> s
     except TableTrouble as error:
         return str(error)
     raise AssertionError(f"{key!r} was answered: {found}")
+
+
+def finished(asking: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that asks only tables which answer at once, as the deliverer runs it."""
+    found: list[T] = []
+
+    def ask(question: Question) -> None:
+        raise AssertionError(f"{question} would have to wait")
+
+    drive(asking, None, ask, found.append)
+    return found[0]

@@ -164,9 +164,8 @@ class CommandRuns:
             run.unwritten = run.unwritten[count:]
 
     def _close_input(self, run: _Run) -> None:
-        if run.input >= 0:
+        if run.input in self._by_fd:
             self._unwatch(run.input)
-            run.input = -1  # from now on the number may be another's
             assert run.process.stdin is not None
             run.process.stdin.close()
 
@@ -190,9 +189,7 @@ class CommandRuns:
         return True
 
     def _ended(self, run: _Run) -> None:
-        code = run.process.poll()
-        if code is None:  # an event of a command that is gone, whose descriptor this one has got
-            return
+        code = run.process.wait()
         self._read(run)
         number = run.task.job.id
         if run.trouble is not None:

@@ -4,7 +4,8 @@ In:   a Job; the deliverer's own parameters, aliases and accounts.
 Out:  one Step after the other, for the driver to have done as the owner it names, and at last the Answer.
 Never: opens a file of a user's; believes a worker about a path, a user or a command.
 
-A delivery is a generator: it yields a Step and is sent the Answer of the writer. Only one step is under way at a time.
+A delivery is a generator: it yields a Step and is sent the Answer of the writer, or yields a Question to a table and is
+sent the reply. Only one of these is under way at a time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -37,7 +39,7 @@ from ekiden.deliver.mailbox_jobs import (
     encode_left,
     failed,
 )
-from ekiden.deliver.mailbox_place import Owner, Place, Places, UserPlace, at_once, inner_path
+from ekiden.deliver.mailbox_place import Owner, Place, Places, UserPlace, inner_path
 from ekiden.deliver.targets import (
     FoundTargets,
     MailTo,
@@ -51,6 +53,7 @@ from ekiden.deliver.targets import (
 from ekiden.message.address import Address
 from ekiden.protocol.smtp.path import parse_mailbox
 from ekiden.tables.address import split_extension
+from ekiden.tables.questions import Question
 from ekiden.tables.table import TableTrouble
 
 # How deep :include: files may name others.
@@ -62,7 +65,8 @@ class Step(Struct, frozen=True):
     job: WriterJob
 
 
-Delivery = Generator[Step, Answer, Answer]
+# Any: an Answer to a Step, a Reply to a Question.
+Delivery = Generator[Step | Question, Any, Answer]
 
 
 class _Rights(Struct, frozen=True):
@@ -138,7 +142,7 @@ class LocalDeliveries:
     # -- a user ------------------------------------------------------------------------------------------------------
 
     def _user(self, job: Job, number: int) -> Delivery:
-        user = self._places.user(job, number)
+        user = yield from self._places.user(job, number).__await__()
         if isinstance(user, Answer):
             if user.outcome is not Outcome.FAILED:
                 return user
@@ -149,7 +153,7 @@ class LocalDeliveries:
         warnings: tuple[str, ...] = ()
         writes_at_once = not job.without_mailbox and user.mailbox is not None
         if paths or writes_at_once:
-            answer = yield self._mailbox_step(job, number, user, paths, only_look=not writes_at_once)
+            answer: Answer = yield self._mailbox_step(job, number, user, paths, only_look=not writes_at_once)
             if answer.outcome is not Outcome.GOES_ON:
                 return answer
             if answer.content:
@@ -227,7 +231,7 @@ class LocalDeliveries:
     def _alias(self, job: Job, number: int) -> Delivery:
         name = job.recipient.decode("utf-8", "surrogateescape")
         try:
-            alias = at_once(self._aliases.find(name))
+            alias = yield from self._aliases.find(name).__await__()
             if alias is None:
                 return deferred(number, 3, 0, f"the alias {name} is gone")
             rights = self._rights_of_number(owner_of_table(alias.table))
@@ -244,7 +248,7 @@ class LocalDeliveries:
 
     def _follow(
         self, job: Job, number: int, targets: Sequence[Target], rights: _Rights, source: str, found: _Found, depth: int
-    ) -> Generator[Step, Answer, None]:
+    ) -> Generator[Step | Question, Any, None]:
         """Serve commands and files, gather addresses."""
         for target in targets:
             if isinstance(target, MailTo):
@@ -288,7 +292,7 @@ class LocalDeliveries:
 
     def _include(
         self, job: Job, number: int, path: str, rights: _Rights, found: _Found, depth: int
-    ) -> Generator[Step, Answer, None]:
+    ) -> Generator[Step | Question, Any, None]:
         if depth >= _INCLUDE_DEPTH:
             found.take(path, failed(number, 4, 6, f":include:{path}: the files lead too deep"))
             return

@@ -3,6 +3,9 @@
 In:   a Job's transport and recipient, the deliverer's own parameters, its tables and the account database.
 Out:  a Place (user, group, path), or the Answer that refuses the job.
 Never: opens or creates a mailbox; that is the writer's work, as the mailbox's user.
+
+The deliverer has no event loop. Tables that answer without waiting are asked here; the others are AskedTables, at which
+a coroutine of this module suspends with a Question for its driver (tables.questions).
 """
 
 from __future__ import annotations
@@ -10,8 +13,8 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -72,33 +75,6 @@ class VirtualTables(Struct, frozen=True):
     gids: Lookup | None = None
 
 
-def look_up(table: Lookup, key: str) -> str | None:
-    """Ask a table without an event loop. Raises TableTrouble."""
-    return at_once(table.lookup(key))
-
-
-T = TypeVar("T")
-
-
-def at_once(asking: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that asks tables. Raises TableTrouble.
-
-    The deliverer has no loop: it is a poll loop over a few sockets, and must stay small because it may run as root.
-    Tables that lie in memory or in files answer without ever suspending, so one step runs their coroutine to its
-    end. A table that does suspend needs a network and a loop: that is refused, as trouble and not as "not found".
-    """
-    try:
-        asking.send(None)
-    except StopIteration as done:
-        value: T = done.value
-        return value
-    except RuntimeError as error:  # asyncio's "no running event loop", from deep inside a client library
-        raise TableTrouble(f"this type of table cannot be used for mailboxes: {error}") from error
-    finally:
-        asking.close()
-    raise TableTrouble("this type of table cannot be used for mailboxes: it waits for something")
-
-
 def address_keys(address: str, delimiters: str) -> Iterator[str]:
     """The keys that virtual(8) looks an address up with: user+extension@domain, user@domain, @domain."""
     yield address
@@ -133,20 +109,20 @@ class Places:
         self._known: dict[tuple[bool, bytes], Place | UserPlace] = {}
         self._forget_at = 0.0
 
-    def find(self, job: Job, number: int) -> Place | Answer:
+    async def find(self, job: Job, number: int) -> Place | Answer:
         """Where the mail of a virtual ``job`` goes; ``number`` is the id of an Answer that refuses it."""
-        found = self._remembered((True, job.recipient), self._virtual, number)
+        found = await self._remembered((True, job.recipient), self._virtual, number)
         assert not isinstance(found, UserPlace)
         return found
 
-    def user(self, job: Job, number: int) -> UserPlace | Answer:
+    async def user(self, job: Job, number: int) -> UserPlace | Answer:
         """The user that a local ``job`` is for; ``number`` as for find()."""
-        found = self._remembered((False, job.recipient), self._local, number)
+        found = await self._remembered((False, job.recipient), self._local, number)
         assert not isinstance(found, Place)
         return found
 
-    def _remembered(
-        self, key: tuple[bool, bytes], find: Callable[[str, int], Place | UserPlace | Answer], number: int
+    async def _remembered(
+        self, key: tuple[bool, bytes], find: Callable[[str, int], Awaitable[Place | UserPlace | Answer]], number: int
     ) -> Place | UserPlace | Answer:
         now = self._monotonic()
         if now >= self._forget_at or len(self._known) >= _REMEMBERED:
@@ -156,7 +132,7 @@ class Places:
         if found is None:
             recipient = key[1].decode("utf-8", "surrogateescape")
             try:
-                found = find(recipient, number)
+                found = await find(recipient, number)
             except TableTrouble as error:
                 return deferred(number, 4, 3, f"mailbox lookup failed: {error}")
             except AccountTrouble as error:
@@ -167,13 +143,13 @@ class Places:
 
     # -- virtual ---------------------------------------------------------------------------------------------------
 
-    def _virtual(self, address: str, number: int) -> Place | Answer:
+    async def _virtual(self, address: str, number: int) -> Place | Answer:
         parameters = self._parameters
         address = address.lower()
-        mailbox = self._of_address(self._tables.mailboxes, address)
+        mailbox = await self._of_address(self._tables.mailboxes, address)
         if mailbox is None:
             return failed(number, 1, 1, f'unknown user: "{address}"')
-        owner = self._virtual_owner(address)
+        owner = await self._virtual_owner(address)
         if isinstance(owner, str):
             return deferred(number, 3, 5, f"mail system configuration error: {owner}")
         base = parameters.virtual_mailbox_base or "/"
@@ -193,37 +169,37 @@ class Places:
             limit_bytes=parameters.virtual_mailbox_limit,
         )
 
-    def _of_address(self, table: Lookup | None, address: str) -> str | None:
+    async def _of_address(self, table: Lookup | None, address: str) -> str | None:
         if table is None:
             return None
         for key in address_keys(address, self._parameters.recipient_delimiter):
-            value = look_up(table, key)
+            value = await table.lookup(key)
             if value is not None:
                 return value
         return None
 
-    def _virtual_owner(self, address: str) -> Owner | str:
+    async def _virtual_owner(self, address: str) -> Owner | str:
         """The user and group of a virtual mailbox, or what is wrong with the configuration."""
         minimum = self._parameters.virtual_minimum_uid
         if not self._is_root:
             # An ordinary user's server can be nobody else; tables that say otherwise are not silently overruled.
             if self._tables.uids is None:
                 return self._server
-            uid = _number(self._of_address(self._tables.uids, address))
+            uid = _number(await self._of_address(self._tables.uids, address))
             if uid != self._server.uid:
                 return f"virtual_uid_maps for {address}: the server does not run as root, so only {self._server.uid}"
             return self._server
-        uid = _number(self._of_address(self._tables.uids, address))
+        uid = _number(await self._of_address(self._tables.uids, address))
         if uid is None or uid < minimum:
             return f"virtual_uid_maps gives no user number of at least {minimum} for {address}"
-        gid = _number(self._of_address(self._tables.gids, address))
+        gid = _number(await self._of_address(self._tables.gids, address))
         if gid is None or gid <= 0:
             return f"virtual_gid_maps gives no group number above 0 for {address}"
         return Owner(uid, gid)
 
     # -- local -----------------------------------------------------------------------------------------------------
 
-    def _local(self, name: str, number: int) -> UserPlace | Answer:
+    async def _local(self, name: str, number: int) -> UserPlace | Answer:
         account = self._account(name)
         if account is None:
             return failed(number, 1, 1, f'unknown user: "{name}"')
@@ -235,7 +211,7 @@ class Places:
         user, extension = self._split(name.lower())
         if "/" in extension:  # it could lead out of a directory; what cannot be a part of a path is none
             extension = ""
-        command = look_up(self._commands, user) if self._commands is not None else None
+        command = await self._commands.lookup(user) if self._commands is not None else None
         command = command or parameters.mailbox_command
         if command:
             return UserPlace(account, user, extension, None, command)

@@ -63,7 +63,8 @@ class PipeDeliveries:
             owner_special=parameters.owner_request_special,
             now=self._wall_clock(),
         )
-        return (yield Step(owner, run))
+        answer: Answer = yield Step(owner, run)
+        return answer
 
     def _owner(self, service: PipeService, number: int) -> Owner | Answer:
         """The user and group that a service names; root and the owner of the mail system are refused."""

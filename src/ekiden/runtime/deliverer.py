@@ -8,6 +8,7 @@ can send mail to where mail goes anyway, and nothing else: it names no path, no 
 ordinary user all of this runs as that user.
 
 It is a poll loop over a few sockets, without an event loop library, threads or the network: little code runs as root.
+Tables that ask a server are asked by a process without rights (runtime.table_asker), while other jobs go on.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -42,13 +45,15 @@ from ekiden.deliver.mailbox_jobs import (
     deferred,
     put_answer,
 )
-from ekiden.deliver.mailbox_place import Owner, Places, VirtualTables
+from ekiden.deliver.mailbox_place import Owner, Place, Places, VirtualTables
 from ekiden.deliver.mailbox_writer import WriterRules, writer_rules
 from ekiden.deliver.pipe_delivery import PipeDeliveries
 from ekiden.runtime import control
 from ekiden.runtime.control import AddPeer, ControlTrouble, Failed, Ready, Reload, Stop
 from ekiden.runtime.mailbox_writers import MailboxWriters, WriterLimits
-from ekiden.tables.open import Maps, open_tables
+from ekiden.runtime.table_asker import TableAsker
+from ekiden.tables.open import Maps, open_table
+from ekiden.tables.questions import RIGHTS, Question, Reply, drive, open_trusted, waits
 
 Reread = Callable[[Parameters], Configuration]
 
@@ -105,9 +110,9 @@ class Deliverer:
         self._reread = reread
         self._monotonic = monotonic
         self._server = Owner(os.geteuid(), os.getegid())
-        self._offices = open_offices(configuration, self._server)
         self._under_way: dict[int, _UnderWay] = {}
         self._arrived: collections.deque[Answer] = collections.deque()  # of steps, to go on with
+        self._askers: list[TableAsker] = []  # of this configuration, and of earlier ones that still answer
         self._poll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._peers: set[_Peer] = set()
@@ -127,13 +132,15 @@ class Deliverer:
             monotonic=monotonic,
         )
         control_sock.setblocking(False)
+        self._offices = open_offices(configuration, self._server, self._new_asker)
         self._watch(control_sock.fileno(), self._hear_control)
 
     def run(self) -> None:
         """Serve until it is time to stop."""
         next_tick = 0.0
         while not self._finished():
-            timeout = self._writers.next_tick_s
+            self._askers = [asker for asker in self._askers if not asker.ended]
+            timeout = self._next_tick_s
             if self._deadline is not None:
                 timeout = min(timeout or 1.0, 0.1)
             for fd, _ in self._poll.poll(timeout):
@@ -143,8 +150,10 @@ class Deliverer:
                     handle()
             self._flush()
             if (now := self._monotonic()) >= next_tick:
-                next_tick = now + (self._writers.next_tick_s or 0.0)
+                next_tick = now + (self._next_tick_s or 0.0)
                 self._writers.tick()
+                for asker in self._askers:
+                    asker.tick()
                 self._flush()
         self._close()
 
@@ -157,6 +166,11 @@ class Deliverer:
                 self._writers.flush()
         self._flush_answers()
 
+    @property
+    def _next_tick_s(self) -> float | None:
+        ticks = [self._writers.next_tick_s, *(asker.next_tick_s for asker in self._askers)]
+        return min((tick for tick in ticks if tick is not None), default=None)
+
     def _finished(self) -> bool:
         if self._deadline is None:
             return False
@@ -168,6 +182,8 @@ class Deliverer:
         for peer in list(self._peers):
             self._forget(peer)
         self._writers.close()
+        for asker in self._askers:
+            asker.close()
         self._poll.close()
 
     # -- the poll loop ---------------------------------------------------------------------------------------------
@@ -215,12 +231,26 @@ class Deliverer:
     def _reload(self) -> None:
         try:
             configuration = self._reread(self._parameters)
-            offices = open_offices(configuration, self._server)
+            offices = open_offices(configuration, self._server, self._new_asker)
         except (ConfigError, OSError, ValueError) as error:
             _complain(f"reload: {error}; the old configuration stays in force")
             return
+        self._offices.asker.retire()
         self._parameters, self._offices = configuration.parameters, offices
         self._writers.renew(self._rules(), self._limits())
+
+    def _new_asker(self, parameters: Parameters, tables: Sequence[tuple[str, bool]]) -> TableAsker:
+        asker = TableAsker(
+            parameters,
+            tables,
+            timeout_s=parameters.deliverer_writer_timeout,
+            watch=self._watch,
+            unwatch=self._unwatch,
+            wait_for_room=self._wait_for_room,
+            monotonic=self._monotonic,
+        )
+        self._askers.append(asker)
+        return asker
 
     def _rules(self) -> WriterRules:
         return writer_rules(self._parameters, self._server.uid)
@@ -283,11 +313,33 @@ class Deliverer:
         refusal: Answer | None = None
         if fd >= 0 and not _is_content(fd, job.size):
             refusal = deferred(number, 3, 0, "the content of the message is not a file of the size that was told")
-        if refusal is None and job.transport is not Transport.VIRTUAL:
-            self._under_way[number] = under_way = _UnderWay(self._offices.start(job, number), job, fd)
+        if refusal is not None:
+            self._found(number, job, fd, refusal)
+        elif job.transport is Transport.VIRTUAL:
+            self._find(number, job, fd, self._offices, self._offices.places.find(job, number), None)
+        else:
+            offices = self._offices
+            self._under_way[number] = under_way = _UnderWay(offices.start(job, number), offices, job, fd)
             self._step(number, under_way, None)
-            return
-        found = refusal or self._offices.places.find(job, number)
+
+    def _find(
+        self,
+        number: int,
+        job: Job,
+        fd: int,
+        offices: Offices,
+        finding: Coroutine[Any, Any, Place | Answer],
+        reply: Reply,
+    ) -> None:
+        """Find the place of a job, or go on with that when a table has replied."""
+        drive(
+            finding,
+            reply,
+            lambda question: offices.ask(question, lambda reply: self._find(number, job, fd, offices, finding, reply)),
+            lambda found: self._found(number, job, fd, found),
+        )
+
+    def _found(self, number: int, job: Job, fd: int, found: Place | Answer) -> None:
         if isinstance(found, Answer):
             if fd >= 0:
                 close_all([fd])
@@ -310,16 +362,19 @@ class Deliverer:
         if under_way is not None:
             self._step(answer.id, under_way, answer)
 
-    def _step(self, number: int, under_way: _UnderWay, answer: Answer | None) -> None:
-        """The next step of a delivery that has several, or its end."""
+    def _step(self, number: int, under_way: _UnderWay, answer: Answer | Reply) -> None:
+        """The next step of a delivery that has several, or its end. ``answer``: None at the beginning."""
         try:
-            step = next(under_way.delivery) if answer is None else under_way.delivery.send(answer)
+            step = under_way.delivery.send(answer)
         except StopIteration as done:
             del self._under_way[number]
             if under_way.fd >= 0:
                 close_all([under_way.fd])
             final: Answer = done.value
             self._reply(final)
+            return
+        if isinstance(step, Question):
+            under_way.offices.ask(step, lambda reply: self._step(number, under_way, reply))
             return
         try:
             fd = os.dup(under_way.fd) if step.job.content is None else -1
@@ -373,6 +428,7 @@ class _UnderWay(Struct):
     """A delivery of several steps; ``fd`` is the content of its message, -1 when the job holds it."""
 
     delivery: Delivery
+    offices: Offices
     job: Job
     fd: int
 
@@ -380,30 +436,43 @@ class _UnderWay(Struct):
 class Offices:
     """What finds places and commands, under one configuration."""
 
-    def __init__(self, places: Places, local: LocalDeliveries, pipes: PipeDeliveries) -> None:
-        self.places, self._local, self._pipes = places, local, pipes
+    def __init__(self, places: Places, local: LocalDeliveries, pipes: PipeDeliveries, asker: TableAsker) -> None:
+        self.places, self._local, self._pipes, self.asker = places, local, pipes, asker
+        self.ask = asker.ask
 
     def start(self, job: Job, number: int) -> Delivery:
         return (self._pipes if job.transport is Transport.PIPE else self._local).start(job, number)
 
 
-def open_offices(configuration: Configuration, server: Owner) -> Offices:
+def open_offices(
+    configuration: Configuration,
+    server: Owner,
+    new_asker: Callable[[Parameters, Sequence[tuple[str, bool]]], TableAsker],
+) -> Offices:
     """Raises ConfigError."""
     parameters = configuration.parameters
     places = open_places(parameters, server)
-    aliases = open_aliases(parameters.alias_maps, parameters=parameters)
+    aliases = open_aliases(parameters.alias_maps, parameters=parameters, trusted=True)
     return Offices(
         places,
         LocalDeliveries(parameters, places, aliases, server),
         PipeDeliveries(configuration, server),
+        new_asker(parameters, asked_tables(parameters)),
     )
+
+
+def asked_tables(parameters: Parameters) -> list[tuple[str, bool]]:
+    """The tables that only an asker can ask; True for those of aliases. Raises ConfigError."""
+    words = [(word, name == "alias_maps") for name in sorted(RIGHTS) for word in getattr(parameters, name)]
+    return [(word, aliases) for word, aliases in dict.fromkeys(words) if waits(word)]
 
 
 def open_places(parameters: Parameters, server: Owner) -> Places:
     """Raises ConfigError."""
 
     def tables(words: tuple[str, ...]) -> Maps | None:
-        return open_tables(words, parameters=parameters) if words else None
+        opener = partial(open_table, parameters=parameters)
+        return Maps([open_trusted(word, opener) for word in words]) if words else None
 
     return Places(
         parameters,

@@ -64,7 +64,6 @@ class MessageLine(Struct, frozen=True):
     message_id: str = ""
     shard: str = ""
     reason: str = ""
-    content_filter: str = ""  # where all recipients go first
     expired: bool = False  # an administrator has given it up: its sender is told at the next attempt
 
 
@@ -93,7 +92,6 @@ def message_line(entry: QueueEntry) -> MessageLine:
         message_id=message.message_id,
         shard=entry.shard,
         reason=entry.reason,
-        content_filter=message.content_filter,
         expired=is_force_expired(message),
     )
 

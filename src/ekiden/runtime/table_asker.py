@@ -94,6 +94,11 @@ class TableAsker:
         """How long until tick() is needed; None when nothing is asked."""
         return 1.0 if self._unanswered else None
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is of no more use, and has left nothing behind."""
+        return self._retired and self._process is None and not self._unanswered and not self._ending
+
     def ask(self, question: Question, then: Then) -> None:
         """Have a question answered; ``then`` is called once, from the poll loop or at once."""
         table = self._tables.get((question.table, question.aliases))

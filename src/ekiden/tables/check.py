@@ -17,6 +17,7 @@ from ekiden.config.registry import AliasTables, Clients, Domains, Tables
 from ekiden.config.snapshot import Parameters
 from ekiden.tables.match import DomainList, client_list
 from ekiden.tables.open import FILE_TYPES, is_table, open_table
+from ekiden.tables.questions import RIGHTS, refuse_unauthenticated
 from ekiden.tables.table import Table, TableTrouble
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -46,9 +47,9 @@ def check_tables(configuration: Configuration) -> list[Problem]:
 def _of_parameters(parameters: Parameters, places: Mapping[str, tuple[str, int]]) -> Iterator[Problem]:
     """Problems of the lists among the names that are set; ``places`` has where each is."""
     declared = parameters.declared()
-    opener = partial(open_table, parameters=parameters)
     for name, place in places.items():
         kind = declared.get(name)
+        opener = partial(_open_trusted if name in RIGHTS else open_table, parameters=parameters)
         if isinstance(kind, Clients):
             found = _clients(name, parameters, opener)
         elif isinstance(kind, Domains):
@@ -65,6 +66,11 @@ def _of_parameters(parameters: Parameters, places: Mapping[str, tuple[str, int]]
 
 Opener = Callable[[str], Table]
 Finding = tuple[Level, str, tuple[str, int] | None]
+
+
+def _open_trusted(word: str, *, parameters: Parameters, aliases: bool = False) -> Table:
+    refuse_unauthenticated(word)
+    return open_table(word, parameters=parameters, aliases=aliases)
 
 
 def _maps(words: Iterable[str], opener: Opener) -> Iterator[Finding]:

@@ -17,7 +17,6 @@ class _Composed(Table):
     def __init__(self, name: str, tables: Sequence[Table]) -> None:
         self.name, self._tables = name, tuple(tables)
         self.whole_keys = self._tables[0].whole_keys
-        self.authenticated = all(table.authenticated for table in self._tables)
 
     def check(self) -> list[Finding]:
         return [finding for table in self._tables for finding in table.check()]

@@ -35,8 +35,6 @@ def open_type(text: str, opening: Opening) -> MemcacheTable:
 
 
 class MemcacheTable(Table):
-    authenticated = False
-
     def __init__(self, settings: ClientSettings, opening: Opening) -> None:
         self.name = settings.table
         self._fold = opening.fold

@@ -11,11 +11,20 @@ from typing import Any, TypeAlias, TypeVar
 
 from msgspec import Struct
 
+from ekiden.config.errors import ConfigError
 from ekiden.tables.composed import members
 from ekiden.tables.table import Table, TableTrouble
 
 # Types that wait for a server, or for a thread of their own.
 WAITING = frozenset({"ldap", "memcache", "mysql", "pgsql", "redis", "socketmap", "sqlite", "tcp"})
+# Types where nothing shows that the answer comes from whom it seems to come from (tcp_table(5), "SECURITY"): not for
+# what decides whose rights are used and which files are written.
+UNAUTHENTICATED = frozenset({"memcache", "socketmap", "tcp"})
+
+# The parameters that decide that.
+RIGHTS = frozenset(
+    {"alias_maps", "mailbox_command_maps", "virtual_gid_maps", "virtual_mailbox_maps", "virtual_uid_maps"}
+)
 
 Reply: TypeAlias = str | TableTrouble | None
 T = TypeVar("T")
@@ -44,14 +53,34 @@ class AskedTable(Table):
         return await Question(self.name, key, self._aliases)
 
 
-def waits(word: str) -> bool:
-    """Whether a lookup in the table ``type:name`` may have to wait. Raises ConfigError."""
+def leaf_types(word: str) -> frozenset[str]:
+    """The types of the tables that answer for ``type:name``, which may be made of others. Raises ConfigError."""
     kind, _, text = word.partition(":")
     if kind == "proxy":
-        return waits(text.strip())
+        return leaf_types(text.strip())
     if kind in ("pipemap", "unionmap"):
-        return any(waits(member) for member in members(kind, text.strip(), "type:name"))
-    return kind in WAITING
+        return frozenset().union(*(leaf_types(member) for member in members(kind, text.strip(), "type:name")))
+    return frozenset({kind})
+
+
+def waits(word: str) -> bool:
+    """Whether a lookup in the table ``type:name`` may have to wait. Raises ConfigError."""
+    return bool(leaf_types(word) & WAITING)
+
+
+def refuse_unauthenticated(word: str) -> None:
+    """Raises ConfigError for a table that anybody could answer for."""
+    for kind in sorted(leaf_types(word) & UNAUTHENTICATED):
+        raise ConfigError(f"{word}: a {kind} table cannot give mailboxes, users or aliases: anybody may answer there")
+
+
+def open_trusted(word: str, opener: Callable[[str], Table], *, aliases: bool = False) -> Table:
+    """The table ``type:name`` for what gives rights: opened here by ``opener``, or an AskedTable when it waits.
+
+    Raises ConfigError, also for a table that anybody could answer for.
+    """
+    refuse_unauthenticated(word)
+    return AskedTable(word, aliases=aliases) if waits(word) else opener(word)
 
 
 def drive(

@@ -9,8 +9,6 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from ekiden.config.snapshot import Parameters
-from ekiden.tables.open import open_table
 from ekiden.tables.table import Table
 
 
@@ -24,13 +22,13 @@ class Hit(Struct, frozen=True):
 
 
 class Recorder:
-    def __init__(self, open_table: Callable[..., Table] = open_table) -> None:
+    def __init__(self, open_table: Callable[[str], Table]) -> None:
         self._open = open_table
         self._hits: list[Hit] = []
 
-    def open(self, word: str, *, aliases: bool = False, parameters: Parameters | None = None) -> Table:
+    def open(self, word: str) -> Table:
         """As open_table. Raises ConfigError."""
-        return _Recorded(self._open(word, aliases=aliases, parameters=parameters), word, self._hits)
+        return _Recorded(self._open(word), word, self._hits)
 
     def taken(self) -> list[Hit]:
         """The hits since the last call, in their order; one that came twice in a row is there once."""
@@ -42,7 +40,7 @@ class Recorder:
 class _Recorded(Table):
     def __init__(self, inner: Table, word: str, hits: list[Hit]) -> None:
         self.name = inner.name
-        self.whole_keys, self.authenticated = inner.whole_keys, inner.authenticated
+        self.whole_keys = inner.whole_keys
         self._inner, self._word, self._hits = inner, word, hits
 
     async def lookup(self, key: str) -> str | None:

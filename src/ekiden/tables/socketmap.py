@@ -25,7 +25,6 @@ def open_type(text: str, opening: Opening) -> SocketmapTable:
 
 class SocketmapTable(Table):
     whole_keys = True
-    authenticated = False
 
     def __init__(self, text: str, opening: Opening) -> None:
         self.name = f"socketmap:{text}"

@@ -37,10 +37,6 @@ class Table(ABC):
     # the parents of a domain: a pattern that fits any part would fit more than was meant (regexp_table(5)).
     whole_keys: bool = False
 
-    # False: nothing shows that answers come from whom they seem to come from (tcp_table(5), "SECURITY"), so the table
-    # is not for what decides whose rights are used and which files are written.
-    authenticated: bool = True
-
     @abstractmethod
     async def lookup(self, key: str) -> str | None:
         """The value of ``key``, or None when the table does not have it. Raises TableTrouble."""

@@ -28,7 +28,6 @@ def open_type(text: str, opening: Opening) -> TcpTable:
 
 class TcpTable(Table):
     whole_keys = True
-    authenticated = False
 
     def __init__(self, text: str, opening: Opening) -> None:
         self.name = name = f"tcp:{text}"

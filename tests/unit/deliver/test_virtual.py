@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import pwd
 from collections.abc import Mapping
@@ -12,10 +11,12 @@ import pytest
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.account import AccountTrouble
 from ekiden.deliver.mailbox_jobs import Answer, Form, Job, Outcome, Transport
-from ekiden.deliver.mailbox_place import Owner, Place, Places, VirtualTables, inner_path, look_up
+from ekiden.deliver.mailbox_place import Owner, Place, Places, VirtualTables, inner_path
 from ekiden.runtime.deliverer import open_places
+from ekiden.tables.questions import Question, Reply, drive
 from ekiden.tables.table import TableTrouble
 from support.honours import honours
+from support.table_lookups import finished
 
 ROOT = Owner(0, 0)
 BASE = {
@@ -33,8 +34,8 @@ def find(
     data = recipient.encode("utf-8", "surrogateescape")
     job = Job(1, transport, data, b"", b"", b"", 0)
     if transport is Transport.VIRTUAL:
-        return places.find(job, 9)
-    found = places.user(job, 9)
+        return finished(places.find(job, 9))
+    found = finished(places.user(job, 9))
     if isinstance(found, Answer):
         return found
     assert found.mailbox is not None
@@ -110,23 +111,34 @@ def test_a_table_that_cannot_be_read_is_trouble() -> None:
     assert answer.outcome is Outcome.DEFERRED
 
 
-class Slow:
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
+class Broken:
     async def lookup(self, key: str) -> str | None:
-        await asyncio.sleep(self._seconds)
-        return "found"
+        return await Question("mysql:/etc/x.cf", key)
 
 
-def test_a_table_that_needs_a_loop_is_trouble_and_not_missing() -> None:
-    for seconds in (0, 1):
-        with pytest.raises(TableTrouble, match="cannot be used for mailboxes"):
-            look_up(Slow(seconds), "key")
-    places = Places(Parameters(BASE), VirtualTables(Slow(1)), ROOT)
-    answer = places.find(Job(1, Transport.VIRTUAL, b"a@x.example", b"", b"", b"", 0), 9)
+def test_a_table_that_waits_is_asked_and_its_trouble_is_no_missing_mailbox() -> None:
+    places = Places(Parameters({**BASE, "virtual_uid_maps": ""}), VirtualTables(Broken(), Broken(), Broken()), ROOT)
+    job = Job(1, Transport.VIRTUAL, b"a@x.example", b"", b"", b"", 0)
+
+    def find(replies: dict[str, list[Reply]]) -> tuple[Place | Answer, list[str]]:
+        asked: list[str] = []
+        found: list[Place | Answer] = []
+        finding = places.find(job, 9)
+
+        def ask(question: Question) -> None:
+            asked.append(question.key)
+            drive(finding, replies[question.key].pop(0), ask, found.append)
+
+        drive(finding, None, ask, found.append)
+        return found[0], asked
+
+    answer, asked = find({"a@x.example": [None], "@x.example": [TableTrouble("it is down")]})
     assert isinstance(answer, Answer)
-    assert answer.outcome is Outcome.DEFERRED
+    assert (answer.outcome, "it is down" in answer.text) == (Outcome.DEFERRED, True)
+    assert asked == ["a@x.example", "@x.example"]
+    answer, _ = find({"a@x.example": ["x/a/", "5000", "5001"]})
+    assert isinstance(answer, Place)
+    assert (answer.path, answer.owner) == ("x/a", Owner(5000, 5001))
 
 
 @honours("home_mailbox", "mail_spool_directory")

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
 from ekiden.runtime.table_asker import TableAsker
-from ekiden.tables.questions import AskedTable, Question, Reply, drive, waits
+from ekiden.tables.open import open_table
+from ekiden.tables.questions import AskedTable, Question, Reply, drive, open_trusted, waits
 from ekiden.tables.table import TableTrouble
 
 _DEADLINE_S = 20.0
@@ -174,6 +176,17 @@ def test_a_retired_asker_answers_what_it_was_asked_and_ends(word: str) -> None:
 )
 def test_which_tables_wait(word: str, answer: bool) -> None:
     assert waits(word) is answer
+
+
+@pytest.mark.parametrize("word", ["tcp:h:1", "socketmap:unix:/x:y", "proxy:memcache:/x", "unionmap:{hash:/x, tcp:h:1}"])
+def test_what_anybody_may_answer_gives_no_rights(word: str) -> None:
+    with pytest.raises(ConfigError, match="anybody may answer"):
+        open_trusted(word, open_table)
+
+
+def test_a_table_that_waits_is_not_opened_here() -> None:
+    assert isinstance(open_trusted("mysql:/nonexistent", open_table), AskedTable)
+    assert not isinstance(open_trusted("inline:{a=b}", open_table), AskedTable)
 
 
 def test_a_coroutine_is_driven_from_question_to_question() -> None:

@@ -101,3 +101,16 @@ def test_what_holds_tables_is_declared_so() -> None:
     for name, parameter in Parameters.declared().items():
         if name.endswith(("_maps", "_checks")) and isinstance(parameter, Words):
             assert isinstance(parameter, Tables), f"{name}: declare it as Tables (ekiden.config.registry)"
+
+
+def test_tables_that_ask_a_server(tmp_path: Path) -> None:
+    """What is wrong in a table's own file is told with the place there; what anybody may answer gives no rights."""
+    good, bad = tmp_path / "good.cf", tmp_path / "bad.cf"
+    good.write_text("dbpath = /nonexistent\nquery = SELECT x FROM t WHERE y = '%s'\nhost = z\n")
+    bad.write_text("dbpath = /nonexistent\nquery = SELECT x FROM t WHERE y = %s\n")
+    words = f"virtual_alias_maps = sqlite:{good} sqlite:{bad} tcp:h:1\nvirtual_mailbox_maps = tcp:h:1 sqlite:{good}\n"
+    found = said(words + "alias_maps = socketmap:unix:/x:y\n")
+    assert f"{good}:3: warning: virtual_alias_maps: host is no parameter of sqlite tables" in found
+    assert [line for line in found if line.startswith(f"{bad}:2: error: virtual_alias_maps: query = SELECT")]
+    refused = [line for line in found if "anybody may answer there" in line]
+    assert [line.partition(":")[2].split(":")[0] for line in refused] == ["2", "3"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Duration, Group, Int, Size, Template, Text, Words
+from ekiden.config.registry import Bool, Duration, Group, Int, Size, Tables, Template, Text, Words
 
 # Characters that a value may bring into a command's environment or a path; a blank in the text is no member.
 _HARMLESS = "1234567890!@%-_=+:,./abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -75,7 +75,7 @@ class LocalParameters(Group):
         doc="A command that takes the mail of local users in place of a mailbox; it runs as the user, "
         "with HOME, USER, EXTENSION, SENDER ... in its environment.",
     )
-    mailbox_command_maps = Words("", doc="Tables from user to the command that takes that user's mail.")
+    mailbox_command_maps = Tables("", doc="Tables from user to the command that takes that user's mail.")
     local_command_shell = Text(
         "", doc="A program, such as /usr/lib/smrsh -c, that all commands are handed to instead of being run themselves."
     )
@@ -110,9 +110,9 @@ class LocalParameters(Group):
     mailbox_transport = Text(
         "", doc="A transport of master.cf that takes the mail of all local recipients: lmtp:unix:private/lmtp."
     )
-    mailbox_transport_maps = Words("", doc="Tables from user to the transport that takes that user's mail.")
+    mailbox_transport_maps = Tables("", doc="Tables from user to the transport that takes that user's mail.")
     fallback_transport = Text("", doc="A transport that takes the mail of local names that are neither alias nor user.")
-    fallback_transport_maps = Words("", doc="Tables from a name that is neither alias nor user to its transport.")
+    fallback_transport_maps = Tables("", doc="Tables from a name that is neither alias nor user to its transport.")
     luser_relay = Template(
         "",
         doc="An address that gets the mail of local names that are neither alias nor user; $user, $local, $extension, "
@@ -128,3 +128,6 @@ class LocalParameters(Group):
         "yes", doc="Delivered-To: is the recipient that came; with no it is what aliases made of it."
     )
     require_home_directory = Bool("no", doc="Mail for a user whose home directory is not there waits.")
+    show_user_unknown_table_name = Bool(
+        "yes", doc="The refusal of an unknown recipient tells the kind of table that does not have it."
+    )
