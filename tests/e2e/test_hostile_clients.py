@@ -356,6 +356,17 @@ def test_connections_of_one_client_are_limited() -> None:
         wait_for(lambda: connect("127.0.0.1")[1].startswith("220 "), "room for another")
 
 
+@honours("smtpd_client_message_rate_limit", "anvil_rate_time_unit")
+def test_messages_of_one_client_are_limited_for_all_workers_together() -> None:
+    with stranger_server(smtpd_client_message_rate_limit="4", anvil_rate_time_unit="52w") as server:
+        codes = []
+        for _ in range(12):
+            with SmtpSocket(server.port) as client:
+                client.greet()
+                codes.append(client.say("MAIL FROM:<a@b.example>")[:9])
+        assert codes == ["250 2.1.0"] * 4 + ["450 4.7.1"] * 8
+
+
 # -- half-closed and gone
 
 
@@ -363,9 +374,10 @@ def test_a_client_that_closes_its_side_still_hears_everything(server: RunningSer
     with SmtpSocket(server.port) as client:
         client.greet()
         client.send(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<user@here.example>\r\nDATA\r\n")
+        answers = [client.hear() for _ in range(3)]
         client.send(b"Subject: x\r\n\r\nx\r\n.\r\n")
         client.socket.shutdown(socket.SHUT_WR)
-        answers = [client.hear() for _ in range(4)]
+        answers.append(client.hear())
         assert [answer[:9] for answer in answers] == ["250 2.1.0", "250 2.1.5", "354 End d", "250 2.0.0"]
         assert client.line() == b""
 

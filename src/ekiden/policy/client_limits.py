@@ -1,8 +1,18 @@
-"""How many connections one client may have at a time, within this worker or across all of them."""
+"""How many connections one client may have at a time and how much it may do in a time, across all workers of a host.
+
+A client is a network here: an address, or as much of it as smtpd_client_ipv4_prefix_length and its twin say.
+"""
 
 from __future__ import annotations
 
+import enum
+import ipaddress
+from collections.abc import Callable
 from typing import Protocol
+
+from ekiden.config.snapshot import Parameters
+from ekiden.message.envelope import Client
+from ekiden.message.reply import Refusal, reply
 
 
 class ClientCounts(Protocol):
@@ -28,3 +38,91 @@ class LocalCounts:
             self._counts[address] = count
         else:
             self._counts.pop(address, None)
+
+
+class Deed(enum.Enum):
+    """What is counted by time."""
+
+    CONNECTION = "connection"
+    MESSAGE = "message"
+    RECIPIENT = "recipient"
+
+
+class ClientRates(Protocol):
+    def count(self, deed: Deed, client: str, unit_s: float) -> int:
+        """Count one in; how many there were in the present unit of time, this one included."""
+
+
+class LocalRates:
+    """Rates of one process. ``monotonic`` gives seconds."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._window = -1
+        self._counts: dict[tuple[Deed, str], int] = {}
+
+    def count(self, deed: Deed, client: str, unit_s: float) -> int:
+        window = int(self._monotonic() / unit_s)
+        if window != self._window:
+            self._window = window
+            self._counts.clear()
+        count = self._counts[deed, client] = self._counts.get((deed, client), 0) + 1
+        return count
+
+
+class ClientLimits:
+    """The limits of one service (smtpd_client_..._limit); ``service`` is its name, which the log gives.
+
+    ``unit_s`` is anvil_rate_time_unit: that of the whole server, whose services count in the same table.
+    """
+
+    def __init__(self, parameters: Parameters, rates: ClientRates, *, service: str, unit_s: float) -> None:
+        self.connections = parameters.smtpd_client_connection_count_limit
+        self._rates = rates
+        self._service = service
+        self._unit_s = unit_s
+        self._hostname = parameters.myhostname
+        self._ipv4_length = parameters.smtpd_client_ipv4_prefix_length
+        self._ipv6_length = parameters.smtpd_client_ipv6_prefix_length
+        self._limits = {
+            Deed.CONNECTION: parameters.smtpd_client_connection_rate_limit,
+            Deed.MESSAGE: parameters.smtpd_client_message_rate_limit,
+            Deed.RECIPIENT: parameters.smtpd_client_recipient_rate_limit,
+        }
+        self.has_rates = any(self._limits.values())
+
+    def __bool__(self) -> bool:
+        """Whether there is any limit."""
+        return bool(self.connections) or self.has_rates
+
+    def network_of(self, address: str) -> str:
+        """What clients are counted by: the address, or the network of its first bits."""
+        length, whole = (self._ipv6_length, 128) if ":" in address else (self._ipv4_length, 32)
+        if length == whole:
+            return address
+        try:
+            return str(ipaddress.ip_network(f"{address.partition('%')[0]}/{length}", strict=False))
+        except ValueError:  # no IP address: nothing to cut
+            return address
+
+    def check_rate(self, deed: Deed, client: Client, network: str) -> Refusal | None:
+        """Count a deed of a client in; a refusal when it has done too many of them."""
+        limit = self._limits[deed]
+        if not limit:
+            return None
+        count = self._rates.count(deed, f"{self._service} {network}", self._unit_s)
+        if count <= limit:
+            return None
+        what, code, status, text = _WORDS[deed]
+        detail = f"{what} rate limit exceeded: {count} from {client} for service {self._service}"
+        if code == 421:
+            text = f"{self._hostname} {text}"
+        return Refusal(reply(code, status, f"{text} from {client.address}", closes=code == 421), "rate-limit", detail)
+
+
+# As Postfix says it: what is limited, and the reply.
+_WORDS = {
+    Deed.CONNECTION: ("Connection", 421, "4.7.0", "Error: too many connections"),
+    Deed.MESSAGE: ("Message delivery request", 450, "4.7.1", "Error: too much mail"),
+    Deed.RECIPIENT: ("Recipient address", 450, "4.7.1", "Error: too many recipients"),
+}

@@ -12,7 +12,7 @@ from ekiden.message.clock import Clock
 from ekiden.message.queued import QueuedMessage
 from ekiden.message.reply import Reply
 from ekiden.observe.events import Observer
-from ekiden.policy.client_limits import ClientCounts
+from ekiden.policy.client_limits import ClientCounts, ClientLimits, ClientRates, LocalRates
 from ekiden.policy.relay_access import RelayAccess
 from ekiden.protocol.smtp import server_replies
 from ekiden.protocol.smtp.data import BareNewline
@@ -50,8 +50,15 @@ class SmtpService:
         observer: Observer,
         clock: Clock,
         load: Callable[[], float] = lambda: 0.0,
+        rates: ClientRates | None = None,
+        rate_unit_s: float | None = None,
+        name: str = "smtpd",
     ) -> None:
-        """``load`` gives the host's load average."""
+        """``load`` gives the host's load average; ``name`` is the service's in master.cf.
+
+        ``rates`` and ``rate_unit_s`` (anvil_rate_time_unit) are common to all services; without them this one has its
+        own.
+        """
         self.parameters = parameters
         self.intake = intake
         self.content_writer = content_writer
@@ -70,6 +77,12 @@ class SmtpService:
         self.sessions = 0
         self.stopping = False
         self.trusted = client_list(parameters, "mynetworks")
+        self.limits = ClientLimits(
+            parameters,
+            LocalRates(clock.monotonic) if rates is None else rates,
+            service=name,
+            unit_s=parameters.anvil_rate_time_unit if rate_unit_s is None else rate_unit_s,
+        )
         self.unlimited = client_list(parameters, "smtpd_client_event_limit_exceptions")
         self.newline_exclusions = client_list(parameters, "smtpd_forbid_bare_newline_exclusions")
         self.bare_newline = _BARE_NEWLINE[parameters.smtpd_forbid_bare_newline]

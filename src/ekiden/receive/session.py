@@ -15,6 +15,7 @@ from ekiden.message.envelope import Client, Envelope, Recipient
 from ekiden.message.queued import Pending, QueuedMessage
 from ekiden.message.reply import Refusal, Reply, reply
 from ekiden.observe import events
+from ekiden.policy.client_limits import Deed
 from ekiden.protocol.smtp import commands, server_replies
 from ekiden.protocol.smtp.data import BareNewline
 from ekiden.protocol.smtp.server import SmtpServer
@@ -33,6 +34,7 @@ class SmtpSession:
         self.client = Client()
         self.core: SmtpServer | None = None
         self.trusted = False
+        self.network = ""  # what the client is counted by; "" when nothing limits it
         self.is_local: bool | None = None  # one of local_header_rewrite_clients; asked for at the first MAIL
         self.transaction: Transaction | None = None
         self.errors = 0
@@ -48,20 +50,20 @@ class SmtpSession:
             connection.abort()
             return
         service.sessions += 1
-        counted = False
         connection.deadline = connection.loop.time() + self.parameters.smtpd_timeout
         try:
             await self._identify(address)
             refusal: Refusal | None = None
             try:
                 self.trusted = await service.trusted.matches(self.client.address, self.client.name)
-                counted = await self._is_limited()
+                if service.limits and not await service.unlimited.matches(self.client.address, self.client.name):
+                    self.network = service.limits.network_of(self.client.address)
                 newline = await self._bare_newline()
             except TableTrouble as trouble:
                 # Who this client is nobody can say now, so that nothing can be refused for good either.
                 text = f"{self.parameters.myhostname} Error: temporary lookup failure"
                 refusal = Refusal(reply(421, "4.3.0", text, closes=True), "table-trouble", str(trouble))
-            count = await service.counts.connect(self.client.address) if counted else 0
+            count = await service.counts.connect(self.network) if self.network else 0
             service.observer.emit(events.Connected(self.client))
             refusal = refusal or self._admission(count)
             if refusal is not None:
@@ -81,8 +83,8 @@ class SmtpSession:
         finally:
             service.sessions -= 1
             await self._drop_transaction()
-            if counted:
-                service.counts.disconnect(self.client.address)
+            if self.network:
+                service.counts.disconnect(self.network)
             connection.close()
             if problem:
                 service.observer.emit(events.ConnectionLost(self.client, problem, self.last_command))
@@ -101,12 +103,6 @@ class SmtpSession:
             name = await names.look_up(host)
         self.client = Client(name=name, address=host, port=port, is_ipv6=":" in host)
 
-    async def _is_limited(self) -> bool:
-        """Raises TableTrouble."""
-        if not self.parameters.smtpd_client_connection_count_limit:
-            return False
-        return not await self.service.unlimited.matches(self.client.address, self.client.name)
-
     async def _bare_newline(self) -> BareNewline:
         """What becomes of this client's lines that end in LF. Raises TableTrouble."""
         wanted = self.service.bare_newline
@@ -117,7 +113,7 @@ class SmtpSession:
 
     def _admission(self, count: int) -> Refusal | None:
         """Whether the client gets a session at all."""
-        service, limit = self.service, self.parameters.smtpd_client_connection_count_limit
+        service, limit = self.service, self.service.limits.connections
         if service.stopping or service.sessions > self.parameters.smtpd_session_limit:
             text = f"{self.parameters.myhostname} Error: too busy, try again later"
             return Refusal(reply(421, "4.3.2", text, closes=True), "too-busy")
@@ -128,7 +124,11 @@ class SmtpSession:
         if limit and count > limit:
             text = f"{self.parameters.myhostname} Error: too many connections from {self.client.address}"
             return Refusal(reply(421, "4.7.0", text, closes=True), "too-many-connections")
-        return None
+        return self._check_rate(Deed.CONNECTION)
+
+    def _check_rate(self, deed: Deed) -> Refusal | None:
+        limits = self.service.limits
+        return limits.check_rate(deed, self.client, self.network) if limits.has_rates and self.network else None
 
     async def _converse(self, newline: BareNewline) -> str:
         """The conversation itself. Returns how it ended when the client did not say QUIT, else ""."""
@@ -188,6 +188,9 @@ class SmtpSession:
         if self.parameters.smtpd_helo_required and not self.client.helo:
             await self._answer("MAIL", reply(503, "5.5.1", "Error: send HELO/EHLO first"))
             return
+        if (refusal := self._check_rate(Deed.MESSAGE)) is not None:
+            await self._refuse("MAIL", refusal, sender=str(event.sender))
+            return
         # Half as much again as the largest message, as Postfix asks for: other sessions are writing too.
         if not await self.service.has_space(self.parameters.message_size_limit * 3 // 2):
             await self._refuse(
@@ -208,6 +211,9 @@ class SmtpSession:
     async def _rcpt(self, event: commands.Rcpt) -> None:
         transaction = self.transaction
         assert transaction is not None  # the core's states know RCPT only after an accepted MAIL
+        if (refusal := self._check_rate(Deed.RECIPIENT)) is not None:
+            await self._refuse("RCPT", refusal, recipient=str(event.address))
+            return
         limit = self.parameters.smtpd_recipient_limit
         if len(transaction.recipients) >= limit:
             transaction.overshoot += 1

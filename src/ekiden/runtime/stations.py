@@ -45,7 +45,7 @@ from ekiden.message.delivery import DeliveryRequest, DeliveryResult, Route, defe
 from ekiden.message.queued import QueuedMessage
 from ekiden.message.status import Status
 from ekiden.observe.events import Note, Observer
-from ekiden.policy.client_limits import ClientCounts
+from ekiden.policy.client_limits import ClientCounts, ClientRates
 from ekiden.policy.relay_access import RelayAccess
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames, read_hosts
@@ -76,6 +76,7 @@ class Doors:
         observer: Observer,
         clock: Clock,
         load: Callable[[], float] = lambda: 0.0,
+        rates: ClientRates | None = None,
     ) -> None:
         self.intake = intake
         self.content_writer = content_writer
@@ -86,6 +87,7 @@ class Doors:
         self.observer = observer
         self.clock = clock
         self.load = load
+        self.rates = rates
 
 
 class Stations:
@@ -153,6 +155,9 @@ class Stations:
             observer=doors.observer,
             clock=doors.clock,
             load=doors.load,
+            rates=doors.rates,
+            rate_unit_s=self.configuration.parameters.anvil_rate_time_unit,
+            name=service.name,
         )
 
     async def close(self) -> None:

@@ -42,6 +42,7 @@ from ekiden.runtime.pidfile import PidFile
 from ekiden.runtime.privileges import Owner, argument_area, set_process_title
 from ekiden.runtime.shared_counts import SharedCounts
 from ekiden.runtime.shared_pace import SharedPace
+from ekiden.runtime.shared_rates import SharedRates
 from ekiden.runtime.stopping import Stopping
 from ekiden.runtime.wakeup import SignalWakeup
 from ekiden.runtime.worker_context import Listener, WorkerContext
@@ -94,6 +95,7 @@ class Supervisor:
         ]
         self._services = [Child("deliverer", owner=None)]
         self._counts = SharedCounts(len(self._workers))
+        self._rates = SharedRates(len(self._workers))
         self._pace = SharedPace(Path(configuration.parameters.queue_directory) / "run" / "pace.lock")
         self._stopping: Stopping | None = None
         self._serving = False
@@ -187,6 +189,7 @@ class Supervisor:
                     control=sock,
                     started_as_root=self._as_root,
                     counts=self._counts.of_worker(child.index),
+                    rates=self._rates.of_worker(child.index),
                     pace=self._pace,
                 )
             )

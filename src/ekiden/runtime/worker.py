@@ -171,6 +171,7 @@ class Worker:
             new_queue_id=lambda: ids.new(self._clock.time()),
             mailboxes=self._mailboxes,
             counts=context.counts,
+            rates=context.rates,
             observer=self._log,
             clock=self._clock,
             load=load.now,

@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from ekiden.config.load import Configuration
 from ekiden.config.master_cf import Service
-from ekiden.policy.client_limits import ClientCounts, LocalCounts
+from ekiden.policy.client_limits import ClientCounts, ClientRates, LocalCounts
 from ekiden.queue.pace import Pace
 from ekiden.runtime.control import ListenerKey
 
@@ -38,3 +38,4 @@ class WorkerContext(Struct, frozen=True):
     started_as_root: bool
     pace: Pace | None = None  # of deliveries, common to all workers
     counts: ClientCounts = field(default_factory=LocalCounts)  # of connections by client, common to all workers
+    rates: ClientRates | None = None  # of what clients do, common to all workers

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from ekiden.config.errors import ConfigError
 from ekiden.message.content import InlineContent
-from ekiden.observe.events import Note
+from ekiden.observe.events import Note, Rejected
 from support.honours import honours
 from support.smtp_session import Talk, World, play
 
@@ -197,3 +199,51 @@ def test_a_client_that_does_not_wait(forbid: str, answer: str) -> None:
 def test_commands_are_not_looked_up_elsewhere(name: str) -> None:
     with pytest.raises(ConfigError, match="memcache:/x: a table of SMTP commands must lie on this host"):
         World(**{name: "memcache:/x"})
+
+
+def limited(talk: Callable[[Talk], Awaitable[None]], **settings: str) -> list[str]:
+    """What the log says of refusals, when two sessions of a client follow each other."""
+    world = World(**settings)
+    for _ in range(2):
+        play(world, talk)
+    return [event.detail for event in world.events if isinstance(event, Rejected)]
+
+
+@honours("smtpd_client_message_rate_limit")
+def test_messages_of_a_client_in_a_time() -> None:
+    answers: list[str] = []
+
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        answers.append(await client.say("MAIL FROM:<a@b.example>"))
+
+    details = limited(talk, smtpd_client_message_rate_limit="1")
+    assert answers == ["250 2.1.0 Ok", "450 4.7.1 Error: too much mail from 127.0.0.1"]
+    assert details == ["Message delivery request rate limit exceeded: 2 from unknown[127.0.0.1] for service smtpd"]
+
+
+@honours("smtpd_client_recipient_rate_limit", "smtpd_client_event_limit_exceptions")
+@pytest.mark.parametrize(("exceptions", "refused"), [("192.0.2.0/24", 1), ("127.0.0.1", 0)])
+def test_recipients_of_a_client_in_a_time(exceptions: str, refused: int) -> None:
+    answers: list[str] = []
+
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        answers.extend(await client.envelope("u@here.example", "nobody@here.example"))
+
+    settings = {"smtpd_client_recipient_rate_limit": "3", "smtpd_client_event_limit_exceptions": exceptions}
+    limited(talk, **settings)
+    codes = ["250 2.1.5", "550 5.1.1", "250 2.1.5", "450 4.7.1" if refused else "550 5.1.1"]
+    assert [answer[:9] for answer in answers] == codes
+
+
+@honours("smtpd_client_connection_rate_limit")
+def test_connections_of_a_client_in_a_time() -> None:
+    greetings: list[str] = []
+
+    async def talk(client: Talk) -> None:
+        greetings.append(await client.reply())
+
+    details = limited(talk, smtpd_client_connection_rate_limit="1")
+    assert greetings[1] == "421 4.7.0 mx.here.example Error: too many connections from 127.0.0.1"
+    assert details == ["Connection rate limit exceeded: 2 from unknown[127.0.0.1] for service smtpd"]

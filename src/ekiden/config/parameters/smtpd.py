@@ -79,8 +79,26 @@ class SmtpdParameters(Group):
     smtpd_client_connection_count_limit = Int(
         "50", doc="How many connections one client may have at a time; 0 sets no limit."
     )
+    smtpd_client_connection_rate_limit = Int(
+        "0", doc="How many connections one client may make in an anvil_rate_time_unit; 0 sets no limit."
+    )
+    smtpd_client_message_rate_limit = Int(
+        "0", doc="How many messages one client may begin in an anvil_rate_time_unit, refused ones too; 0: no limit."
+    )
+    smtpd_client_recipient_rate_limit = Int(
+        "0", doc="How many recipients one client may give in an anvil_rate_time_unit, refused ones too; 0: no limit."
+    )
+    anvil_rate_time_unit = Duration(
+        "60s", minimum=1, doc="The time that the rate limits of clients are for; common to all services."
+    )
+    smtpd_client_ipv4_prefix_length = Int(
+        "32", maximum=32, doc="How many bits of an IPv4 address make one client, for the limits by client."
+    )
+    smtpd_client_ipv6_prefix_length = Int(
+        "84", maximum=128, doc="How many bits of an IPv6 address make one client, for the limits by client."
+    )
     smtpd_client_event_limit_exceptions = Clients(
-        "$mynetworks", doc="Clients (networks) that connection limits do not bind."
+        "$mynetworks", doc="Clients (networks) that the limits of connections, messages and recipients do not bind."
     )
     smtpd_session_limit = Int(
         "20000", minimum=1, doc="How many SMTP sessions one worker has at a time; more are told 421."

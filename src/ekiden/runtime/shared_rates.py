@@ -1,0 +1,68 @@
+"""What clients did in the present unit of time, counted across all workers of a host.
+
+A table in shared memory as in shared_counts.py: each worker writes columns of its own, so there is nothing to lock. A
+slot holds the number of the unit of time that it counts for, so that a slot of an older unit counts as empty and
+nobody has to clear the table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from collections.abc import Callable
+from time import monotonic
+
+from ekiden.policy.client_limits import Deed
+
+_ROWS = 3
+_SLOTS = 16_384
+_SLOT_NUMBERS = 2  # the unit of time, the count
+_NUMBER_BYTES = 4
+_WORKER_NUMBERS = _ROWS * _SLOTS * _SLOT_NUMBERS
+
+
+class SharedRates:
+    """Made by the supervisor; each worker uses it through ``of_worker``. ``clock`` is the same for all processes."""
+
+    def __init__(self, workers: int, clock: Callable[[], float] = monotonic) -> None:
+        self._workers = workers
+        self._clock = clock
+        # Fresh for each server, so that nobody can choose addresses that share slots.
+        self._key = os.urandom(16)
+        self._numbers = memoryview(mmap.mmap(-1, workers * _WORKER_NUMBERS * _NUMBER_BYTES)).cast("I")
+
+    def of_worker(self, index: int) -> WorkerRates:
+        return WorkerRates(self._numbers, self._key, index, self._workers, self._clock)
+
+
+class WorkerRates:
+    """The rates as one worker sees and changes them (policy.client_limits.ClientRates)."""
+
+    __slots__ = ("_base", "_clock", "_key", "_numbers", "_workers")
+
+    def __init__(self, numbers: memoryview, key: bytes, index: int, workers: int, clock: Callable[[], float]) -> None:
+        self._numbers, self._key, self._workers, self._clock = numbers, key, workers, clock
+        self._base = index * _WORKER_NUMBERS
+
+    def count(self, deed: Deed, client: str, unit_s: float) -> int:
+        numbers = self._numbers
+        window = int(self._clock() / unit_s) & 0xFFFF_FFFF
+        smallest = -1
+        for slot in self._slots(f"{deed.value} {client}"):
+            own = self._base + slot
+            numbers[own + 1] = numbers[own + 1] + 1 if numbers[own] == window else 1
+            numbers[own] = window
+            at = range(slot, self._workers * _WORKER_NUMBERS, _WORKER_NUMBERS)
+            total = sum([numbers[each + 1] for each in at if numbers[each] == window])
+            if smallest < 0 or total < smallest:
+                smallest = total
+        return smallest
+
+    def _slots(self, name: str) -> list[int]:
+        """One slot in each row."""
+        digest = hashlib.blake2b(name.encode(), digest_size=2 * _ROWS, key=self._key).digest()
+        return [
+            (row * _SLOTS + int.from_bytes(digest[2 * row : 2 * row + 2], "big") % _SLOTS) * _SLOT_NUMBERS
+            for row in range(_ROWS)
+        ]
