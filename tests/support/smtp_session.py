@@ -90,7 +90,7 @@ class World:
             content_writer=self._writer,
             has_space=self._has_space,
             new_queue_id=lambda: f"Q{len(self.writers)}",
-            relay_access=RelayAccess(Destinations()),
+            relay_access=RelayAccess(Destinations(), reject_unlisted_sender=parameters.smtpd_reject_unlisted_sender),
             cleanup=cleanup_for(parameters),
             rewrite_clients=rewrite_clients_for(parameters, frozenset()),
             names=ClientNames(None, {}),

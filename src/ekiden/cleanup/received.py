@@ -12,14 +12,25 @@ _UNSAFE = re.compile(r"[^!#-'*-\[\]-~]")
 
 
 def received_field(
-    *, client: Client, queue_id: str, recipients: tuple[Recipient, ...], hostname: str, mail_name: str, at: float
+    *,
+    client: Client,
+    queue_id: str,
+    recipients: tuple[Recipient, ...],
+    hostname: str,
+    mail_name: str,
+    at: float,
+    hides_client: bool = False,
 ) -> bytes:
     """The field, with its line ends, for a message that arrives at ``at`` (seconds since the epoch).
+
+    ``hides_client`` leaves out who the client is (smtpd_hide_client_session).
 
     The recipient is named when there is just one, so that nobody learns of a blind copy.
     """
     if client.protocol == "local":
         head = f"Received: by {hostname} ({mail_name}, from userid {client.port})\r\n\tid {queue_id}"
+    elif hides_client:
+        head = f"Received: by {hostname} ({mail_name}) with {client.protocol} id {queue_id}"
     else:
         helo = _UNSAFE.sub("?", client.helo) or "unknown"
         address = f"IPv6:{client.address}" if client.is_ipv6 else client.address

@@ -42,9 +42,12 @@ class Client(Struct, frozen=True):
     protocol: str = "ESMTP"  # the WITH of RFC 5321 §4.4: SMTP, ESMTP, ESMTPS ..., or "local"
     port: int = 0
     is_ipv6: bool = False
+    shows_port: bool = False  # smtpd_client_port_logging
 
     def __str__(self) -> str:
-        """``name[address]``, as the mail log writes it."""
+        """``name[address]``, as the mail log writes it, or ``name[address]:port``."""
+        if self.shows_port:
+            return f"{self.name}[{self.address}]:{self.port}"
         return f"{self.name}[{self.address}]"
 
 

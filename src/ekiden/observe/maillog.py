@@ -71,7 +71,8 @@ def field(text: str) -> str:
 
 def _client(client: Client) -> str:
     """``name[address]``; the name comes from DNS, where whoever owns the address writes what he likes."""
-    return f"{field(client.name)}[{field(client.address)}]"
+    port = f":{client.port}" if client.shows_port else ""
+    return f"{field(client.name)}[{field(client.address)}]{port}"
 
 
 def _relay(text: str) -> str:

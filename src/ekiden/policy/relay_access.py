@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from msgspec import structs
+
 from ekiden.message.address import Address
 from ekiden.message.reply import Refusal, reply
+from ekiden.message.status import Status
 
 
 class Destinations(Protocol):
@@ -26,11 +29,28 @@ class RelayAccess:
     """Decides RCPT TO. Without ``reject_unlisted`` only the delivery finds out who does not exist."""
 
     def __init__(
-        self, destinations: Destinations, *, reject_unlisted: bool = True, relay_reject_code: int = 554
+        self,
+        destinations: Destinations,
+        *,
+        reject_unlisted: bool = True,
+        reject_unlisted_sender: bool = False,
+        relay_reject_code: int = 554,
     ) -> None:
         self._destinations = destinations
         self._code = relay_reject_code
         self._reject_unlisted = reject_unlisted
+        self.checks_senders = reject_unlisted_sender
+
+    async def check_sender(self, address: Address) -> Refusal | None:
+        """A refusal when the sender is in one of our domains and does not exist there. Raises TableTrouble."""
+        found = None if address.is_null else await self._destinations.check_recipient(address)
+        if found is None:
+            return None
+        answer = found.reply
+        lines = tuple([line.replace("Recipient address", "Sender address", 1) for line in answer.lines])
+        # RFC 3463 §3.2: X.1.0, another address status; X.1.1 is for recipients.
+        status = Status(answer.code // 100, 1, 0)
+        return Refusal(structs.replace(answer, lines=lines, status=status), "unknown-sender", found.detail)
 
     async def check(self, address: Address, *, trusted: bool) -> Refusal | None:
         """None when the recipient is accepted. Raises TableTrouble: nobody knows, so the client tries again later."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ekiden.config.snapshot import Parameters
 
 
-def offered_extensions(parameters: Parameters) -> list[str]:
+def offered_extensions(parameters: Parameters, discarded: Collection[str]) -> list[str]:
+    """Without those that are ``discarded``, in any case."""
     limit = parameters.message_size_limit
     offered = [
         "PIPELINING",
@@ -14,7 +17,7 @@ def offered_extensions(parameters: Parameters) -> list[str]:
         "ENHANCEDSTATUSCODES",
         "8BITMIME",
     ]
-    dropped = {word.upper() for word in parameters.smtpd_discard_ehlo_keywords}
+    dropped = {word.upper() for word in discarded}
     if parameters.disable_vrfy_command:
         dropped.add("VRFY")
     return [line for line in offered if line.partition(" ")[0] not in dropped]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from ekiden.cleanup.cleanup import Cleanup
 from ekiden.cleanup.rewrite_clients import RewriteClients
 from ekiden.cleanup.way import HeaderSource, Way
+from ekiden.config.registry import split_words
 from ekiden.config.snapshot import Parameters
 from ekiden.message.clock import Clock
 from ekiden.message.queued import QueuedMessage
@@ -20,7 +21,9 @@ from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames
 from ekiden.receive.extensions import offered_extensions
 from ekiden.receive.protocol_rules import protocol_rules
+from ekiden.receive.reject_footer import RejectFooter
 from ekiden.tables.match import client_list
+from ekiden.tables.open import open_tables
 
 _BARE_NEWLINE = {
     "reject": BareNewline.REJECT,
@@ -89,4 +92,20 @@ class SmtpService:
         self.rules = protocol_rules(parameters, observer)
         self.greeting = Reply(220, None, (parameters.smtpd_banner,))
         self.helo_reply = server_replies.helo_reply(parameters.myhostname)
-        self.ehlo_reply = server_replies.ehlo_reply(parameters.myhostname, offered_extensions(parameters))
+        self.ehlo_reply = server_replies.ehlo_reply(
+            parameters.myhostname, offered_extensions(parameters, parameters.smtpd_discard_ehlo_keywords)
+        )
+        maps = parameters.smtpd_discard_ehlo_keyword_address_maps
+        self.discard_maps = open_tables(maps, parameters=parameters)
+        has_footer = parameters.smtpd_reject_footer or parameters.smtpd_reject_footer_maps
+        self.footer = RejectFooter(parameters, clock, observer) if has_footer else None
+
+    async def ehlo_reply_for(self, address: str) -> Reply:
+        """The answer to EHLO of a client whose address may be in a table. Raises TableTrouble."""
+        found = await self.discard_maps.lookup(address) if self.discard_maps else None
+        if found is None:
+            return self.ehlo_reply
+        return self._ehlo_reply(tuple(split_words(found)))
+
+    def _ehlo_reply(self, discarded: Collection[str]) -> Reply:
+        return server_replies.ehlo_reply(self.parameters.myhostname, offered_extensions(self.parameters, discarded))

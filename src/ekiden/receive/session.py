@@ -101,7 +101,8 @@ class SmtpSession:
         name = names.known(host)
         if name is None:
             name = await names.look_up(host)
-        self.client = Client(name=name, address=host, port=port, is_ipv6=":" in host)
+        shows_port = self.parameters.smtpd_client_port_logging
+        self.client = Client(name=name, address=host, port=port, is_ipv6=":" in host, shows_port=shows_port)
 
     async def _bare_newline(self) -> BareNewline:
         """What becomes of this client's lines that end in LF. Raises TableTrouble."""
@@ -153,7 +154,7 @@ class SmtpSession:
                         await connection.writable()
                 if core.closed:
                     return ""
-                # A command gets its time as a whole, however slowly its bytes drip; content earns time by its bytes.
+                # A command gets its time as a whole, however slowly it drips; content earns time by its bytes.
                 if not in_content:
                     connection.deadline = now() + timeout_s
             try:
@@ -165,6 +166,8 @@ class SmtpSession:
                 return ""
             if not data:
                 return "lost connection"
+            if not (in_content or self.parameters.smtpd_per_request_deadline):
+                connection.deadline = now() + timeout_s
             if in_content:
                 earned = max(connection.deadline, now()) + len(data) / self.parameters.smtpd_min_data_rate
                 connection.deadline = min(earned, now() + timeout_s)
@@ -176,12 +179,17 @@ class SmtpSession:
         await self._drop_transaction()
         client = self.client
         protocol = "ESMTP" if event.extended else "SMTP"
-        self.client = Client(client.name, client.address, event.name, protocol, client.port, client.is_ipv6)
+        self.client = Client(
+            client.name, client.address, event.name, protocol, client.port, client.is_ipv6, client.shows_port
+        )
         self._count_junk()
-        self._accept("EHLO" if event.extended else "HELO", self._hello_reply(event.extended))
-
-    def _hello_reply(self, extended: bool) -> Reply:
-        return self.service.ehlo_reply if extended else self.service.helo_reply
+        if not event.extended:
+            self._accept("HELO", self.service.helo_reply)
+            return
+        try:
+            self._accept("EHLO", await self.service.ehlo_reply_for(client.address))
+        except TableTrouble as trouble:
+            await self._refuse("EHLO", table_refusal(trouble))
 
     async def _mail(self, event: commands.Mail) -> None:
         self.last_command = "MAIL"
@@ -206,7 +214,13 @@ class SmtpSession:
                 return
         way = service.local_way if self.is_local else service.remote_way
         self.transaction = Transaction(event.sender, event.body, service.clock.time(), service.cleanup, way)
+        if not self.parameters.smtpd_delay_open_until_valid_rcpt:
+            self._open_message(self.transaction)
         self._accept("MAIL", server_replies.SENDER_OK)
+
+    def _open_message(self, transaction: Transaction) -> None:
+        transaction.queue_id = self.service.new_queue_id()
+        self.service.observer.emit(events.Accepting(transaction.queue_id, self.client))
 
     async def _rcpt(self, event: commands.Rcpt) -> None:
         transaction = self.transaction
@@ -226,15 +240,17 @@ class SmtpSession:
             # RFC 5321 §4.5.1: <postmaster> is let in by that name, whatever the domain is that it gets.
             if address.domain or address.local.lower() != "postmaster":
                 address = self.service.cleanup.standard(address)
-            found = await self.service.relay_access.check(address, trusted=self.trusted)
+            access = self.service.relay_access
+            found = await access.check_sender(transaction.sender) if access.checks_senders else None
+            if found is None:
+                found = await access.check(address, trusted=self.trusted)
         except TableTrouble as trouble:
             found = table_refusal(trouble)
         if found is not None:
             await self._refuse("RCPT", found, recipient=str(event.address))
             return
         if not transaction.queue_id:
-            transaction.queue_id = self.service.new_queue_id()
-            self.service.observer.emit(events.Accepting(transaction.queue_id, self.client))
+            self._open_message(transaction)
         transaction.recipients.append(Recipient(event.address))
         self._accept("RCPT", server_replies.RECIPIENT_OK)
 
@@ -249,6 +265,7 @@ class SmtpSession:
             hostname=self.parameters.myhostname,
             mail_name=self.parameters.mail_name,
             at=service.clock.time(),
+            hides_client=self.parameters.smtpd_hide_client_session,
         )
         scan = HeaderScan(self.parameters.header_block_limit)
         transaction.begin_content(service.content_writer(transaction.queue_id), scan, trace)
@@ -382,6 +399,8 @@ class SmtpSession:
             return
         if is_error:
             answer = await self._slow_down(answer)
+        if self.service.footer is not None:
+            answer = await self.service.footer.add(answer, self.client)
         self._accept(verb, answer)
         self.counts[verb][0] -= 1
 

@@ -74,7 +74,8 @@ class StandaloneSession:
                 self._reset()
                 host = self._parameters.myhostname
                 if extended:
-                    return server_replies.ehlo_reply(host, offered_extensions(self._parameters))
+                    discarded = self._parameters.smtpd_discard_ehlo_keywords
+                    return server_replies.ehlo_reply(host, offered_extensions(self._parameters, discarded))
                 return server_replies.helo_reply(host)
             case commands.Mail():
                 self._mail = event

@@ -141,6 +141,7 @@ class Stations:
             relay_access=RelayAccess(
                 self.router,
                 reject_unlisted=_rejects_unlisted(parameters),
+                reject_unlisted_sender=parameters.smtpd_reject_unlisted_sender,
                 relay_reject_code=parameters.relay_domains_reject_code,
             ),
             cleanup=self._cleanup_of(parameters.cleanup_service_name),

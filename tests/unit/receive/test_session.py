@@ -193,6 +193,7 @@ def test_a_silent_client_is_dropped_in_every_state(opening: str) -> None:
     assert [event.problem for event in world.events if isinstance(event, ConnectionLost)] == ["timeout"]
 
 
+@honours("smtpd_per_request_deadline")
 def test_a_command_that_drips_gets_no_more_time() -> None:
     async def talk(client: Talk) -> None:
         await client.reply()
@@ -208,7 +209,7 @@ def test_a_command_that_drips_gets_no_more_time() -> None:
         assert (await client.reader.readline()).startswith(b"421 4.4.2 ")
         dripping.cancel()
 
-    play(World(smtpd_timeout="1s"), talk, watch_interval_s=0.1)
+    play(World(smtpd_timeout="1s", smtpd_per_request_deadline="yes"), talk, watch_interval_s=0.1)
 
 
 def test_a_client_that_vanishes_leaves_nothing_behind() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from ekiden.config.errors import ConfigError
+from ekiden.message.address import Address
 from ekiden.message.content import InlineContent
-from ekiden.observe.events import Note, Rejected
+from ekiden.message.reply import Refusal, reply
+from ekiden.observe.events import Accepting, Note, Rejected
+from ekiden.policy.relay_access import RelayAccess
 from support.honours import honours
+from support.log_lines import rendered
 from support.smtp_session import Talk, World, play
 
 MESSAGE = "Subject: x\r\n\r\nHello\r\n."
@@ -247,3 +252,174 @@ def test_connections_of_a_client_in_a_time() -> None:
     details = limited(talk, smtpd_client_connection_rate_limit="1")
     assert greetings[1] == "421 4.7.0 mx.here.example Error: too many connections from 127.0.0.1"
     assert details == ["Connection rate limit exceeded: 2 from unknown[127.0.0.1] for service smtpd"]
+
+
+@honours("smtpd_discard_ehlo_keyword_address_maps", "smtpd_discard_ehlo_keywords")
+@pytest.mark.parametrize(
+    ("maps", "discarded"),
+    [
+        ("inline:{192.0.2.1=size}", "8BITMIME"),
+        ("inline:{{127.0.0.1=size, pipelining}}", "SIZE PIPELINING"),
+        ("inline:{{127.0.0.1=silent-discard}}", ""),
+    ],
+)
+def test_extensions_are_hidden_from_some_clients(maps: str, discarded: str) -> None:
+    async def talk(client: Talk) -> None:
+        await client.reply()
+        answer = await client.say("EHLO client.example")
+        missing = [word for word in ("8BITMIME", "PIPELINING", "SIZE") if word not in answer]
+        assert sorted(missing) == sorted(discarded.split())
+
+    play(World(smtpd_discard_ehlo_keywords="8bitmime", smtpd_discard_ehlo_keyword_address_maps=maps), talk)
+
+
+def test_a_table_of_extensions_that_cannot_be_asked_defers() -> None:
+    async def talk(client: Talk) -> None:
+        await client.reply()
+        assert (await client.say("EHLO client.example")).startswith("451 4.3.0 ")
+
+    play(World(smtpd_discard_ehlo_keyword_address_maps="texthash:/nowhere/at/all"), talk)
+
+
+@honours("smtpd_hide_client_session")
+@pytest.mark.parametrize(
+    ("hidden", "begin"),
+    [
+        (
+            "no",
+            b"Received: from client.example (unknown [127.0.0.1])\r\n\tby mx.here.example (Ekiden) with ESMTP id Q0",
+        ),
+        ("yes", b"Received: by mx.here.example (Ekiden) with ESMTP id Q0\r\n\tfor <u@here.example>; "),
+    ],
+)
+def test_the_received_field_may_hide_the_client(hidden: str, begin: bytes) -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        await client.envelope("u@here.example")
+        await client.say("DATA")
+        await client.say(MESSAGE)
+
+    content = play(World(smtpd_hide_client_session=hidden), talk).queued[0].content
+    assert isinstance(content, InlineContent)
+    assert content.data.startswith(begin)
+
+
+@honours("smtpd_client_port_logging")
+@pytest.mark.parametrize("shown", ["yes", "no"])
+def test_the_log_may_name_the_port(shown: str) -> None:
+    ports: list[int] = []
+
+    async def talk(client: Talk) -> None:
+        ports.append(client.writer.get_extra_info("sockname")[1])
+        await client.hello()
+        await client.envelope("nobody@here.example")
+
+    world = play(World(smtpd_client_port_logging=shown), talk)
+    name = f"unknown[127.0.0.1]:{ports[0]}" if shown == "yes" else "unknown[127.0.0.1]"
+    lines = rendered(*world.events)
+    assert lines[0].endswith(f": connect from {name}")
+    assert f": reject: RCPT from {name}: 550 " in lines[1]
+
+
+@honours("smtpd_delay_open_until_valid_rcpt")
+@pytest.mark.parametrize(("delay", "opened"), [("yes", 0), ("no", 1)])
+def test_when_a_message_gets_its_queue_id(delay: str, opened: int) -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        await client.envelope("nobody@here.example")
+
+    world = play(World(smtpd_delay_open_until_valid_rcpt=delay), talk)
+    assert len([event for event in world.events if isinstance(event, Accepting)]) == opened
+
+
+@honours("smtpd_per_request_deadline")
+def test_a_command_that_drips_may_be_given_time_for_each_part() -> None:
+    """For longer than a command may take, but never with so long a pause; test_session.py has the opposite."""
+
+    async def talk(client: Talk) -> None:
+        await client.reply()
+        for _ in range(20):
+            client.writer.write(b" ")
+            await asyncio.sleep(0.1)
+        assert (await client.say("NOOP")).startswith("250 2.0.0 ")
+
+    play(World(smtpd_timeout="1s", smtpd_per_request_deadline="no"), talk, watch_interval_s=0.1)
+
+
+def footed(settings: dict[str, str]) -> tuple[str, World]:
+    answers: list[str] = []
+
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        answers.extend(await client.envelope("nobody@here.example"))
+
+    world = play(World(**settings), talk)
+    return answers[0], world
+
+
+REFUSED = "5.1.1 <nobody@here.example>: User unknown"
+
+
+@honours("smtpd_reject_footer", "smtpd_reject_footer_maps")
+@pytest.mark.parametrize(
+    ("settings", "answer"),
+    [
+        ({"smtpd_reject_footer": "Call 800-555."}, f"550-{REFUSED}\n550 5.1.1 Call 800-555."),
+        ({"smtpd_reject_footer": r"\c. Call $client_address\nor $server_name"},
+         f"550-{REFUSED}. Call 127.0.0.1\n550 5.1.1 or mx.here.example"),
+        ({"smtpd_reject_footer": "x", "smtpd_reject_footer_maps": "pcre:{{/User unknown/ See $$$$server_name}}"},
+         f"550-{REFUSED}\n550 5.1.1 See mx.here.example"),
+        ({"smtpd_reject_footer": "x", "smtpd_reject_footer_maps": "pcre:{{/Other/ y}}"},
+         f"550-{REFUSED}\n550 5.1.1 x"),
+        ({"smtpd_reject_footer": "for $recipient"}, f"550 {REFUSED}"),
+    ],
+)  # fmt: skip
+def test_refusals_have_a_footer(settings: dict[str, str], answer: str) -> None:
+    said, world = footed(settings)
+    assert said == answer
+    # The log has the refusal alone, and says why a footer was left out.
+    assert [event.reply for event in world.events if isinstance(event, Rejected)] == [f"550 {REFUSED}"]
+    notes = [event.text for event in world.events if isinstance(event, Note)]
+    assert [("has no value" in note) for note in notes] == ([True] if "$recipient" in str(settings) else [])
+
+
+@honours("smtpd_expansion_filter")
+@pytest.mark.parametrize(("allowed", "shown"), [("0123456789", "127_0_0_1"), ("0123456789.", "127.0.0.1")])
+def test_what_a_footer_may_hold(allowed: str, shown: str) -> None:
+    said, _ = footed({"smtpd_reject_footer": "$client_address", "smtpd_expansion_filter": allowed})
+    assert said.endswith(f"550 5.1.1 {shown}")
+
+
+def test_a_footer_table_in_trouble_does_no_harm() -> None:
+    said, _ = footed({"smtpd_reject_footer": "x", "smtpd_reject_footer_maps": "texthash:/nowhere/at/all"})
+    assert said == f"550-{REFUSED}\n550 5.1.1 x"
+
+
+@honours("smtpd_reject_unlisted_sender")
+def test_senders_that_do_not_exist_here() -> None:
+    async def check(text: str) -> str:
+        class Nobody:
+            async def is_relay_allowed_destination(self, address: Address) -> bool:
+                return True
+
+            async def check_recipient(self, address: Address) -> Refusal | None:
+                words = f"<{address}>: Recipient address rejected: User unknown in local recipient table"
+                return Refusal(reply(550, "5.1.1", words), "unknown-user") if address.local == "joe" else None
+
+        local, _, domain = text.partition("@")
+        found = await RelayAccess(Nobody()).check_sender(Address(local, domain))
+        return found.reply.text if found is not None else ""
+
+    refused = "550 5.1.0 <joe@here.example>: Sender address rejected: User unknown in local recipient table"
+    assert asyncio.run(check("joe@here.example")) == refused
+    assert asyncio.run(check("jane@here.example")) == ""
+    assert asyncio.run(check("")) == ""
+
+    for enabled, expected in (("no", "250 2.1.5"), ("yes", "550 5.1.0")):
+
+        async def talk(client: Talk, expected: str = expected) -> None:
+            await client.hello()
+            await client.say("MAIL FROM:<nobody@here.example>")
+            assert (await client.say("RCPT TO:<u@here.example>")).startswith(expected)
+
+        play(World(smtpd_reject_unlisted_sender=enabled), talk)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Choice, Clients, Duration, Group, Int, Size, Text, Words
+from ekiden.config.registry import Bool, Choice, Clients, Duration, Group, Int, Size, Template, Text, Words
+
+# Printable ASCII; a dollar stands for itself when it is doubled.
+_PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F)).replace("$", "$$")
 
 
 class SmtpdParameters(Group):
@@ -76,6 +79,29 @@ class SmtpdParameters(Group):
     disable_vrfy_command = Bool("no", doc="Refuse VRFY.")
     smtpd_helo_required = Bool("no", doc="Insist on HELO or EHLO before MAIL.")
     smtpd_discard_ehlo_keywords = Words("", doc="EHLO keywords that are not offered to any client.")
+    smtpd_discard_ehlo_keyword_address_maps = Words(
+        "", doc="Tables from client address to the EHLO keywords that are not offered to it, in place of those above."
+    )
+    smtpd_per_request_deadline = Bool(
+        "yes", doc="smtpd_timeout is for a command as a whole; no: for each part of it that arrives."
+    )
+    smtpd_hide_client_session = Bool("no", doc="Leave out of the Received: field who the client is.")
+    smtpd_client_port_logging = Bool("no", doc="Log the port of clients: name[address]:port.")
+    smtpd_delay_open_until_valid_rcpt = Bool(
+        "yes", doc="Give a message its queue id with its first good recipient; no: with its sender."
+    )
+    smtpd_reject_footer = Template(
+        "",
+        doc="Text that follows every refusal, on lines of its own; \\n begins another line, \\c at the beginning joins "
+        "the first to the refusal. It knows $client_address, $client_port, $localtime and $server_name.",
+    )
+    smtpd_reject_footer_maps = Words("", doc="Tables from the text of a refusal to the smtpd_reject_footer it gets.")
+    smtpd_expansion_filter = Text(
+        _PRINTABLE, doc="Characters that $name may bring into a footer; all others become underscores."
+    )
+    smtpd_reject_unlisted_sender = Bool(
+        "no", doc="Refuse senders that are in a domain of this host and do not exist there."
+    )
     smtpd_client_connection_count_limit = Int(
         "50", doc="How many connections one client may have at a time; 0 sets no limit."
     )
