@@ -127,6 +127,13 @@ def test_a_command_need_not_read_and_may_say_too_much(host: LocalHost, tmp_path:
     assert len(host.output("all")) > 1_000_000
 
 
+def test_many_commands_take_turns(host: LocalHost) -> None:
+    host.file("bob/.forward", f'"|cat > /dev/null; echo x >> {host.out}/count"')
+    told = host.deliver(*["bob"] * 60, command_concurrency_limit="7")
+    assert {one.status for one in told} == {"2.0.0"}
+    assert host.output("count") == "x\n" * 60
+
+
 @honours("local_command_shell")
 def test_commands_may_have_to_pass_a_shell_of_the_administrators(host: LocalHost) -> None:
     shell = host.file("shell", f'#!/bin/sh\necho "$@" > {host.out}/shell\n', mode=0o755)

@@ -47,6 +47,11 @@ def parser() -> argparse.ArgumentParser:
     covered = actions.add_parser("coverage", parents=[as_json], help=text, description=text)
     covered.set_defaults(run="ekiden.cli.config_command:coverage")
     add("flush", "queue_command:flush", "Try all deferred mail now.", as_json)
+    why = add("why", "why_command:run", "Tell what becomes of mail for an address, or of a message, and why.", as_json)
+    why.add_argument("subject", metavar="RECIPIENT|QUEUEID", help="an address, or the id of a message in the queue")
+    why.add_argument("--from", dest="sender", default="", metavar="ADDRESS", help="the sender, else the null sender")
+    why.add_argument("--client", default="", metavar="IP", help="the client it comes from; else the sendmail command")
+    why.add_argument("--helo", default="", metavar="NAME", help="the name that client gives itself")
     moving = add("import", "import_command:run", "Make a configuration of another server's.", as_json)
     moving.add_argument("server", choices=("postfix", "sendmail", "exim", "qmail"), help="whose it is")
     moving.add_argument(

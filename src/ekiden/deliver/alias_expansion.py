@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
+from ekiden.config.snapshot import Parameters
 from ekiden.deliver.aliases import AliasSource
 from ekiden.deliver.targets import MailTo, Special, Target
 from ekiden.message.address import Address
@@ -65,6 +66,18 @@ class ExpansionRules(Struct, frozen=True):
 _FALLBACK = {"mailer-daemon": "postmaster", "postmaster": "root"}
 
 IsLocal = Callable[[str], Awaitable[bool]]
+
+
+def expansion_rules(parameters: Parameters) -> ExpansionRules:
+    return ExpansionRules(
+        delimiter=parameters.recipient_delimiter,
+        myorigin=parameters.myorigin,
+        recursion_limit=parameters.local_alias_recursion_limit,
+        expansion_limit=parameters.local_alias_expansion_limit,
+        owner_special=parameters.owner_request_special,
+        expand_owner=parameters.expand_owner_alias,
+        reset_owner=parameters.reset_owner_alias,
+    )
 
 
 class _Waiting(Struct, frozen=True):

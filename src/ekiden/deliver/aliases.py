@@ -6,8 +6,7 @@ An entry that cannot be understood is trouble: mail for it waits, it does not bo
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -15,8 +14,7 @@ from msgspec import Struct
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.targets import Target, parse_targets
 from ekiden.tables.open import open_table
-from ekiden.tables.questions import open_trusted
-from ekiden.tables.table import Seconds, Table, TableTrouble
+from ekiden.tables.table import Table, TableTrouble
 
 # What Postfix adds to the name of a text to name the index that is made of it (postalias(1)).
 _INDEX_SUFFIXES = ("", ".db", ".lmdb", ".cdb", ".pag")
@@ -66,19 +64,10 @@ def open_aliases(
     words: Sequence[str],
     *,
     parameters: Parameters | None = None,
-    monotonic: Seconds = time.monotonic,
-    wall: Seconds = time.time,
-    trusted: bool = False,
+    open_table: Callable[..., Table] = open_table,
 ) -> Aliases:
-    """The tables that alias_maps names; ``trusted``: for who serves files and commands (tables.questions).
-
-    Raises ConfigError.
-    """
-
-    def opener(word: str) -> Table:
-        return open_table(word, aliases=True, parameters=parameters, monotonic=monotonic, wall=wall)
-
-    return Aliases([(word, open_trusted(word, opener, aliases=True) if trusted else opener(word)) for word in words])
+    """The tables that alias_maps names. ``open_table`` is that of tables.open, or one like it. Raises ConfigError."""
+    return Aliases([(word, open_table(word, aliases=True, parameters=parameters)) for word in words])
 
 
 def owner_of_table(word: str) -> int:

@@ -164,8 +164,9 @@ class CommandRuns:
             run.unwritten = run.unwritten[count:]
 
     def _close_input(self, run: _Run) -> None:
-        if run.input in self._by_fd:
+        if run.input >= 0:
             self._unwatch(run.input)
+            run.input = -1  # from now on the number may be another's
             assert run.process.stdin is not None
             run.process.stdin.close()
 
@@ -189,7 +190,9 @@ class CommandRuns:
         return True
 
     def _ended(self, run: _Run) -> None:
-        code = run.process.wait()
+        code = run.process.poll()
+        if code is None:  # an event of a command that is gone, whose descriptor this one has got
+            return
         self._read(run)
         number = run.task.job.id
         if run.trouble is not None:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from ekiden.config.snapshot import Parameters
-from ekiden.deliver.alias_expansion import AliasLoop, Expansion, ExpansionRules, SpecialAlias, User, expand
+from ekiden.deliver.alias_expansion import AliasLoop, Expansion, SpecialAlias, User, expand, expansion_rules
 from ekiden.deliver.aliases import AliasSource
 from ekiden.deliver.delivery_header import address_bytes, delivery_header, was_delivered_to
 from ekiden.deliver.forward import Forward, Forwarded, forwarded_recipient
@@ -103,15 +103,7 @@ class LocalAgent:
         self._deliver_by = deliver_by
         self._warn = warn
         self._is_local = is_local or DomainList(parameters.mydestination).matches
-        self._rules = ExpansionRules(
-            delimiter=parameters.recipient_delimiter,
-            myorigin=parameters.myorigin,
-            recursion_limit=parameters.local_alias_recursion_limit,
-            expansion_limit=parameters.local_alias_expansion_limit,
-            owner_special=parameters.owner_request_special,
-            expand_owner=parameters.expand_owner_alias,
-            reset_owner=parameters.reset_owner_alias,
-        )
+        self._rules = expansion_rules(parameters)
         self._ways = other_ways(parameters)
         self._original = parameters.enable_original_recipient
         self._frozen_delivered_to = parameters.frozen_delivered_to

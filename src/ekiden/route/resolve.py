@@ -112,6 +112,10 @@ class Router:
             each.name in UNDELIVERABLE for each in self._defaults.values()
         )
 
+    async def class_of(self, address: Address) -> DomainClass:
+        """What this host is to the domain of an address. Raises TableTrouble."""
+        return await self._classes.of(domain_key(address.domain))
+
     async def resolve(self, address: Address, sender: Address | None) -> Route | DeliveryResult:
         """The way of one recipient. ``sender`` is for routes that depend on it; None: as if none did."""
         domain = domain_key(address.domain)

@@ -54,6 +54,7 @@ from ekiden.runtime.mailbox_writers import MailboxWriters, WriterLimits
 from ekiden.runtime.table_asker import TableAsker
 from ekiden.tables.open import Maps, open_table
 from ekiden.tables.questions import RIGHTS, Question, Reply, drive, open_trusted, waits
+from ekiden.tables.table import Table
 
 Reread = Callable[[Parameters], Configuration]
 
@@ -452,13 +453,17 @@ def open_offices(
     """Raises ConfigError."""
     parameters = configuration.parameters
     places = open_places(parameters, server)
-    aliases = open_aliases(parameters.alias_maps, parameters=parameters, trusted=True)
+    aliases = open_aliases(parameters.alias_maps, parameters=parameters, open_table=_open_here)
     return Offices(
         places,
         LocalDeliveries(parameters, places, aliases, server),
         PipeDeliveries(configuration, server),
         new_asker(parameters, asked_tables(parameters)),
     )
+
+
+def _open_here(word: str, *, parameters: Parameters, aliases: bool = False) -> Table:
+    return open_trusted(word, partial(open_table, parameters=parameters, aliases=aliases), aliases=aliases)
 
 
 def asked_tables(parameters: Parameters) -> list[tuple[str, bool]]:
@@ -471,8 +476,7 @@ def open_places(parameters: Parameters, server: Owner) -> Places:
     """Raises ConfigError."""
 
     def tables(words: tuple[str, ...]) -> Maps | None:
-        opener = partial(open_table, parameters=parameters)
-        return Maps([open_trusted(word, opener) for word in words]) if words else None
+        return Maps([_open_here(word, parameters=parameters) for word in words]) if words else None
 
     return Places(
         parameters,

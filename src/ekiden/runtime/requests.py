@@ -64,6 +64,7 @@ class MessageLine(Struct, frozen=True):
     message_id: str = ""
     shard: str = ""
     reason: str = ""
+    content_filter: str = ""  # where all recipients go first
     expired: bool = False  # an administrator has given it up: its sender is told at the next attempt
 
 
@@ -92,6 +93,7 @@ def message_line(entry: QueueEntry) -> MessageLine:
         message_id=message.message_id,
         shard=entry.shard,
         reason=entry.reason,
+        content_filter=message.content_filter,
         expired=is_force_expired(message),
     )
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from ekiden.config.snapshot import Parameters
+from ekiden.tables.open import open_table
 from ekiden.tables.table import Table
 
 
@@ -22,13 +24,13 @@ class Hit(Struct, frozen=True):
 
 
 class Recorder:
-    def __init__(self, open_table: Callable[[str], Table]) -> None:
+    def __init__(self, open_table: Callable[..., Table] = open_table) -> None:
         self._open = open_table
         self._hits: list[Hit] = []
 
-    def open(self, word: str) -> Table:
+    def open(self, word: str, *, aliases: bool = False, parameters: Parameters | None = None) -> Table:
         """As open_table. Raises ConfigError."""
-        return _Recorded(self._open(word), word, self._hits)
+        return _Recorded(self._open(word, aliases=aliases, parameters=parameters), word, self._hits)
 
     def taken(self) -> list[Hit]:
         """The hits since the last call, in their order; one that came twice in a row is there once."""

@@ -228,7 +228,8 @@ def test_a_pattern_that_takes_for_ever_is_trouble_in_time() -> None:
     took: list[float] = []
     asyncio.run(ask(Parameters({"pattern_table_time_limit": "1s"})))
     asyncio.run(ask(Parameters({"pattern_table_time_limit": "2s"})))
-    assert 0.9 < took[0] < 1.8 < took[1] < 4
+    # The timer and the clock count processor time in steps of their own.
+    assert 0.5 < took[0] < 1.5 < took[1] < 4
 
 
 @honours("pattern_table_key_limit")

@@ -128,6 +128,3 @@ class LocalParameters(Group):
         "yes", doc="Delivered-To: is the recipient that came; with no it is what aliases made of it."
     )
     require_home_directory = Bool("no", doc="Mail for a user whose home directory is not there waits.")
-    show_user_unknown_table_name = Bool(
-        "yes", doc="The refusal of an unknown recipient tells the kind of table that does not have it."
-    )

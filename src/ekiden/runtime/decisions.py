@@ -1,0 +1,128 @@
+"""All that decides where mail goes, under one configuration: cleanup, access, routes, hosts. It moves nothing.
+
+The stations of a worker (runtime.stations) decide by it, and ``ekiden why`` asks it and tells what it said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from ekiden.cleanup.address_maps import AddressMaps
+from ekiden.cleanup.address_rewriting import local_rewriting
+from ekiden.cleanup.cleanup import Cleanup
+from ekiden.cleanup.rewrite_clients import RewriteClients
+from ekiden.config.errors import ConfigError
+from ekiden.config.load import Configuration
+from ekiden.config.snapshot import Parameters
+from ekiden.deliver.aliases import open_aliases
+from ekiden.deliver.generic import GenericMaps
+from ekiden.deliver.smtp import HostsFor
+from ekiden.deliver.smtp_settings import port_number
+from ekiden.dns.cache import CachingResolver
+from ekiden.dns.cares import CaresResolver
+from ekiden.dns.hosts import HostsResolver
+from ekiden.dns.resolver import Resolver
+from ekiden.message.clock import Clock
+from ekiden.policy.relay_access import RelayAccess
+from ekiden.route.mx import MxRouter, uses_dns
+from ekiden.route.own_addresses import own_addresses
+from ekiden.route.resolve import Router
+from ekiden.tables.match import client_list
+from ekiden.tables.open import Maps, open_table
+from ekiden.tables.table import Table
+
+
+class Decisions:
+    """``open_table`` is that of tables.open, or one like it that hears what the tables are asked."""
+
+    def __init__(
+        self, configuration: Configuration, clock: Clock, *, open_table: Callable[..., Table] = open_table
+    ) -> None:
+        """Raises ConfigError when a table or service that the configuration names cannot be had."""
+        parameters = configuration.parameters
+        self.configuration = configuration
+        self._clock = clock
+        self._open = open_table
+        self._cares = CaresResolver(parameters)
+        self._caching = CachingResolver(self._cares, clock, parameters)
+        self.resolver: Resolver = HostsResolver(self._caching, clock, parameters)
+        self._own_addresses = own_addresses(parameters.inet_interfaces, parameters.proxy_interfaces)
+        self._interfaces = own_addresses(parameters.inet_interfaces)
+        self.local_aliases = open_aliases(parameters.alias_maps, parameters=parameters, open_table=open_table)
+        self.router = Router(
+            parameters,
+            own_addresses=self._own_addresses,
+            local_aliases=self.local_aliases,
+            open_table=self._open_table(parameters),
+        )
+        self._cleanups: dict[str, Cleanup] = {}
+        # For what this server forwards and composes itself.
+        self.cleanup = self.cleanup_of(parameters)
+
+    def cleanup_of(self, parameters: Parameters) -> Cleanup:
+        """The cleanup that a service with these parameters uses; its own ``-o`` options hold for it.
+
+        (cleanup_service_name.) Raises ConfigError.
+        """
+        name = parameters.cleanup_service_name
+        found = self._cleanups.get(name)
+        if found is None:
+            service = next((each for each in self.configuration.services if each.name == name), None)
+            if service is None or service.command != "cleanup":
+                raise ConfigError(f"cleanup_service_name = {name}: master.cf has no such service that runs cleanup")
+            own = self.configuration.parameters_of(service)
+            found = self._cleanups[name] = Cleanup(own, is_local=self.router.is_local, open_table=self._open_table(own))
+        return found
+
+    def relay_access(self, parameters: Parameters) -> RelayAccess:
+        """What RCPT TO is asked, by a listener with these parameters."""
+        unchecked = "no_unknown_recipient_checks" in parameters.receive_override_options
+        return RelayAccess(
+            self.router,
+            reject_unlisted=parameters.smtpd_reject_unlisted_recipient and not unchecked,
+            reject_unlisted_sender=parameters.smtpd_reject_unlisted_sender,
+            relay_reject_code=parameters.relay_domains_reject_code,
+        )
+
+    def rewrite_clients(self, parameters: Parameters) -> RewriteClients:
+        """Raises ConfigError."""
+        return RewriteClients(
+            parameters.local_header_rewrite_clients,
+            own_addresses=self._interfaces,
+            networks=client_list(parameters, "mynetworks"),
+            open_table=self._open_table(parameters),
+        )
+
+    def generic(self, parameters: Parameters, words: Sequence[str]) -> GenericMaps | None:
+        """smtp_generic_maps and its LMTP twin; None without any. Raises ConfigError."""
+        if not words:
+            return None
+        open_table = self._open_table(parameters)
+        maps = AddressMaps(
+            Maps([open_table(word) for word in words]),
+            delimiter=parameters.recipient_delimiter,
+            is_local=self.router.is_local,
+            rewriting=local_rewriting(parameters),
+            propagate="generic" in parameters.propagate_unmatched_extensions,
+        )
+        limits = parameters.header_block_limit, parameters.header_address_token_limit
+        return GenericMaps(maps, header_limit=limits[0], token_limit=limits[1])
+
+    def hosts_for(self, parameters: Parameters, prefix: str) -> HostsFor:
+        """How a transport finds the hosts of a next hop: its ``-o`` options may differ from main.cf.
+
+        ``prefix``: smtp or lmtp, whose parameters count.
+        """
+        lookup = getattr(parameters, f"{prefix}_host_lookup") if uses_dns(parameters, prefix) else ("native",)
+        resolver = self.resolver
+        if tuple(lookup) != tuple(self.configuration.parameters.smtp_host_lookup):
+            resolver = HostsResolver(self._caching, self._clock, parameters, lookup=lookup)
+        router = MxRouter(resolver, parameters, own_addresses=self._own_addresses, prefix=prefix)
+        return partial(router.hosts_for, default_port=port_number(getattr(parameters, f"{prefix}_tcp_port")))
+
+    async def close(self) -> None:
+        await self._cares.close()
+
+    def _open_table(self, parameters: Parameters) -> Callable[[str], Table]:
+        return partial(self._open, parameters=parameters)

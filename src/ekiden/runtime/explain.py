@@ -1,0 +1,273 @@
+"""What this host would do with mail, step by step, with the setting or the line of a table that is the reason.
+
+It asks the decisions that the server itself works by (runtime.decisions), so it cannot say anything else than what
+would happen; it only listens to the tables (tables.recorder) and puts names to what they answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+
+from msgspec import Struct
+
+from ekiden.cleanup.way import HeaderSource, Way
+from ekiden.config.load import Configuration
+from ekiden.config.master_cf import Service
+from ekiden.config.snapshot import Parameters
+from ekiden.deliver.alias_expansion import AliasLoop, expand, expansion_rules
+from ekiden.message.address import Address
+from ekiden.message.clock import Clock
+from ekiden.message.delivery import DeliveryResult
+from ekiden.message.envelope import Recipient
+from ekiden.message.reply import Refusal
+from ekiden.queue.content_filter import filter_route
+from ekiden.route.domain_class import DomainClass
+from ekiden.runtime.decisions import Decisions
+from ekiden.tables.match import client_list
+from ekiden.tables.recorder import Hit, Recorder
+from ekiden.tables.table import TableTrouble
+
+_CLEANUP_MAPS = (
+    "sender_canonical_maps", "recipient_canonical_maps", "canonical_maps", "sender_bcc_maps", "recipient_bcc_maps",
+    "virtual_alias_maps",
+)  # fmt: skip
+_ROUTE_MAPS = (
+    "transport_maps", "relocated_maps", "sender_dependent_relayhost_maps", "sender_dependent_default_transport_maps",
+)  # fmt: skip
+_RECIPIENT_MAPS = (
+    "virtual_alias_maps", "local_recipient_maps", "virtual_mailbox_maps", "relay_recipient_maps", "alias_maps",
+)  # fmt: skip
+# The list that puts a domain into its class, and the transport that its mail then takes.
+_LIST_OF = {
+    DomainClass.LOCAL: "mydestination",
+    DomainClass.VIRTUAL_ALIAS: "virtual_alias_domains",
+    DomainClass.VIRTUAL_MAILBOX: "virtual_mailbox_domains",
+    DomainClass.RELAY: "relay_domains",
+    DomainClass.DEFAULT: "",
+}
+_TRANSPORT_OF = {
+    DomainClass.LOCAL: "local_transport",
+    DomainClass.VIRTUAL_MAILBOX: "virtual_transport",
+    DomainClass.RELAY: "relay_transport",
+    DomainClass.DEFAULT: "default_transport",
+}
+
+
+class Step(Struct, frozen=True):
+    """``recipient`` is whom it is about, "" for the message as a whole; ``setting`` the parameter that is the reason.
+
+    ``place`` is where that stands: ``file:line``, or "" for a default.
+    """
+
+    kind: str  # access, rewrite, recipient, filter, class, route, host, alias, trouble
+    text: str
+    recipient: str = ""
+    setting: str = ""
+    place: str = ""
+
+
+class Question(Struct, frozen=True):
+    """``client`` is an address that a message would come from by SMTP; "" is the sendmail command."""
+
+    recipient: Address
+    sender: Address
+    client: str = ""
+    helo: str = ""
+
+
+class Explainer:
+    def __init__(self, configuration: Configuration, clock: Clock) -> None:
+        """Raises ConfigError."""
+        self._configuration = configuration
+        self._parameters = configuration.parameters
+        self._recorder = Recorder()
+        self._decisions = Decisions(configuration, clock, open_table=self._recorder.open)
+
+    async def close(self) -> None:
+        await self._decisions.close()
+
+    async def explain(self, question: Question) -> AsyncIterator[Step]:
+        """The whole way of a new message, from the client's RCPT to the hosts that would be tried."""
+        service = self._listener() if question.client else self._pickup()
+        parameters = self._configuration.parameters_of(service)
+        try:
+            if question.client:
+                async for step in self._access(question, parameters):
+                    yield step
+                    if step.kind in ("refused", "trouble"):
+                        return
+            header = HeaderSource.LOCAL
+            if question.client and not await self._decisions.rewrite_clients(parameters).include(question.client):
+                header = HeaderSource.REMOTE
+            way = Way.of_client(header, parameters.receive_override_options)
+            cleanup = self._decisions.cleanup_of(parameters)
+            self._recorder.taken()
+            found = await cleanup.envelope(question.sender, [Recipient(question.recipient)], way)
+            for step in self._rewriting(question, cleanup.standard(question.recipient)):
+                yield step
+        except TableTrouble as trouble:
+            yield Step("trouble", f"a table cannot be asked, so the client is told to come back later: {trouble}")
+            return
+        if isinstance(found, Refusal):
+            kind = "trouble" if found.reply.code < 500 else "refused"
+            yield Step(kind, f"{found.reply.text} ({found.detail or found.reason})")
+            return
+        if str(found.sender) != str(question.sender):
+            yield Step("rewrite", f"the sender becomes {_shown(found.sender)}")
+        for recipient in found.recipients:
+            yield Step("recipient", f"goes to {recipient.address}")
+        for recipient in found.recipients:
+            async for step in self.way_of(recipient.address, found.sender, parameters.content_filter):
+                yield step
+
+    async def way_of(self, recipient: Address, sender: Address, content_filter: str = "") -> AsyncIterator[Step]:
+        """Class, transport, next hop and hosts of a recipient as the queue has it."""
+        shown = str(recipient)
+        if content_filter:
+            route = filter_route(content_filter, recipient, self._parameters)
+            text = f"first to the content filter: transport {route.transport}, next hop {route.next_hop}"
+            yield self._step("filter", text, shown, "content_filter")
+            async for step in self._hosts(route.transport, route.next_hop, shown):
+                yield step
+            return
+        router = self._decisions.router
+        try:
+            self._recorder.taken()
+            klass = await router.class_of(recipient)
+            listed = self._reason(_LIST_OF[klass], self._recorder.taken(), (_LIST_OF[klass],))
+            whose = "is no domain of this host" if klass is DomainClass.DEFAULT else f"is a {klass.value} domain"
+            yield Step("class", f"{recipient.domain or 'this host'} {whose}", shown, *listed)
+            found = await router.resolve(recipient, sender)
+            hits = self._recorder.taken()
+        except TableTrouble as trouble:
+            yield Step("trouble", f"a table cannot be asked, so the message waits: {trouble}", shown)
+            return
+        if isinstance(found, DeliveryResult):
+            kind = "refused" if found.is_final else "trouble"
+            yield Step(kind, f"{found.status} {found.text}", shown, *self._reason("", hits, _ROUTE_MAPS))
+            return
+        setting = _TRANSPORT_OF.get(klass, "")
+        if self._parameters.relayhost and found.next_hop == self._parameters.relayhost:
+            setting = "relayhost"
+        reason = self._reason(setting, hits, _ROUTE_MAPS)
+        if self._command(found.transport) == "error":
+            kind = "trouble" if found.transport == "retry" else "refused"
+            yield Step(kind, f"{found.transport}: {found.next_hop}", shown, *reason)
+            return
+        yield Step("route", f"transport {found.transport}, next hop {found.next_hop or 'none'}", shown, *reason)
+        if found.transport in self._parameters.defer_transports:
+            text = f"the transport {found.transport} is not served now: its mail waits for a flush"
+            yield self._step("route", text, shown, "defer_transports")
+        async for step in self._hosts(found.transport, found.next_hop, shown):
+            yield step
+        if self._command(found.transport) == "local":
+            async for step in self._aliases(recipient, shown):
+                yield step
+
+    # -- the steps
+
+    async def _access(self, question: Question, parameters: Parameters) -> AsyncIterator[Step]:
+        trusted = await client_list(parameters, "mynetworks").matches(question.client)
+        if trusted:
+            text = f"the client {question.client} may send anywhere"
+            yield self._step("access", text, "", "mynetworks")
+        else:
+            yield self._step("access", f"the client {question.client} is a stranger", "", "mynetworks")
+        if question.helo:
+            yield Step("access", f"the name {question.helo} that it gives itself decides nothing in this version")
+        self._recorder.taken()
+        address = self._decisions.cleanup_of(parameters).standard(question.recipient)
+        refusal = await self._decisions.relay_access(parameters).check(address, trusted=trusted)
+        reason = self._reason("", self._recorder.taken(), _RECIPIENT_MAPS)
+        if refusal is not None:
+            setting = "relay_domains" if refusal.reason == "relay-denied" else ""
+            place = self._place(setting) if setting else ""
+            kind = "trouble" if refusal.reply.code < 500 else "refused"
+            yield Step(kind, f"RCPT TO gets {refusal.reply.text}", "", setting, place)
+        else:
+            yield Step("access", f"RCPT TO <{address}> is accepted", "", *reason)
+
+    def _rewriting(self, question: Question, standard: Address) -> Iterator[Step]:
+        if standard != question.recipient:
+            text = f"{_shown(question.recipient)} is completed to {standard}"
+            yield self._step("rewrite", text, "", "append_at_myorigin" if not question.recipient.domain else "")
+        for hit in self._recorder.taken():
+            setting, place = self._reason("", [hit], _CLEANUP_MAPS)
+            if setting:
+                yield Step("rewrite", f"{hit.key} -> {hit.value}", "", setting, place)
+        if self._parameters.always_bcc:
+            yield self._step("rewrite", f"a copy goes to {self._parameters.always_bcc}", "", "always_bcc")
+
+    async def _hosts(self, transport: str, next_hop: str, recipient: str) -> AsyncIterator[Step]:
+        command = self._command(transport)
+        if command == "":
+            yield Step("trouble", f"master.cf has no service {transport}: its mail waits", recipient)
+        if command not in ("smtp", "lmtp") or next_hop.startswith("unix:"):
+            return
+        service = next(each for each in self._configuration.services if each.name == transport)
+        found = await self._decisions.hosts_for(self._configuration.parameters_of(service), command)(next_hop)
+        if isinstance(found, DeliveryResult):
+            kind = "refused" if found.is_final else "trouble"
+            yield Step(kind, f"{found.status} {found.text}", recipient)
+            return
+        for number, host in enumerate(found, 1):
+            yield Step("host", f"{number}. {host.name}[{host.address}]:{host.port}", recipient)
+
+    async def _aliases(self, recipient: Address, shown: str) -> AsyncIterator[Step]:
+        """Where local delivery would lead: aliases here; .forward files are the users' and are read at delivery."""
+        self._recorder.taken()
+        router, parameters = self._decisions.router, self._parameters
+        try:
+            rules = expansion_rules(parameters)
+            found = await expand(recipient.local, self._decisions.local_aliases, router.is_local, rules)
+        except (AliasLoop, TableTrouble) as error:
+            yield Step("trouble", str(error), shown)
+            return
+        for hit in self._recorder.taken():
+            yield Step("alias", f"{hit.key}: {hit.value}", shown, "alias_maps", hit.place)
+        for user in found.users:
+            way = "mailbox" if user.final else "mailbox, or where ~/.forward says"
+            yield Step("alias", f"the user {user.name}: {way}", shown)
+        for group in found.groups:
+            yield Step("alias", f"a new message to {', '.join(map(str, group.addresses))}", shown)
+        for special in found.specials:
+            yield Step("alias", f"{special.name}: commands, files or lists, which run at delivery", shown)
+
+    # -- names for things
+
+    def _step(self, kind: str, text: str, recipient: str, setting: str) -> Step:
+        return Step(kind, text, recipient, setting, self._place(setting))
+
+    def _place(self, setting: str) -> str:
+        file, line = self._configuration.place(setting)
+        return f"{file}:{line}" if file else ""
+
+    def _reason(self, setting: str, hits: Iterable[Hit], names: Iterable[str]) -> tuple[str, str]:
+        """The parameter and place of the last hit in a table of one of ``names``; else those of ``setting``."""
+        reason = (setting, self._place(setting)) if setting else ("", "")
+        for hit in hits:
+            for name in names:
+                words = getattr(self._parameters, name) if name else ()
+                if any(hit.table == word.lstrip("!") for word in words):
+                    reason = (name, hit.place or self._place(name))
+                    break
+        return reason
+
+    def _command(self, transport: str) -> str:
+        found = [
+            each.command for each in self._configuration.services if each.name == transport and each.type == "unix"
+        ]
+        return found[0] if found else ""
+
+    def _listener(self) -> Service:
+        """The service that a stranger's mail comes to: the one on port 25, else the first."""
+        listeners = [each for each in self._configuration.services if each.command == "smtpd" and each.type == "inet"]
+        usual = [each for each in listeners if each.endpoint is not None and each.endpoint.port == 25]
+        return (usual or listeners or [self._pickup()])[0]
+
+    def _pickup(self) -> Service:
+        return next(each for each in self._configuration.services if each.command == "pickup")
+
+
+def _shown(address: Address) -> str:
+    return str(address) or "<>"
