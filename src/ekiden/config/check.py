@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-from ekiden.config.coverage import of_a_transport, parent_of
+from ekiden.config.coverage import parent_of, transport_default
 from ekiden.config.expand import ExpansionError, references
 from ekiden.config.load import Configuration
 from ekiden.config.master_cf import Service
@@ -72,7 +72,7 @@ class _Names:
         if name in not_needed():
             return Level.INFO, f"{name} is not needed: {not_needed()[name]}"
         known = postfix_defaults()
-        if name in known or of_a_transport(name, transports):
+        if name in known or transport_default(name, transports) is not None:
             text = f"{name} is a parameter of Postfix that Ekiden does not honour yet"
             # What says no more than Postfix's default asks for nothing that is missing.
             return (Level.INFO if value.split() == known.get(name, "-").split() else Level.WARNING), text

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 from msgspec import Struct
 
@@ -16,9 +17,9 @@ from ekiden.config.registry import Parameter
 from ekiden.config.services import BUILT_IN
 from ekiden.config.snapshot import Parameters
 
-_PATTERN = "transport"  # stands for the name of any transport in Postfix's manual
+TRANSPORT_PATTERN = "transport"  # stands for the name of any transport in Postfix's manual
 _INITIAL = "initial_destination_concurrency"  # the one whose default does not begin with default_
-_TRANSPORTS = tuple(dict.fromkeys([_PATTERN, "pipe", *(service.name for service in BUILT_IN)]))
+_TRANSPORTS = tuple(dict.fromkeys([TRANSPORT_PATTERN, "pipe", *(service.name for service in BUILT_IN)]))
 
 
 class Status(enum.Enum):
@@ -61,15 +62,24 @@ def parent_of(name: str, declared: Mapping[str, Parameter[object]], transports: 
             what = name.removeprefix(f"{transport}_")
             if what == _INITIAL:
                 return what
-            for parent in (f"default_{what}", f"{_PATTERN}_{what}"):
+            for parent in (f"default_{what}", f"{TRANSPORT_PATTERN}_{what}"):
                 if parent in declared:
                     return parent
     return None
 
 
-def of_a_transport(name: str, transports: Iterable[str]) -> bool:
-    """Whether Postfix has ``name`` for one of these transports, as it has ``transport_what`` for any."""
-    return any(
-        name.startswith(f"{transport}_") and _PATTERN + name.removeprefix(transport) in postfix_defaults()
-        for transport in transports
-    )
+@cache
+def transport_defaults() -> Mapping[str, str]:
+    """What Postfix has for every transport: ``destination_recipient_limit`` and the like, with the defaults."""
+    pattern = f"{TRANSPORT_PATTERN}_"
+    known = postfix_defaults().items()
+    # Other names that begin so (transport_maps) have a default of their own.
+    return {name.removeprefix(pattern): text for name, text in known if name.startswith(pattern) and text[:1] == "$"}
+
+
+def transport_default(name: str, transports: Iterable[str]) -> str | None:
+    """Postfix's default of ``TRANSPORT_what`` for one of these transports; None for a name that is none."""
+    for transport in transports:
+        if name.startswith(f"{transport}_") and (what := name.removeprefix(f"{transport}_")) in transport_defaults():
+            return transport_defaults()[what]
+    return None

@@ -115,7 +115,7 @@ def _port(text: str, name: str) -> int:
 def _service(text: str, number: int) -> Service:
     if _CONTROL.search(text):
         raise ConfigError("there is a control character in this line")
-    words = _split_arguments(text)
+    words = split_arguments(text)
     if len(words) < 8:
         raise ConfigError(f"there are {len(words)} of 8 columns: {_COLUMNS}")
     name, kind, private, unprivileged, chroot, wakeup, maxproc, command = words[:8]
@@ -177,7 +177,7 @@ def _options(words: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     return (*args, *words[at:]), overrides
 
 
-def _split_arguments(text: str) -> list[str]:
+def split_arguments(text: str) -> list[str]:
     """Words separated by white space; a word that begins with ``{`` goes on to its ``}`` and loses both."""
     words = text.split()
     # Braces are rare: only a line that has a word beginning with one is read the long way.

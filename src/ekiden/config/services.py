@@ -15,6 +15,9 @@ ABSORBED = frozenset(
 # Programs of Postfix that Ekiden has no counterpart for yet.
 NOT_YET = frozenset({"dnsblog", "postscreen", "qmqpd", "spawn", "tlsproxy"})
 
+# Those that are transports: each service that runs one has limits of its own name (TRANSPORT_destination_...).
+AGENTS = frozenset({"discard", "error", "lmtp", "local", "pipe", "smtp", "virtual"})
+
 # Without a master.cf: one SMTP server that only this host can reach, on a port that every user may open.
 DEFAULT_LISTENERS = (Service("127.0.0.1:2525", "inet", private=False, command="smtpd"),)
 

@@ -16,4 +16,4 @@ def test_every_parameter_is_documented() -> None:
     page = reference()
     for name, parameter in Parameters.declared().items():
         assert f"\n### {name}\n" in page
-        assert parameter.doc.strip().endswith((".", ":")), name
+        assert parameter.doc.strip().endswith((".", ":", ".)")), name
