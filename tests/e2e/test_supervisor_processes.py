@@ -180,6 +180,15 @@ def test_a_reload_opens_and_closes_listeners_and_keeps_the_workers(server: Runni
     assert server.stop() == 0
 
 
+@honours("helpful_warnings")
+@pytest.mark.parametrize("wanted", ["yes", "no"])
+def test_what_check_warns_of_is_in_the_log_if_that_is_wanted(wanted: str, server: RunningServer) -> None:
+    server.main_cf |= {"helpful_warnings": wanted, "mydestinaton": "x"}
+    server.write_configuration()
+    server.start()
+    assert ("unknown parameter mydestinaton; did you mean mydestination?" in server.log) == (wanted == "yes")
+
+
 def test_a_broken_configuration_is_not_taken(server: RunningServer) -> None:
     server.start()
     assert server.process is not None

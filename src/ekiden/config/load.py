@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,6 +21,9 @@ from ekiden.config.master_cf import MasterCf, Service, read_master_cf
 from ekiden.config.problem import Level, Problem
 from ekiden.config.services import DEFAULT_LISTENERS, with_built_in
 from ekiden.config.snapshot import ParameterError, Parameters
+
+if TYPE_CHECKING:
+    from ekiden.config.interfaces import Interface
 
 COMMAND_LINE = "command line"
 
@@ -47,7 +51,7 @@ class Configuration(Struct, frozen=True):
 
     def parameters_of(self, service: Service) -> Parameters:
         """The snapshot that holds for a service: its ``-o`` options go before main.cf. Raises ParameterError."""
-        return self.parameters.with_overrides(service.overrides)
+        return _parameters_of(service, self.parameters)
 
     def place(self, name: str) -> tuple[str, int]:
         """File and line where main.cf sets a parameter; ("", 0) where it does not."""
@@ -77,9 +81,14 @@ def build(
     overrides: Mapping[str, str] | None = None,
     *,
     hostname: str | None = None,
+    interfaces: Callable[[], tuple[Interface, ...]] | None = None,
     problems: list[Problem] | None = None,
 ) -> Configuration:
-    """As load(), from the texts of the files; None is a file that is not there."""
+    """As load(), from the texts of the files; None is a file that is not there.
+
+    ``interfaces`` gives the addresses of this host (the system is asked when it is None); it is called only where
+    mynetworks_style needs them.
+    """
     problems = [] if problems is None else problems
     main_file, master_file = str(directory / "main.cf"), str(directory / "master.cf")
     main = MainCf() if main_text is None else read_main_cf(main_text, main_file)
@@ -95,17 +104,39 @@ def build(
         where = (main_file, setting.line) if setting is not None and setting.line else (COMMAND_LINE, 0)
         problems.append(Problem(*where, Level.ERROR, text))
 
+    if "mynetworks_style" in texts and "mynetworks" not in texts:
+        try:
+            texts["mynetworks"] = _networks(texts, interfaces)
+        except ExpansionError:
+            pass  # the setting itself is complained of below
+        except OSError as error:
+            complain("mynetworks_style", f"mynetworks_style: the addresses of this host are not known: {error}")
     parameters = _parameters(texts, settings, complain)
     services = []
     for service in master.services:
         try:
-            parameters.with_overrides(service.overrides)
+            _parameters_of(service, parameters)
         except ParameterError as error:
             text = f"{error} (in the service {service.name})"
             problems.append(Problem(master_file, service.line, Level.ERROR, text))
             service = replace(service, overrides={})
         services.append(service)
     return Configuration(parameters, with_built_in(tuple(services)), directory, tuple(problems), settings)
+
+
+def _parameters_of(service: Service, parameters: Parameters) -> Parameters:
+    if not service.overrides:
+        return parameters
+    names = {"service_name": service.name.replace("$", "$$"), "process_name": service.command.replace("$", "$$")}
+    return parameters.with_overrides({**service.overrides, **names})
+
+
+def _networks(texts: Mapping[str, str], interfaces: Callable[[], tuple[Interface, ...]] | None) -> str:
+    """What mynetworks is where mynetworks_style alone is set. Raises OSError, ExpansionError."""
+    from ekiden.config.interfaces import networks_of_style, own_interfaces  # late: most configurations need it not
+
+    style = expand(texts["mynetworks_style"], texts.get).strip()
+    return " ".join(networks_of_style(style, (interfaces or own_interfaces)()))
 
 
 def _read(path: Path, problems: list[Problem]) -> str | None:

@@ -148,6 +148,18 @@ class Choice(Parameter[str]):
         return text
 
 
+class Version(Parameter[tuple[int, ...]]):
+    """A version of Postfix, such as 3.6; what is missing of three numbers is 0."""
+
+    kind = "version"
+
+    def parse(self, text: str) -> tuple[int, ...]:
+        if re.fullmatch(r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,2}", text) is None:
+            raise ValueError("must be a version of Postfix, such as 3.6")
+        numbers = [int(part) for part in text.split(".")]
+        return (*numbers, 0, 0)[:3]
+
+
 class Words(Parameter[tuple[str, ...]]):
     """A list, separated by commas or white space."""
 

@@ -76,7 +76,7 @@ def _serve(directory: Path, programs: Programs | None, on_ready: Callable[[], No
         raise StartTrouble(os.EX_CANTCREAT, f"{error.filename}: {error.strerror}") from error
     with pid_file:
         log = _open_log(parameters, owner)
-        for problem in problems:
+        for problem in problems if parameters.helpful_warnings else ():
             if problem.level is Level.WARNING:
                 log.emit(Note("master", str(problem), "warning"))
         try:

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Clients, Domains, Duration, Group, Int, Reload, Tables, Text, Words
+from ekiden import __version__
+from ekiden.config.registry import (
+    Bool,
+    Choice,
+    Clients,
+    Domains,
+    Duration,
+    Group,
+    Int,
+    Reload,
+    Tables,
+    Text,
+    Version,
+    Words,
+)
 
 
 class GeneralParameters(Group):
@@ -18,6 +32,26 @@ class GeneralParameters(Group):
         doc="The domains whose mail is delivered by the local transport, to users of this host.",
     )
     mynetworks = Clients("127.0.0.0/8 [::1]/128", doc="The clients that may relay through this host.")
+    mynetworks_style = Choice(
+        "host",
+        *("host", "subnet", "class"),
+        doc="Where mynetworks is not set and this is: which clients it stands for, besides the loopback addresses. "
+        "host: the addresses of this host; subnet: the networks that it is on; class: the network classes of these, "
+        "which trusts far too many. With neither set, the loopback addresses alone.",
+    )
+    compatibility_level = Version(
+        "3.6",
+        doc="The version of Postfix whose defaults are wanted. A lower one brings the old default back where it was "
+        "another: below 2, relay_domains is $mydestination.",
+    )
+    helpful_warnings = Bool("yes", doc="Write what `ekiden check` warns of to the mail log when the server starts.")
+    mail_version = Text(__version__, doc="The version of the mail system, for $mail_version in other values.")
+    service_name = Text(
+        "", doc="For $service_name in an option of master.cf: the name of the service. It cannot be set otherwise."
+    )
+    process_name = Text(
+        "", doc="For $process_name in an option of master.cf: the command of the service. It cannot be set otherwise."
+    )
     inet_interfaces = Words(
         "all", doc="The addresses that services of master.cf without an address of their own listen on."
     )
@@ -59,6 +93,10 @@ class GeneralParameters(Group):
     virtual_alias_expansion_limit = Int("1000", minimum=1, doc="How many addresses one recipient may become.")
     virtual_alias_recursion_limit = Int("1000", minimum=1, doc="How deep aliases may lead to other aliases.")
     virtual_alias_domains = Domains("$virtual_alias_maps", doc="The domains that hold aliases only.")
-    relay_domains = Domains("", doc="The domains, beside its own, that this host relays mail to for anybody.")
+    relay_domains = Domains(
+        "${{$compatibility_level} <level {2} ? {$mydestination} : {}}",
+        doc="The domains, beside its own, that this host relays mail to for anybody: none, unless compatibility_level "
+        "is below 2.",
+    )
     relayhost = Text("", doc="The next hop of all mail that is not for this host, such as [relay.example]:587.")
     transport_maps = Tables("", doc="Tables from recipient address or domain to transport:nexthop.")
