@@ -115,5 +115,5 @@ class RewritingParameters(Group):
     )
 
     # On the way out (generic(5))
-    smtp_generic_maps = Words("", doc="Tables that replace addresses in what the smtp transport sends.")
-    lmtp_generic_maps = Words("", doc="Tables that replace addresses in what the lmtp transport sends.")
+    smtp_generic_maps = Tables("", doc="Tables that replace addresses in what the smtp transport sends.")
+    lmtp_generic_maps = Tables("", doc="Tables that replace addresses in what the lmtp transport sends.")

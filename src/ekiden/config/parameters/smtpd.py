@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Choice, Clients, Duration, Group, Int, Size, Template, Text, Words
+from ekiden.config.registry import Bool, Choice, Clients, Duration, Group, Int, Size, Tables, Template, Text, Words
 
 # Printable ASCII; a dollar stands for itself when it is doubled.
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F)).replace("$", "$$")
@@ -79,7 +79,7 @@ class SmtpdParameters(Group):
     disable_vrfy_command = Bool("no", doc="Refuse VRFY.")
     smtpd_helo_required = Bool("no", doc="Insist on HELO or EHLO before MAIL.")
     smtpd_discard_ehlo_keywords = Words("", doc="EHLO keywords that are not offered to any client.")
-    smtpd_discard_ehlo_keyword_address_maps = Words(
+    smtpd_discard_ehlo_keyword_address_maps = Tables(
         "", doc="Tables from client address to the EHLO keywords that are not offered to it, in place of those above."
     )
     smtpd_per_request_deadline = Bool(
@@ -95,7 +95,7 @@ class SmtpdParameters(Group):
         doc="Text that follows every refusal, on lines of its own; \\n begins another line, \\c at the beginning joins "
         "the first to the refusal. It knows $client_address, $client_port, $localtime and $server_name.",
     )
-    smtpd_reject_footer_maps = Words("", doc="Tables from the text of a refusal to the smtpd_reject_footer it gets.")
+    smtpd_reject_footer_maps = Tables("", doc="Tables from the text of a refusal to the smtpd_reject_footer it gets.")
     smtpd_expansion_filter = Text(
         _PRINTABLE, doc="Characters that $name may bring into a footer; all others become underscores."
     )
