@@ -161,16 +161,19 @@ class Cleanup:
         return [self._local.address(copy)]
 
     def _each_once(self, recipients: Sequence[Recipient]) -> tuple[Recipient, ...]:
-        """Recipients that come again are left out. With enable_original_recipient they must come from one address.
+        """Recipients that come again are left out.
 
+        With enable_original_recipient they do so only from one address, and only if the same is to be told of them.
         duplicate_filter_limit bounds how many are remembered; those beyond it may come twice.
         """
         limit = self.parameters.duplicate_filter_limit
-        seen: set[tuple[str, str]] = set()
+        by_original = self.parameters.enable_original_recipient
+        seen: set[tuple[str, str, int]] = set()
         kept: list[Recipient] = []
         for recipient in recipients:
-            original = recipient.original or recipient.address
-            key = (recipient.address.key, original.key if self.parameters.enable_original_recipient else "")
+            key = (recipient.address.key, "", 0)
+            if by_original:
+                key = (key[0], (recipient.original or recipient.address).key, int(recipient.notify))
             if key in seen:
                 continue
             if not limit or len(seen) < limit:

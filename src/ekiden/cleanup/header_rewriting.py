@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from ekiden.message.address import Address
@@ -11,6 +12,8 @@ from ekiden.message.header_fields import ADDRESS_FIELDS, SENDER_FIELDS, fields
 # What an address of a header becomes, None for as it is; told whether its field names senders. Raises TableTrouble.
 Rewrite = Callable[[Mailbox, bool], Awaitable[Address | None]]
 
+_FIELDS_AT_ONCE = 100
+
 
 async def rewrite_header(header: bytes, rewrite: Rewrite, *, token_limit: int) -> bytes:
     """The header with its addresses rewritten. Raises TableTrouble.
@@ -18,10 +21,13 @@ async def rewrite_header(header: bytes, rewrite: Rewrite, *, token_limit: int) -
     Of a field with more than ``token_limit`` tokens that is rewritten, the rest is cut off, as in Postfix.
     """
     parts: list[bytes] = []
-    done = 0
+    done = seen = 0
     for field in fields(header):
         if field.name not in ADDRESS_FIELDS:
             continue
+        seen += 1
+        if seen % _FIELDS_AT_ONCE == 0:  # nobody writes so many; other sessions get their turn
+            await asyncio.sleep(0)
         # The line end is no part of the value: a quoted string that is not closed must not swallow it.
         end = field.end - 2 if header.endswith(b"\r\n", field.value, field.end) else field.end
         value = header[field.value : end]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -343,6 +344,9 @@ def test_blind_copies() -> None:
     assert len(addresses(settings, "me@client.test", "u@x.test", way=INTERNAL)) == 2
     assert addresses({"always_bcc": "x@y.test"}, "", "u@x.test") == ["", "u@x.test", "x@y.test"]
     assert addresses({"sender_bcc_maps": "static:x@y.test"}, "", "u@x.test") == ["", "u@x.test"]
+    # The copy is one of its own, because nobody is told what becomes of it; Postfix makes it too.
+    assert addresses({"always_bcc": "u@x.test"}, "", "u@x.test") == ["", "u@x.test", "u@x.test"]
+    assert addresses({"always_bcc": "u@x.test", "enable_original_recipient": "no"}, "", "u@x.test") == ["", "u@x.test"]
 
 
 @pytest.mark.parametrize("name", ["always_bcc", "empty_address_recipient"])
@@ -520,3 +524,23 @@ def test_a_complete_header_is_not_even_parsed(given: str, monkeypatch: pytest.Mo
 )
 def test_an_incomplete_address_is_found_in_any_field(field: str) -> None:
     assert header({}, f"{WHOLE}{field}\r\n") != f"{WHOLE}{field}\r\n"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        WHOLE + "X: y\r\n" * 10_000,
+        WHOLE + "To: a, b <c>,\r\n d@e\r\n" * 2_000,
+        WHOLE + "To: " + "a, " * 300_000 + "\r\n",
+        WHOLE + "To: " + "(" * 500_000 + "\r\n",
+        WHOLE + "To: x@y.test" + ",\r\n x@y.test" * 70_000 + "\r\n",
+        WHOLE + "To: " + "a" * 1_000_000 + "\r\n",
+        WHOLE + "To: " + "a " * 500_000 + "<\r\n",
+    ],
+)
+@pytest.mark.parametrize("way", [LOCAL, REMOTE])
+def test_huge_headers_take_little_time(given: str, way: Way) -> None:
+    started = time.process_time()
+    found = header({"canonical_maps": "inline:{ a@x.test=b@x.test }"}, given, way)
+    assert time.process_time() - started < 5
+    assert all(len(line) < 200_000 for line in found.split("\r\n"))
