@@ -128,6 +128,7 @@ class MailBouncer:
                 subject=_postmaster_subject(kind, message.envelope.sender) if for_postmaster else "",
                 is_for_postmaster=for_postmaster,
                 received_from=_host_of(message.envelope.client),
+                about=message.message_id if parameters.enable_threaded_bounces else "",
                 is_expired=outcome.expired and kind is DsnKind.FAILURE,
             )
         )

@@ -43,13 +43,21 @@ class Connection(asyncio.Protocol):
     """``timeouts`` are seconds by Stage; ``born`` is the loop's time."""
 
     __slots__ = (
-        "_armed", "_deadline", "_event", "_loop", "_retiring", "_stage", "_timeouts", "_timer", "_transport", "_waiter",
-        "_writable", "born", "client", "closed", "endpoint", "idle_since", "lost", "relay", "uses",
+        "_armed", "_content_rate", "_content_until", "_deadline", "_event", "_loop", "_retiring", "_stage", "_timeouts",
+        "_timer", "_transport", "_waiter", "_writable", "born", "client", "closed", "endpoint",
+        "idle_since", "lost", "relay", "uses",
     )  # fmt: skip
 
     def __init__(
-        self, client: SmtpClient, endpoint: Endpoint, timeouts: tuple[float, ...], loop: asyncio.AbstractEventLoop
+        self,
+        client: SmtpClient,
+        endpoint: Endpoint,
+        timeouts: tuple[float, ...],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        content_rate: int = 0,
     ) -> None:
+        """``content_rate``: the bytes a second that content must be taken at; 0 asks for some progress only."""
         self.client = client
         self.endpoint = endpoint
         self.relay = str(endpoint)
@@ -60,6 +68,8 @@ class Connection(asyncio.Protocol):
         self.closed: asyncio.Future[None] = loop.create_future()
         self._loop = loop
         self._timeouts = timeouts
+        self._content_rate = content_rate
+        self._content_until = float("inf")  # the loop's time that content has been given so far
         self._transport: asyncio.Transport | None = None
         self._retiring = False
         self._event: Event | None = None  # came while nobody waited
@@ -88,6 +98,7 @@ class Connection(asyncio.Protocol):
 
     def begin(self, transaction: Transaction) -> None:
         self.uses += 1
+        self._content_until = float("inf")
         self.client.begin(transaction)
         self.flush()
 
@@ -96,12 +107,19 @@ class Connection(asyncio.Protocol):
         if (output := self.client.take_output()) and self._transport is not None:
             self._transport.write(output)
 
-    async def drain(self) -> bool:
-        """Wait until there is room for more; False: an event has come, so that no more is wanted."""
+    async def drain(self, size: int) -> bool:
+        """Wait until there is room for more; False: an event has come, so that no more is wanted.
+
+        ``size`` bytes of content were written since the last time.
+        """
+        if self._content_rate:
+            longest = self._loop.time() + self._timeouts[self.client.stage]
+            self._content_until = min(self._content_until + size / self._content_rate, longest)
         if self._writable is not None and self._event is None and not self.lost:
-            # Progress, not the whole content, is what the time is for: every wait has it anew.
+            # Progress, not the whole content, is what the time is for: every wait has it anew. With a rate the content
+            # has the time that its bytes earned, but no more than that.
             self._stage = self.client.stage
-            self._set_deadline(self._loop.time() + self._timeouts[self._stage])
+            self._set_deadline(min(self._loop.time() + self._timeouts[self._stage], self._content_until))
             await self._writable
         return self._event is None and not self.lost
 

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import structs
 
+from ekiden.config.registry import split_words
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Connection, Endpoint, Lost, TimedOut, UnixHost
 from ekiden.deliver.connection_pool import ConnectionPool
@@ -28,6 +29,7 @@ from ekiden.message.host import Host
 from ekiden.message.status import Status
 from ekiden.observe.events import Note, Observer
 from ekiden.protocol.smtp.client import (
+    ClientRules,
     Event,
     Finished,
     Ready,
@@ -43,6 +45,7 @@ from ekiden.protocol.smtp.client_transaction import wire_path
 from ekiden.queue.content import chunks
 from ekiden.queue.store import StoreTrouble
 from ekiden.route.mx import BetterHosts
+from ekiden.tables.table import TableTrouble
 
 HostsFor = Callable[[str], Awaitable[Sequence[Host] | DeliveryResult]]
 PassOn = Callable[[DeliveryRequest], Awaitable[Sequence[DeliveryResult]]]
@@ -162,9 +165,9 @@ class Engine:
             if isinstance(renewed, DeliveryResult):
                 return [renewed] * len(request.recipients)
             request, content = renewed
-            job = _job(request, content)
+            job = _job(request, content, quotes=self._settings.quotes)
         else:
-            job = _job(request, request.content)
+            job = _job(request, request.content, quotes=self._settings.quotes)
         if job.open and (connection := self.pool.take(request.next_hop)) is not None:
             await self._reuse(connection, job)
         if job.open:
@@ -238,8 +241,13 @@ class Engine:
         loop = asyncio.get_running_loop()
         # Only a server on the mail port may be taken for ourselves: a filter on this host may well use our name.
         at_mail_port = isinstance(endpoint, Host) and endpoint.port == settings.default_port and not settings.rules.lmtp
-        client = SmtpClient(settings.rules, own_name=self._own_name if at_mail_port else "")
-        connection = Connection(client, endpoint, settings.timeouts, loop)
+        try:
+            rules = await self._rules_for(endpoint) if settings.discard_maps else settings.rules
+        except TableTrouble as trouble:
+            job.remember(deferred(Status(4, 3, 0), str(trouble)))
+            return None
+        client = SmtpClient(rules, own_name=self._own_name if at_mail_port else "")
+        connection = Connection(client, endpoint, settings.timeouts, loop, content_rate=settings.content_rate)
         try:
             async with asyncio.timeout(settings.connect_timeout_s or None):
                 await self._open(connection, endpoint, loop)
@@ -260,6 +268,16 @@ class Engine:
         self._no_session(event, connection, job, best=best)
         connection.abort()
         return None
+
+    async def _rules_for(self, endpoint: Endpoint) -> ClientRules:
+        """The rules for a server that a table may have other extensions for. Raises TableTrouble."""
+        rules = self._settings.rules
+        found = await self._settings.discard_maps.lookup(
+            endpoint.path if isinstance(endpoint, UnixHost) else endpoint.address
+        )
+        if found is None:
+            return rules
+        return structs.replace(rules, discard_keywords=frozenset(word.upper() for word in split_words(found)))
 
     async def _open(self, connection: Connection, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> None:
         if isinstance(endpoint, UnixHost):
@@ -352,7 +370,7 @@ class Engine:
             async for chunk in chunks(content):
                 client.send_content(chunk)
                 connection.flush()
-                if not await connection.drain():
+                if not await connection.drain(len(chunk)):
                     return await connection.event()
         client.end_content()
         connection.flush()
@@ -406,9 +424,9 @@ def _cannot_bind(address: str) -> str:
 _NO_SERVER = deferred(Status(4, 4, 4), "no server to connect to")
 
 
-def _job(request: DeliveryRequest, content: OutgoingContent) -> _Job:
-    sender = wire_path(request.envelope.sender)
-    paths = [wire_path(recipient.address) for recipient in request.recipients]
+def _job(request: DeliveryRequest, content: OutgoingContent, *, quotes: bool) -> _Job:
+    sender = wire_path(request.envelope.sender, quotes=quotes)
+    paths = [wire_path(recipient.address, quotes=quotes) for recipient in request.recipients]
     job = _Job(request, content, sender or b"<>", [path or b"<>" for path in paths])
     if sender is None:
         job.settle(failed(Status(5, 1, 7), "bad sender address syntax"))

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import Struct
 
+from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
 from ekiden.protocol.smtp.client import ClientRules, Stage
 from ekiden.protocol.smtp.replies import ReplyLimits
+from ekiden.tables.at_once import look_up_at_once
+from ekiden.tables.open import Maps, open_table, open_tables
+from ekiden.tables.questions import waits
+from ekiden.tables.table import TableTrouble
 
 # Service names that stand for a port in main.cf, as /etc/services has them.
 _PORTS = {"smtp": 25, "lmtp": 24, "submission": 587, "submissions": 465, "smtps": 465}
@@ -36,6 +43,9 @@ class SmtpSettings(Struct, frozen=True):
     reuse_time_s: float
     reuse_count: int  # 0: no limit
     assume_final: bool  # what is accepted has reached the mailbox
+    quotes: bool  # local parts that need it
+    content_rate: int  # bytes a second that the server must take content at; 0: none
+    discard_maps: Maps  # from a server's address to the extensions that are not used with it
 
 
 def smtp_settings(parameters: Parameters) -> SmtpSettings:
@@ -46,6 +56,7 @@ def smtp_settings(parameters: Parameters) -> SmtpSettings:
         discard_keywords=frozenset(word.upper() for word in parameters.smtp_discard_ehlo_keywords),
         line_length_limit=parameters.smtp_line_length_limit,
         replies=_reply_limits(parameters),
+        filter_reply=_reply_filter(parameters, parameters.smtp_reply_filter),
     )
     return SmtpSettings(
         transport="smtp",
@@ -78,6 +89,9 @@ def smtp_settings(parameters: Parameters) -> SmtpSettings:
         reuse_time_s=parameters.smtp_connection_reuse_time_limit,
         reuse_count=parameters.smtp_connection_reuse_count_limit,
         assume_final=False,
+        quotes=parameters.smtp_quote_rfc821_envelope,
+        content_rate=parameters.smtp_min_data_rate if parameters.smtp_per_request_deadline else 0,
+        discard_maps=open_tables(parameters.smtp_discard_ehlo_keyword_address_maps, parameters=parameters),
     )
 
 
@@ -88,6 +102,7 @@ def lmtp_settings(parameters: Parameters) -> SmtpSettings:
         discard_keywords=frozenset(word.upper() for word in parameters.lmtp_discard_lhlo_keywords),
         line_length_limit=parameters.lmtp_line_length_limit,
         replies=_reply_limits(parameters),
+        filter_reply=_reply_filter(parameters, parameters.lmtp_reply_filter),
     )
     return SmtpSettings(
         transport="lmtp",
@@ -120,7 +135,29 @@ def lmtp_settings(parameters: Parameters) -> SmtpSettings:
         reuse_time_s=parameters.lmtp_connection_reuse_time_limit,
         reuse_count=parameters.lmtp_connection_reuse_count_limit,
         assume_final=parameters.lmtp_assume_final,
+        quotes=parameters.lmtp_quote_rfc821_envelope,
+        content_rate=parameters.lmtp_min_data_rate if parameters.lmtp_per_request_deadline else 0,
+        discard_maps=open_tables(parameters.lmtp_discard_lhlo_keyword_address_maps, parameters=parameters),
     )
+
+
+def _reply_filter(parameters: Parameters, word: str) -> Callable[[bytes], bytes] | None:
+    """What smtp_reply_filter makes of a line that a server says. Raises ConfigError."""
+    if not word:
+        return None
+    if waits(word):
+        raise ConfigError(f"{word}: a table of SMTP replies must lie on this host, in memory or in a file")
+    table = open_table(word, parameters=parameters)
+
+    def filtered(line: bytes) -> bytes:
+        try:
+            found = look_up_at_once(table, line.decode("utf-8", "surrogateescape"))
+        except TableTrouble as trouble:
+            # Not the server's word any more, and not what the administrator made of it: nobody knows what it means.
+            return f"451 4.3.0 {trouble}".encode("ascii", "replace")
+        return line if found is None else found.encode("utf-8", "surrogateescape")
+
+    return filtered
 
 
 def _reply_limits(parameters: Parameters) -> ReplyLimits:

@@ -67,6 +67,7 @@ class DsnReport(Struct, frozen=True):
     is_for_postmaster: bool = False
     received_from: str = ""  # the name of the host that the message came from; "" if it was born here
     is_expired: bool = False
+    about: str = ""  # the Message-ID of the original, with its angle brackets, that mail readers thread by
 
 
 _SUBJECTS = {
@@ -117,6 +118,11 @@ _MOST_LINE = 998
 _MOST_TEXT = 1024
 
 
+def _thread(about: str) -> list[str]:
+    """RFC 5322 §3.6.4."""
+    return [f"In-Reply-To: {_clean(about)}", f"References: {_clean(about)}"] if about else []
+
+
 def compose(report: DsnReport) -> bytes:
     """The notification, header and body, lines ending in CRLF."""
     original = report.original
@@ -131,6 +137,7 @@ def compose(report: DsnReport) -> bytes:
         f"Subject: {_clean(report.subject or _SUBJECTS[report.kind])}",
         f"Date: {header_date(report.now)}",
         f"Message-ID: {_clean(report.message_id)}",
+        *_thread(report.about),
         "Auto-Submitted: auto-replied",
         "MIME-Version: 1.0",
         f'Content-Type: multipart/report; report-type=delivery-status;\r\n boundary="{boundary}"',

@@ -221,3 +221,12 @@ def test_the_sender_of_postmaster_notices_is_never_mapped() -> None:
     settings = {"notify_classes": "bounce", "masquerade_domains": "here.example"}
     found = Bounces(**settings).of(message(), failed=[(who(), NOBODY)])
     assert [str(notice.message.envelope.sender) for notice in found] == ["", "double-bounce@mx.here.example"]
+
+
+@honours("enable_threaded_bounces")
+@pytest.mark.parametrize(("threaded", "about"), [("yes", "<1@example.com>"), ("no", None)])
+def test_notifications_may_belong_to_the_thread(threaded: str, about: str | None) -> None:
+    original = msgspec.structs.replace(message(), message_id="<1@example.com>")
+    [notice] = Bounces(enable_threaded_bounces=threaded).of(original, failed=[(who(), NOBODY)])
+    parsed = email.message_from_bytes(content_of(notice))
+    assert (parsed["In-Reply-To"], parsed["References"]) == (about, about)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.agent import Agent
 from ekiden.deliver.lmtp import LmtpAgent
@@ -405,3 +406,54 @@ def test_long_lines_are_broken(protocol: str, limit: str, lines: list[bytes]) ->
 def test_what_an_lmtp_server_takes_may_be_called_delivered(final: str, action: str) -> None:
     result, _ = outcome("lmtp", settings={"assume_final": final})
     assert brief([result]) == [(action, "2.0.0")]
+
+
+@honours("smtp_discard_ehlo_keyword_address_maps", "lmtp_discard_lhlo_keyword_address_maps")
+@pytest.mark.parametrize(
+    ("protocol", "name"),
+    [("smtp", "discard_ehlo_keyword_address_maps"), ("lmtp", "discard_lhlo_keyword_address_maps")],
+)
+@pytest.mark.parametrize(("server", "mail"), [("127.0.0.1", b"<s@s.example>\r\n"), ("192.0.2.1", b"SIZE=27\r\n")])
+def test_extensions_that_are_not_used_with_some_servers(protocol: str, name: str, server: str, mail: bytes) -> None:
+    _, peer = outcome(protocol, settings={name: f"inline:{{{server}=Size}}"})
+    assert peer.lines[1].endswith(mail)
+    result, peer = outcome(protocol, settings={name: "texthash:/nowhere/at/all"})
+    assert brief([result]) == [("delayed", "4.3.0")]
+    assert peer.connections == 0
+
+
+@honours("smtp_reply_filter", "lmtp_reply_filter")
+@both
+def test_replies_are_read_as_a_table_has_them(protocol: str) -> None:
+    script: Script = {"RCPT": b"550 5.7.1 try again later\r\n"}
+    table = "pcre:{{/^550 (.*) later$$/ 450 4.7.1 $$1}}"
+    result, _ = outcome(protocol, script, settings={"reply_filter": table})
+    assert brief([result]) == [("delayed", "4.7.1")]
+    assert "said: 450 4.7.1 5.7.1 try again (in reply to RCPT TO command)" in result.text
+    result, _ = outcome(protocol, settings={"reply_filter": "texthash:/nowhere/at/all"})
+    assert brief([result])[0][0] == "delayed"
+    with pytest.raises(ConfigError, match="must lie on this host"):
+        agent_for(protocol, settings={"reply_filter": "memcache:/x"})
+
+
+@honours("smtp_quote_rfc821_envelope", "lmtp_quote_rfc821_envelope")
+@both
+@pytest.mark.parametrize(
+    ("quotes", "local", "path"),
+    [
+        ("yes", "a..b", b'<"a..b"@d.example>'),
+        ("no", "a..b", b"<a..b@d.example>"),
+        ("no", "a b", b'<"a b"@d.example>'),
+        ("no", "a> X=<b", b'<"a> X=<b"@d.example>'),
+        ("no", 'a"b', b'<"a\\"b"@d.example>'),
+    ],
+)
+def test_odd_local_parts_are_quoted_or_not(protocol: str, quotes: str, local: str, path: bytes) -> None:
+    async def work() -> None:
+        async with FakePeer() as peer:
+            agent = agent_for(protocol, peer, settings={"quote_rfc821_envelope": quotes})
+            await agent.deliver(request(local))
+            assert peer.lines[2] == b"RCPT TO:" + path + b"\r\n"
+            await agent.close()
+
+    run(work())

@@ -215,6 +215,9 @@ class QueueParameters(Group):
     qmgr_bulk_size = Size("1048576", minimum=1, doc="A message of more bytes than this is a bulky one.")
 
     # Bounces.
+    enable_threaded_bounces = Bool(
+        "no", doc="Let notifications refer to the message that they are about, so that mail readers show them together."
+    )
     bounce_size_limit = Size(
         "50000", doc="A notification returns the whole message up to this size, else its header only."
     )

@@ -140,6 +140,26 @@ class SmtpParameters(Group):
         "998", doc="Longer lines of a message are sent as several, joined by a line break and a space; 0: never."
     )
     lmtp_line_length_limit = Size("998", doc="What smtp_line_length_limit is, for LMTP.")
+    smtp_per_request_deadline = Bool(
+        "no", doc="Content must be taken at smtp_min_data_rate; no: it need only move on. Replies always have one time."
+    )
+    lmtp_per_request_deadline = Bool("no", doc="What smtp_per_request_deadline is, for LMTP.")
+    smtp_min_data_rate = Int(
+        "500", minimum=1, doc="The bytes a second that earn more of smtp_data_xfer_timeout (smtp_per_request_deadline)."
+    )
+    lmtp_min_data_rate = Int("500", minimum=1, doc="What smtp_min_data_rate is, for LMTP.")
+    smtp_discard_ehlo_keyword_address_maps = Words(
+        "", doc="Tables from a server's address to the extensions to ignore, in place of smtp_discard_ehlo_keywords."
+    )
+    lmtp_discard_lhlo_keyword_address_maps = Words(
+        "", doc="Tables from an LMTP server's address to the extensions to ignore."
+    )
+    smtp_reply_filter = Text("", doc="A table that gives, for a reply line as a server says it, the line to read.")
+    lmtp_reply_filter = Text("", doc="What smtp_reply_filter is, for LMTP.")
+    smtp_quote_rfc821_envelope = Bool(
+        "yes", doc="Quote local parts that need it; no: those without blanks and quotes stay bare, such as a..b."
+    )
+    lmtp_quote_rfc821_envelope = Bool("yes", doc="What smtp_quote_rfc821_envelope is, for LMTP.")
     smtp_reply_line_limit = Size(
         "2048", minimum=512, doc="The longest reply line of a server, in bytes; RFC 5321 §4.5.3.1.5 asks for 512."
     )

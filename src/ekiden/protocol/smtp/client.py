@@ -75,6 +75,7 @@ class ClientRules(Struct, frozen=True):
     discard_keywords: frozenset[str] = frozenset()  # in upper case
     line_length_limit: int = 998
     replies: ReplyLimits = ReplyLimits()
+    filter_reply: Callable[[bytes], bytes] | None = None  # of each line that a server says
 
 
 class SmtpClient:
@@ -88,7 +89,7 @@ class SmtpClient:
     def __init__(self, rules: ClientRules, *, own_name: str = "") -> None:
         self._rules = rules
         self._own_name = own_name.lower()
-        self._reader = ReplyReader(rules.replies)
+        self._reader = ReplyReader(rules.replies, rules.filter_reply)
         self._out: list[bytes] = []
         self._content = ContentEncoder(rules.line_length_limit)
         self._needs_reset = False  # the server still holds a transaction that was given up

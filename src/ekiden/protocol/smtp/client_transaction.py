@@ -41,10 +41,20 @@ _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
 _FORBIDDEN_IN_DOMAIN = re.compile(r"[\x00-\x20\x7f<>]")
 
 
-def wire_path(address: Address) -> bytes | None:
-    """``<address>`` (RFC 5321 §4.1.2), or None for an address that no command line can hold."""
+# What may stand unquoted where quoting is switched off: nothing that ends a path or begins another word.
+_BARE_LOCAL = re.compile(r'[^\x00-\x20\x7f<>"\\@]+')
+
+
+def wire_path(address: Address, *, quotes: bool = True) -> bytes | None:
+    """``<address>`` (RFC 5321 §4.1.2), or None for an address that no command line can hold.
+
+    Without ``quotes`` a local part stays bare although it must be quoted, as ``a..b``, if it holds neither blanks nor
+    characters that quoting itself is made of.
+    """
     if _FORBIDDEN_IN_DOMAIN.search(address.domain) is not None or _FORBIDDEN.search(address.local) is not None:
         return None
+    if not quotes and address.domain and _BARE_LOCAL.fullmatch(address.local) is not None:
+        return f"<{address.local}@{address.domain}>".encode("utf-8", "surrogateescape")
     return f"<{address}>".encode("utf-8", "surrogateescape")
 
 

@@ -8,6 +8,7 @@ Never: more than ReplyLimits in memory, an exception other than ReplyTrouble, mo
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -35,10 +36,12 @@ class ReplyLimits(Struct, frozen=True):
 class ReplyReader:
     """Bytes in by receive(), replies out by next()."""
 
-    __slots__ = ("_at", "_buffer", "_code", "_known", "_limits", "_lines", "_size")
+    __slots__ = ("_at", "_buffer", "_code", "_filter_line", "_known", "_limits", "_lines", "_size")
 
-    def __init__(self, limits: ReplyLimits) -> None:
+    def __init__(self, limits: ReplyLimits, filter_line: Callable[[bytes], bytes] | None = None) -> None:
+        """``filter_line`` gives what is to be read in place of a line."""
         self._limits = limits
+        self._filter_line = filter_line
         self._known: dict[bytes, Reply] = {}
         self._buffer = b""
         self._at = 0  # where in the buffer the next line begins
@@ -68,6 +71,8 @@ class ReplyReader:
             stop = end - 1 if end > self._at and self._buffer[end - 1] == 13 else end
             line = self._buffer[self._at : stop]
             self._at = end + 1
+            if self._filter_line is not None:
+                line = self._filter_line(line)
             if not self._lines and (known := self._known.get(line)) is not None:
                 return known
             if (reply := self._take(line, length)) is not None:
