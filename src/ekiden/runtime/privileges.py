@@ -5,6 +5,7 @@ supervisor   root, or who started it      ports below 1024, starting the others
 deliverer    root, or who started it      becoming the recipient's user
 worker       mail_owner, or who started   nothing
 state        mail_owner, or who started   nothing
+lookups      mail_owner, or who started   reading the files of tables, once (runtime.table_asker)
 """
 
 from __future__ import annotations
