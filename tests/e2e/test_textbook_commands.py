@@ -78,6 +78,31 @@ def test_flush(server: RunningServer, classic: Classic) -> None:
 # -- the configuration
 
 
+def test_only_what_differs_from_the_defaults_is_shown(server: RunningServer, classic: Classic) -> None:
+    lines = output(classic, "postconf -n").splitlines()
+    shown = {line.partition(" =")[0]: line.partition(" =")[2].strip() for line in lines}
+    assert shown["myhostname"] == "mail.example.com"
+    assert shown["queue_directory"] == str(server.queue)
+    assert "smtpd_recipient_limit" not in shown
+    assert output(classic, "postconf -h myhostname") == "mail.example.com\n"
+
+
+@pytest.mark.parametrize("line", ["newaliases", "sendmail -bi"])
+def test_the_alias_database_is_rebuilt(server: RunningServer, classic: Classic, line: str) -> None:
+    aliases = server.directory / "aliases"
+    aliases.write_text("postmaster: root\n")
+    text = (server.etc / "main.cf").read_text()
+    try:
+        (server.etc / "main.cf").write_text(f"{text}alias_database = hash:{aliases}\n")
+        output(classic, line)
+        made = [path for path in server.directory.iterdir() if path.name.startswith("aliases.")]
+        assert made, "an index beside the source"
+    finally:
+        (server.etc / "main.cf").write_text(text)
+    for path in made:
+        path.unlink()
+
+
 def test_check_is_silent_when_nothing_is_wrong(classic: Classic) -> None:
     assert output(classic, "postfix check") == ""
 

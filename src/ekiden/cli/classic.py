@@ -7,10 +7,7 @@ or as ``ekiden NAME``. The modules are imported when they are called, so that ea
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable, Sequence
-
-from ekiden.cli.trouble import complain
 
 # Each module has main(arguments) -> exit code.
 COMMANDS = {
@@ -35,13 +32,7 @@ def called_as(program: str) -> str | None:
 
 def run(name: str, arguments: Sequence[str]) -> int:
     """The exit code of the command. Raises KeyError for a name that is none of ours."""
-    try:
-        command: Callable[[Sequence[str]], int] = importlib.import_module(COMMANDS[name]).main
-    except ModuleNotFoundError as error:
-        if error.name != COMMANDS[name]:
-            raise
-        complain(name, "this command is not there yet")
-        return os.EX_UNAVAILABLE
+    command: Callable[[Sequence[str]], int] = importlib.import_module(COMMANDS[name]).main
     try:
         return command(arguments)
     except KeyboardInterrupt:
