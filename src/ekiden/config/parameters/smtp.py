@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Choice, Duration, Group, Int, Size, Text, Words
+from ekiden.config.registry import Bool, Choice, Duration, Group, Int, Size, Tables, Text, Words
 
 
 class SmtpParameters(Group):
@@ -148,10 +148,10 @@ class SmtpParameters(Group):
         "500", minimum=1, doc="The bytes a second that earn more of smtp_data_xfer_timeout (smtp_per_request_deadline)."
     )
     lmtp_min_data_rate = Int("500", minimum=1, doc="What smtp_min_data_rate is, for LMTP.")
-    smtp_discard_ehlo_keyword_address_maps = Words(
+    smtp_discard_ehlo_keyword_address_maps = Tables(
         "", doc="Tables from a server's address to the extensions to ignore, in place of smtp_discard_ehlo_keywords."
     )
-    lmtp_discard_lhlo_keyword_address_maps = Words(
+    lmtp_discard_lhlo_keyword_address_maps = Tables(
         "", doc="Tables from an LMTP server's address to the extensions to ignore."
     )
     smtp_reply_filter = Text("", doc="A table that gives, for a reply line as a server says it, the line to read.")
