@@ -20,10 +20,10 @@ from ekiden.config.errors import ConfigError
 from ekiden.config.expand import ExpansionError
 
 _USAGE = (
-    "usage: postconf [-deEfFhHjlmMnpPvxX#] [-aA] [-c config_dir] [-C class,...] [-o name=value] "
+    "usage: postconf [-defFhHlmMnpPvxX#] [-aA] [-c config_dir] [-C class,...] [-o name=value] "
     "[-T mode] [name[=value]...]"
 )
-_LETTERS = "aAbc:C:defFhHjlmMno:pPtT:vxX#"
+_LETTERS = "aAbc:C:defFhHlmMno:pPtT:vxX#"
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _CLASSES = ("builtin", "service", "user", "all")
 LINE_WIDTH = 80

@@ -217,6 +217,7 @@ def test_services_are_changed(postconf: Postconf, directory: Path) -> None:
     ("arguments", "says"),
     [
         (["-q"], "invalid option -- 'q'"),
+        (["-j"], "invalid option -- 'j'"),
         (["-hH"], "specify one of -h -H"),
         (["-e", "nosuch"], "missing '=' after attribute name"),
         (["bad name=1"], "missing '=' after attribute name"),
