@@ -1,7 +1,7 @@
 """A Postfix and an Ekiden that run from one and the same configuration directory, and what became of the same mail.
 
 Each of the two has a network namespace of its own, in which the same ports are free, and a mount namespace of its own,
-in which ``here/`` (queue, mailboxes, homes, log) and /etc/passwd are its own. All other files are the same files.
+in which ``here/`` (queue, mailboxes, homes, log) and the accounts of /etc are its own. All other files are the same files.
 
 A configuration lies in tests/configurations/NAME/:
 
@@ -168,7 +168,10 @@ class World:
         for kind, path in sorted(set(re.findall(r"\b(hash|btree):(/[^\s,]+)", main.read_text()))):
             program = "postalias" if "aliases" in Path(path).name else "postmap"
             subprocess.run([require_program(program), "-c", str(self.etc), f"{kind}:{path}"], check=True, timeout=30)
-        (directory / "passwd").write_text(Path("/etc/passwd").read_text() + self._accounts())
+        # All of /etc, since a file alone loses its mount when useradd puts another one in its place on the machine.
+        self.system_etc = directory / "system-etc"
+        subprocess.run(["cp", "-a", "/etc", str(self.system_etc)], check=True, timeout=60)
+        (self.system_etc / "passwd").write_text(Path("/etc/passwd").read_text() + self._accounts())
         (directory / "mails.json").write_text(json.dumps([[m.sender, m.recipients, m.content] for m in self.mails]))
 
     def _placed(self, text: str) -> str:
@@ -234,8 +237,8 @@ class Side:
 
     def inside(self, *command: str) -> list[str]:
         """A command that runs on the host with its own ``here`` and accounts."""
-        script = 'mount --bind "$1" "$2" && mount --bind "$3" /etc/passwd && shift 3 && exec "$@"'
-        words = (str(self.root), str(self.world.here), str(self.world.directory / "passwd"), *command)
+        script = 'mount --bind "$1" "$2" && mount --bind "$3" /etc && shift 3 && exec "$@"'
+        words = (str(self.root), str(self.world.here), str(self.world.system_etc), *command)
         return [*self.host.enter, "sh", "-c", script, "sh", *words]
 
     def call(self, *command: str, check: bool = True) -> str:

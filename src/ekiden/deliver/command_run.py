@@ -169,6 +169,7 @@ class CommandRuns:
             run.input = -1  # from now on the number may be another's
             assert run.process.stdin is not None
             run.process.stdin.close()
+            run.input = -1  # the next command that starts may get the same number
 
     def _hear(self, run: _Run) -> None:
         if not self._read(run):
