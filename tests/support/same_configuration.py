@@ -1,7 +1,7 @@
 """A Postfix and an Ekiden that run from one and the same configuration directory, and what became of the same mail.
 
 Each of the two has a network namespace of its own, in which the same ports are free, and a mount namespace of its own,
-in which ``here/`` (queue, mailboxes, homes, log) and the accounts of /etc are its own. All other files are the same files.
+in which ``here/`` (queue, mailboxes, homes, log) and the accounts of /etc are its own. All other files are the same.
 
 A configuration lies in tests/configurations/NAME/:
 
@@ -443,7 +443,7 @@ def _report_body(message: Message) -> str:
         if kind == "message/delivery-status":
             blocks = [block for block in part.get_payload() if isinstance(block, Message)]
             for block in sorted(blocks[1:], key=lambda found: str(found["Final-Recipient"])):
-                lines += [f"{name}: {block[name]}" for name in _REPORTED if block[name] is not None]
+                lines += [f"{name}: {_typed(block[name])}" for name in _REPORTED if block[name] is not None]
         elif kind in ("message/rfc822", "text/rfc822-headers"):
             inner = part.get_payload()
             returned = inner[0] if isinstance(inner, list) else message_from_bytes(str(inner).encode())
@@ -451,6 +451,11 @@ def _report_body(message: Message) -> str:
             lines += [f"> {name}: {_value(name, value)}" for name, value in returned.items() if name != "Received"]
             break
     return "\n".join(lines)
+
+
+def _typed(value: str) -> str:
+    """``rfc822;user`` and ``rfc822; user`` say the same (RFC 3464 §2.1.2)."""
+    return "; ".join(part.strip() for part in value.split(";"))
 
 
 # -- the test's side

@@ -128,6 +128,7 @@ class MailBouncer:
                 subject=_postmaster_subject(kind, message.envelope.sender) if for_postmaster else "",
                 is_for_postmaster=for_postmaster,
                 received_from=_host_of(message.envelope.client),
+                has_obsolete_from=parameters.header_from_format == "obsolete",
                 about=message.message_id if parameters.enable_threaded_bounces else "",
                 is_expired=outcome.expired and kind is DsnKind.FAILURE,
             )
@@ -161,10 +162,12 @@ class MailBouncer:
         except StoreTrouble as trouble:
             self._note(message, f"the message cannot be returned with its notification: {trouble}")
             return None
+        # The sender of the envelope, as final delivery would have written it (RFC 5321 §4.4).
+        path = b"Return-Path: <%b>\r\n" % str(message.envelope.sender).encode("utf-8", "surrogateescape")
         if content.size <= limit:
-            return Original(data, is_whole=True)
+            return Original(path + data, is_whole=True)
         header = header_of(data)
-        return Original(header if len(header) < len(data) else whole_lines(data))
+        return Original(path + (header if len(header) < len(data) else whole_lines(data)))
 
     @property
     def _double_bounce(self) -> Address:

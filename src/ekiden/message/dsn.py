@@ -67,6 +67,7 @@ class DsnReport(Struct, frozen=True):
     is_for_postmaster: bool = False
     received_from: str = ""  # the name of the host that the message came from; "" if it was born here
     is_expired: bool = False
+    has_obsolete_from: bool = False  # header_from_format = obsolete
     about: str = ""  # the Message-ID of the original, with its angle brackets, that mail readers thread by
 
 
@@ -118,6 +119,13 @@ _MOST_LINE = 998
 _MOST_TEXT = 1024
 
 
+def _from_field(report: DsnReport) -> str:
+    address = f"{report.from_name}@{_clean(report.host)}"
+    if report.has_obsolete_from:
+        return f"From: {address} (Mail Delivery System)"
+    return f"From: Mail Delivery System <{address}>"
+
+
 def _thread(about: str) -> list[str]:
     """RFC 5322 §3.6.4."""
     return [f"In-Reply-To: {_clean(about)}", f"References: {_clean(about)}"] if about else []
@@ -132,7 +140,7 @@ def compose(report: DsnReport) -> bytes:
     boundary = _boundary(report.boundary, human, status, returned)
     encoding = "8bit" if needs_8bit else "7bit"
     out = [
-        f"From: {report.from_name}@{_clean(report.host)} (Mail Delivery System)",
+        _from_field(report),
         *_address_field("To", report.to),
         f"Subject: {_clean(report.subject or _SUBJECTS[report.kind])}",
         f"Date: {header_date(report.now)}",

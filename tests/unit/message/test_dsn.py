@@ -71,7 +71,7 @@ def blocks(message: EmailMessage) -> list[dict[str, str]]:
 def test_a_failure() -> None:
     data = compose(report())
     message = parsed(data)
-    assert b"From: MAILER-DAEMON@mx.here.example (Mail Delivery System)\r\n" in data
+    assert b"From: Mail Delivery System <MAILER-DAEMON@mx.here.example>\r\n" in data
     assert message["To"] == "ann@example.com"
     assert message["Subject"] == "Undelivered Mail Returned to Sender"
     assert message["Message-ID"] == "<X1@mx.here.example>"
