@@ -19,7 +19,6 @@ from ekiden.deliver.mailbox_jobs import Answer, RunJob, deferred
 from ekiden.deliver.mailbox_text import ContentTrouble, Task, command_pieces
 
 _PIECE_BYTES = 65_536
-_PIDFD_EVENTS = select.POLLIN
 
 
 class _Run:
@@ -58,9 +57,6 @@ class CommandRuns:
         self._runs: set[_Run] = set()
         self._by_fd: dict[int, tuple[_Run, Callable[[_Run], None]]] = {}
         self._answers: list[Answer] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._runs)
 
     def add(self, task: Task[RunJob]) -> None:
         self._waiting.append(task)
@@ -130,7 +126,7 @@ class CommandRuns:
         self._runs.add(run)
         self._watch(run, run.input, select.POLLOUT, self._write)
         self._watch(run, run.output, select.POLLIN, self._hear)
-        self._watch(run, run.ends, _PIDFD_EVENTS, self._ended)
+        self._watch(run, run.ends, select.POLLIN, self._ended)
 
     def _watch(self, run: _Run, fd: int, events: int, handle: Callable[[_Run], None]) -> None:
         self._by_fd[fd] = (run, handle)
