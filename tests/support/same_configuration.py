@@ -8,6 +8,7 @@ A configuration lies in tests/configurations/NAME/:
     main.cf, master.cf   what both read; ``@HERE@`` and ``@ETC@`` stand for the directories; master.cf is appended to
                          the services that every host has
     mail.toml            senders, recipients and headers, of which the messages are made (see make_messages)
+    differences.toml     what is left out of the comparison, and where that is explained; most have none
     everything else      is copied beside main.cf; files that main.cf names as hash: are indexed by Postfix's postmap
 """
 
@@ -143,6 +144,23 @@ def make_messages(recipe: dict[str, Any]) -> list[Mail]:
     return mails
 
 
+class Known(Struct, frozen=True):
+    """A difference that docs/differences.md explains under ``heading``."""
+
+    heading: str
+    pattern: str
+    replacement: str
+
+    def without(self, line: str) -> str:
+        return re.sub(self.pattern, self.replacement, line)
+
+
+def known_differences(name: str) -> list[Known]:
+    path = CONFIGURATIONS / name / "differences.toml"
+    found = tomllib.loads(path.read_text())["difference"] if path.exists() else []
+    return [Known(**each) for each in found]
+
+
 class World:
     """The configuration ``name`` laid out in a directory, ready for both servers."""
 
@@ -155,6 +173,7 @@ class World:
         shutil.copytree(source, self.etc)
         recipe = tomllib.loads((self.etc / "mail.toml").read_text())
         (self.etc / "mail.toml").unlink()
+        self.known = known_differences(name)
         self.mails = make_messages(recipe)
         for path in self.etc.rglob("*"):
             if path.is_file():
@@ -310,7 +329,14 @@ class Side:
     # -- what came of it
 
     def outcome(self) -> Outcome:
-        return Outcome(tuple(self.replies), tuple(sorted(self._arrivals())), self.waiting)
+        arrivals = map(self._comparable, self._arrivals())
+        return Outcome(tuple(self.replies), tuple(sorted(arrivals)), self.waiting)
+
+    def _comparable(self, found: Arrival) -> Arrival:
+        header, body = list(found.header), found.body.split("\n")
+        for known in self.world.known:
+            header, body = [known.without(line) for line in header], [known.without(line) for line in body]
+        return Arrival(found.place, found.sender, found.recipients, tuple(header), "\n".join(body))
 
     def _arrivals(self) -> Iterator[Arrival]:
         for port in SINKS:
@@ -326,12 +352,12 @@ class Side:
                     yield arrival(f"mailbox {path.name}", "", (), content)
         for top in ("home", "vmail", "pipe"):
             for path in sorted((self.root / top).rglob("*")):
-                if path.is_file() and path.parent.name in ("new", "cur", "pipe"):
-                    place = path.parent.relative_to(self.root)
-                    yield arrival(f"file {place}", "", (), path.read_bytes())
-                elif path.is_file() and path.name.startswith("mbox"):
+                if path.is_file() and path.name.startswith("mbox"):
                     for content in split_mbox(path.read_bytes()):
                         yield arrival(f"file {path.relative_to(self.root)}", "", (), content)
+                elif path.is_file() and path.parent.name in ("new", "cur", "pipe"):
+                    place = path.parent.relative_to(self.root)
+                    yield arrival(f"file {place}", "", (), path.read_bytes())
 
 
 class PostfixSide(Side):

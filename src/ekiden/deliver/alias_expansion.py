@@ -60,6 +60,7 @@ class ExpansionRules(Struct, frozen=True):
     owner_special: bool = True  # owner_request_special
     expand_owner: bool = False  # expand_owner_alias
     reset_owner: bool = False  # reset_owner_alias
+    propagate: bool = False  # what an alias did without is added to its targets (propagate_unmatched_extensions)
 
 
 # Without an alias of their own, the mail of these goes where that of the next goes.
@@ -77,6 +78,7 @@ def expansion_rules(parameters: Parameters) -> ExpansionRules:
         owner_special=parameters.owner_request_special,
         expand_owner=parameters.expand_owner_alias,
         reset_owner=parameters.reset_owner_alias,
+        propagate="alias" in parameters.propagate_unmatched_extensions,
     )
 
 
@@ -113,6 +115,7 @@ async def expand(name: str, aliases: AliasSource, is_local: IsLocal, rules: Expa
         if alias in seen:
             continue
         seen.add(alias)
+        extension = current.name[len(alias) :] if rules.propagate and current.name.lower().startswith(alias) else ""
         own = await _owner_of(alias, aliases, rules)
         owner = own or (None if rules.reset_owner else current.owner)
         inner: list[_Waiting] = []
@@ -121,6 +124,8 @@ async def expand(name: str, aliases: AliasSource, is_local: IsLocal, rules: Expa
                 specials.setdefault(alias, SpecialAlias(alias, current.name, owner))
                 continue
             full = target.address if target.address.domain else Address(target.address.local, rules.myorigin)
+            if extension:
+                full = Address(full.local + extension, full.domain)
             if not await is_local(full.domain):
                 groups.setdefault(owner, {}).setdefault(full.key, full)
             elif target.final:

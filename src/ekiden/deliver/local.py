@@ -284,7 +284,7 @@ class _LocalDelivery:
     def _address_of(self, name: str) -> Address:
         """The recipient under the name that aliases gave it."""
         address = self._recipient.address
-        return address if name == address.local else Address(name, address.domain or self._agent._rules.myorigin)
+        return address if name == address.local else Address(name, self._agent._rules.myorigin)
 
     def _ask(
         self,
@@ -396,6 +396,8 @@ class _LocalDelivery:
             )  # fmt: skip
         mark = b"Delivered-To: %b\r\n" % address_bytes(self._recipient.address) if agent._marks_forwarded else b""
         recipients = tuple(forwarded_recipient(address, self._recipient) for address in addresses)
+        if sender is not None:  # mail of a list with an owner is for its members from the start
+            recipients = tuple(Recipient(each.address, None, each.notify) for each in recipients)
         return await agent._forward(Forwarded(request, recipients, mark))
 
     def _remember(self) -> None:
