@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.requirements import ROOT
+from support.same_configuration import CONFIGURATIONS
 
 _CITE = re.compile(r"RFC (\d{3,5})")
 _INDEX = tomllib.loads((ROOT / "docs" / "rfc.toml").read_text("utf-8"))["rfc"]
@@ -42,6 +43,23 @@ def test_the_index_has_a_word_on_everything_that_is_not_whole() -> None:
         assert entry["support"] in ("yes", "partial", "no"), number
         assert entry["title"], number
         assert entry["support"] != "partial" or entry.get("note"), number
+
+
+def test_every_rfc_that_a_page_cites_is_in_the_index() -> None:
+    assert {number for path in _DOCUMENTS for number in _CITE.findall(path.read_text("utf-8"))} <= set(_INDEX)
+
+
+def test_the_differences_name_every_configuration_that_is_compared() -> None:
+    text = (ROOT / "docs" / "differences.md").read_text("utf-8")
+    section = text.partition("\n## What the tests compare\n")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE)
+    assert sorted(named) == sorted(path.name for path in CONFIGURATIONS.iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.ja.md"])
+def test_the_readme_leads_to_every_page(readme: str) -> None:
+    linked = set(_LINK.findall((ROOT / readme).read_text("utf-8")))
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= linked
 
 
 def test_the_path_of_a_message_names_files_that_stand() -> None:
