@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import pytest
 
-from support.same_configuration import CONFIGURATIONS, MESSAGES, differences, world
+from support.requirements import ROOT
+from support.same_configuration import CONFIGURATIONS, MESSAGES, differences, known_differences, world
 
 NAMES = sorted(path.name for path in CONFIGURATIONS.iterdir() if path.is_dir())
 
 
 def test_there_are_enough_configurations() -> None:
     assert len(NAMES) >= 12
+
+
+def test_what_is_left_out_of_the_comparison_is_explained() -> None:
+    page = (ROOT / "docs" / "differences.md").read_text()
+    headings = {known.heading for name in NAMES for known in known_differences(name)}
+    assert [heading for heading in headings if f"# {heading}\n" not in page] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
