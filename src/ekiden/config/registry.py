@@ -16,6 +16,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Generic, Self, TypeVar, overload
 
+from ekiden.config.expand import expand
+
 T = TypeVar("T")
 
 
@@ -68,6 +70,17 @@ class Template(Text):
     """Text whose $name stand for what is known only when it is used: a user, a recipient."""
 
     kind = "text with $names of its own"
+    raw = True
+
+    def parse(self, text: str) -> str:
+        expand(text, lambda name: "1", recursive=False)  # raises where no delivery could ever expand it
+        return text
+
+
+class Command(Text):
+    """A command; its $NAMEs are the shell's."""
+
+    kind = "command"
     raw = True
 
 

@@ -205,7 +205,7 @@ class LocalDeliveries:
             try:
                 expanded = expand_macros(template, values, allowed=self._parameters.forward_expansion_filter)
             except ValueError:
-                continue  # `ekiden check` tells
+                continue  # such as a comparison by level with a name that is none
             path = expanded.text
             if expanded.is_whole and path.startswith("/") and path.isprintable() and ".." not in path.split("/"):
                 paths.append(path)

@@ -34,7 +34,7 @@ class PipeDeliveries:
         self._mail_owner = configuration.parameters.mail_owner
         self._services = {
             service.name: (
-                parse_pipe_service(service.name, service.args),
+                parse_pipe_service(service.name, service.args, file=configuration.master_cf, line=service.line),
                 configuration.parameters_of(service),
             )
             for service in configuration.services

@@ -51,11 +51,11 @@ class PipeService(Struct, frozen=True):
         return bool(self.flags & {"D", "O"})
 
 
-def parse_pipe_service(name: str, args: Sequence[str]) -> PipeService:
-    """Raises ConfigError."""
+def parse_pipe_service(name: str, args: Sequence[str], *, file: str = "", line: int = 0) -> PipeService:
+    """``file`` and ``line`` are where the service stands. Raises ConfigError."""
 
     def wrong(text: str) -> ConfigError:
-        return ConfigError(f"service {name}: pipe: {text}")
+        return ConfigError(f"service {name}: pipe: {text}", file=file, line=line)
 
     found: dict[str, str] = {}
     argv: tuple[str, ...] = ()

@@ -196,7 +196,8 @@ class Stations:
                     warn=lambda queue_id, text: doors.observer.emit(Note("local", f"{queue_id}: {text}", "warning")),
                 )
             case "pipe":
-                pipe = parse_pipe_service(service.name, service.args)
+                master_cf = self.configuration.master_cf
+                pipe = parse_pipe_service(service.name, service.args, file=master_cf, line=service.line)
                 return PipeAgent(pipe, doors.mailboxes, parameters, doors.clock)
             case "error":
                 return ErrorAgent(4 if service.name == "retry" else 5)

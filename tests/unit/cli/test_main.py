@@ -95,6 +95,14 @@ def test_check_names_place_and_cause(etc: Path, capsys: pytest.CaptureFixture[st
     assert json.loads(capsys.readouterr().out.splitlines()[0])["line"] == 4
 
 
+def test_check_finds_a_wrong_pipe_service(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (etc / "master.cf").open("a") as file:
+        file.write("lists unix - n n - - pipe\n  flags=R argv=/usr/bin/lists ${sender}\n")
+    assert main(["check", "-c", str(etc)]) == os.EX_CONFIG
+    text = "service lists: pipe: user= is missing: write user=name or user=name:group"
+    assert capsys.readouterr().out == f"{etc}/master.cf:2: error: {text}\n"
+
+
 def test_a_warning_is_no_failure(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (etc / "main.cf").open("a") as file:
         file.write("stop_timeoutt = 3s\n")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ekiden.config.check import check
 from ekiden.config.load import build
 from ekiden.config.postfix_names import postfix_defaults
@@ -75,3 +77,16 @@ def test_what_load_found_is_there_too() -> None:
 def test_the_names_of_postfix_are_all_there() -> None:
     table = require_conformance("postfix", "main.cf-parameters.tsv").read_text().splitlines()[1:]
     assert {row.split("\t")[0] for row in table} == set(postfix_defaults())
+
+
+@pytest.mark.parametrize("name", ["luser_relay", "forward_path", "command_execution_directory", "smtpd_reject_footer"])
+def test_text_that_no_delivery_could_expand_is_an_error_at_its_line(name: str) -> None:
+    configuration = build(Path("/etc/x"), f"{name} = /x/${{user\n", None)
+    [problem] = configuration.errors
+    assert str(problem).startswith(f"/etc/x/main.cf:1: error: {name} = /x/${{user: ")
+    assert "bracket is not closed" in problem.text
+    assert not build(Path("/etc/x"), f"{name} = /x/${{user?{{$user}}:{{none}}}}\n", None).errors
+
+
+def test_the_dollars_of_a_command_are_the_shells() -> None:
+    assert not build(Path("/etc/x"), 'mailbox_command = /usr/bin/x "$1" $? ${\n', None).errors

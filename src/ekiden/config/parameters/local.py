@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Duration, Group, Int, Size, Tables, Template, Text, Words
+from ekiden.config.registry import Bool, Command, Duration, Group, Int, Size, Tables, Template, Text, Words
 
 # Characters that a value may bring into a command's environment or a path; a blank in the text is no member.
 _HARMLESS = "1234567890!@%-_=+:,./abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -70,7 +70,7 @@ class LocalParameters(Group):
     )
 
     # Commands
-    mailbox_command = Template(
+    mailbox_command = Command(
         "",
         doc="A command that takes the mail of local users in place of a mailbox; it runs as the user, "
         "with HOME, USER, EXTENSION, SENDER ... in its environment.",

@@ -1,0 +1,59 @@
+"""What would keep the server from starting is found beforehand, with the line to mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ekiden.config.load import build
+from ekiden.runtime.stations_check import check_stations
+
+_MASTER = "25 inet n - n - - smtpd\n"
+
+
+def found(main_cf: str, master_cf: str = _MASTER) -> list[str]:
+    configuration = build(Path("/etc/x"), f"myhostname = me.example\nalias_maps =\n{main_cf}", master_cf)
+    assert not configuration.errors, configuration.errors
+    return [str(problem) for problem in check_stations(configuration)]
+
+
+def test_stations_that_can_be_made() -> None:
+    assert found("always_bcc = a@x.example\n", _MASTER + "p unix - n n - - pipe user=nobody argv=/bin/true\n") == []
+
+
+def test_every_wrong_pipe_service_is_told_with_its_line() -> None:
+    lines = (
+        "one unix - n n - - pipe\n  flags=R argv=/bin/true\n"
+        "two unix - n n - - pipe user=nobody argv=/bin/x ${nobody}\n"
+        "good unix - n n - - pipe user=nobody argv=/bin/x ${sender}\n"
+    )
+    assert found("", _MASTER + lines) == [
+        "/etc/x/master.cf:2: error: service one: pipe: user= is missing: write user=name or user=name:group",
+        "/etc/x/master.cf:4: error: service two: pipe: there is no $nobody",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("main_cf", "expected"),
+    [
+        (
+            "cleanup_service_name = nosuch\n",
+            "/etc/x/main.cf:3: error: cleanup_service_name = nosuch: master.cf has no such service that runs cleanup",
+        ),
+        ("always_bcc = a b\n", "/etc/x/main.cf:3: error: always_bcc = a b: must be one address"),
+        (
+            "local_header_rewrite_clients = permit_all\n",
+            "/etc/x/main.cf:3: error: local_header_rewrite_clients: 'permit_all' is neither a permit_ word nor a table",
+        ),
+    ],
+)
+def test_parameters_that_no_station_can_be_made_with(main_cf: str, expected: str) -> None:
+    assert expected in found(main_cf)
+
+
+def test_an_option_of_one_service() -> None:
+    master_cf = _MASTER + "26 inet n - n - - smtpd -o cleanup_service_name=smtp\n"
+    assert found("", master_cf) == [
+        "/etc/x/master.cf:2: error: cleanup_service_name = smtp: master.cf has no such service that runs cleanup"
+    ]
