@@ -34,6 +34,12 @@ def require_conformance(*parts: str) -> Path:
     return found if found.exists() else _missing(f"the conformance data {'/'.join(parts)} is not there")
 
 
+def require_promises() -> Path:
+    """The list of what the server must be able to do, which lies beside the project, not in it."""
+    found = ROOT.parent / "shared" / "requirements.md"
+    return found if found.exists() else _missing("the list of requirements is not there")
+
+
 def require_root() -> None:
     if os.geteuid() != 0:
         _missing("this test must run as root")

@@ -2,7 +2,7 @@
 
 They are looked at once a second at most, and one that was written to less than a second ago is left alone if there are
 older contents: an editor may be in the midst of writing it, and an address that is missing for a moment must not
-bounce.
+bounce. That does not hold for a file that is only ever put in place whole, by a rename: it counts when it is seen.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from ekiden.config.errors import ConfigError
 from ekiden.tables.table import Finding, Opening, TableTrouble
@@ -20,6 +20,7 @@ _LOOK_EVERY_S = 1.0
 _SETTLED_S = 1.0
 
 T = TypeVar("T")
+_State: TypeAlias = tuple[int, int, int, int]  # device, inode, time of the last change, size
 
 # What goes wrong in a source is told here, not raised: the rest of the table holds. Who runs tables hears it.
 log = logging.getLogger("ekiden.tables")
@@ -29,6 +30,7 @@ class Watched(Generic[T]):
     """``read`` makes the value from the files; it may raise OSError or TableTrouble. ``release`` ends an old value.
 
     A file among ``paths`` that is not there is a state like others: whether that is trouble, ``read`` knows.
+    ``whole``: the first of them is put in place whole, after all that it is made of was read.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class Watched(Generic[T]):
         opening: Opening,
         *,
         release: Callable[[T], None] | None = None,
+        whole: bool = False,
     ) -> None:
         self._name, self._paths, self._read, self._release = name, tuple(paths), read, release
         self._monotonic, self._wall = opening.monotonic, opening.wall
+        self._whole = whole
         self._value: T | None = None
-        self._identity: object = None
+        self._identity: list[_State | None] = []
         self._look_again = float("-inf")
 
     def get(self) -> T:
@@ -57,7 +61,7 @@ class Watched(Generic[T]):
 
     def drop(self) -> None:
         """Forget the value; it is read anew when it is asked for."""
-        value, self._value, self._identity = self._value, None, None
+        value, self._value, self._identity = self._value, None, []
         if value is not None and self._release is not None:
             self._release(value)
 
@@ -66,8 +70,7 @@ class Watched(Generic[T]):
             found = [_state(path) for path in self._paths]
             if found == self._identity and self._value is not None:
                 return
-            now = self._wall()
-            if self._value is not None and any(state and 0 <= now - state[2] / 1e9 < _SETTLED_S for state in found):
+            if self._value is not None and not self._replaced(found) and self._is_being_written(found):
                 return
             fresh = self._read()
         except (OSError, TableTrouble) as error:
@@ -79,8 +82,17 @@ class Watched(Generic[T]):
         self.drop()
         self._value, self._identity = fresh, found
 
+    def _replaced(self, found: Sequence[_State | None]) -> bool:
+        """Whether the file that comes whole is there, and is another one (another inode) than before."""
+        now, before = found[0], self._identity[0]
+        return self._whole and now is not None and (before is None or now[:2] != before[:2])
 
-def _state(path: Path) -> tuple[int, int, int, int] | None:
+    def _is_being_written(self, found: Sequence[_State | None]) -> bool:
+        now = self._wall()
+        return any(state and 0 <= now - state[2] / 1e9 < _SETTLED_S for state in found)
+
+
+def _state(path: Path) -> _State | None:
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

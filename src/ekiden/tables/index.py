@@ -132,8 +132,9 @@ class IndexTable(Table):
         self._kind, self._path, self._opening = kind, path, opening
         self.index_path = Path(path + SUFFIXES[kind])
         self._index = Watched(
-            self.name, [self.index_path, Path(path)], self._open, opening, release=lambda index: index.close()
-        )
+            self.name, [self.index_path, Path(path)], self._open, opening,
+            release=lambda index: index.close(), whole=True,
+        )  # fmt: skip
 
     async def lookup(self, key: str) -> str | None:
         index = self._index.get()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import struct
 import threading
+import time
 from pathlib import Path
 
 import cdblib  # type: ignore[import-untyped]
@@ -34,6 +35,13 @@ class Times:
 
     def wall(self) -> float:
         return 4e9  # far from the times of fresh files, which would be left alone
+
+
+class Now(Times):
+    """The times of fresh files are now."""
+
+    def wall(self) -> float:
+        return time.time()
 
 
 def build(kind: str, path: Path, entries: dict[str, str], manner: Manner = PLAIN) -> None:
@@ -96,6 +104,25 @@ def test_a_new_index_is_seen_and_an_old_one_warned_of(tmp_path: Path, caplog: py
     [finding] = table.check()
     assert "older" in finding.text
     assert f"postmap hash:{source}" in finding.text
+
+
+def test_a_fresh_index_counts_though_its_text_was_written_just_now(tmp_path: Path) -> None:
+    """An editor may still be writing a text; an index comes by a rename, and is whole."""
+    source, times = tmp_path / "map", Now()
+    source.write_text("a 1\n")
+    table = open_table(f"hash:{source}", monotonic=times.monotonic, wall=times.wall)
+    assert ask(table, "a") == ["1"]
+    source.write_text("a two\n")
+    times.now = 1.0
+    assert ask(table, "a") == ["1"]
+    for value in ("2", "3"):
+        source.write_text(f"a {value}\n")
+        build("hash", source, {"a": value})
+        times.now += 1.0
+        assert ask(table, "a") == [value]
+    source.write_text("a 4\n")
+    times.now += 1.0
+    assert ask(table, "a") == ["3"]
 
 
 @pytest.mark.parametrize(("magic", "order"), [(0x00061561, "<I"), (0x00053162, "<I"), (0x00061561, ">I")])
