@@ -69,33 +69,6 @@ alias_database =
 biff = no
 """
 
-_MASTER_CF = """\
-127.0.0.1:2525 inet n - n - - smtpd
-pickup     unix n - n 60   1 pickup
-cleanup    unix n - n -    0 cleanup
-qmgr       unix n - n 300  1 qmgr
-rewrite    unix - - n -    - trivial-rewrite
-bounce     unix - - n -    0 bounce
-defer      unix - - n -    0 bounce
-trace      unix - - n -    0 bounce
-verify     unix - - n -    1 verify
-flush      unix n - n 1000? 0 flush
-proxymap   unix - - n -    - proxymap
-proxywrite unix - - n -    1 proxymap
-smtp       unix - - n -    - smtp
-relay      unix - - n -    - smtp
-showq      unix n - n -    - showq
-error      unix - - n -    - error
-retry      unix - - n -    - error
-discard    unix - - n -    - discard
-local      unix - n n -    - local
-virtual    unix - n n -    - virtual
-lmtp       unix - - n -    - lmtp
-anvil      unix - - n -    1 anvil
-scache     unix - - n -    1 scache
-postlog    unix-dgram n - n - 1 postlogd
-"""
-
 
 class Arrival(Struct, frozen=True, order=True):
     """One message at one place. ``header`` and ``body`` are what is left after normalised()."""
@@ -183,7 +156,9 @@ class World:
         named = set(re.findall(r"(?m)^(\w+) *=", own))
         base = [line for line in self._placed(_MAIN_CF).splitlines() if line.partition(" =")[0] not in named]
         main.write_text("\n".join(base) + "\n" + own)
-        master.write_text(self._placed(_MASTER_CF) + (master.read_text() if master.exists() else ""))
+        master.write_text(
+            f"127.0.0.1:{_PORT} inet n - n - - smtpd\n{SERVICES}" + (master.read_text() if master.exists() else "")
+        )
         for kind, path in sorted(set(re.findall(r"\b(hash|btree):(/[^\s,]+)", main.read_text()))):
             program = "postalias" if "aliases" in Path(path).name else "postmap"
             subprocess.run([require_program(program), "-c", str(self.etc), f"{kind}:{path}"], check=True, timeout=30)

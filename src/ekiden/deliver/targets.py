@@ -19,6 +19,7 @@ from msgspec import Struct
 from ekiden.config.lines import logical_lines
 from ekiden.message.address import Address, quote_local
 from ekiden.protocol.smtp.path import parse_mailbox
+from ekiden.tables.source import quoted_string
 
 _FINAL = ("\\", "\u00a5", "\uffe5", "\udca5")
 _BLANKS = " \t\r\n\f\v"
@@ -121,18 +122,10 @@ def _members(text: str) -> Iterator[str]:
 
 def unquoted(text: str, at: int) -> tuple[str, int]:
     """The quoted string that begins at ``at``, without quotes and backslashes, and where it ends. Raises ValueError."""
-    out: list[str] = []
-    at += 1
-    while at < len(text):
-        char = text[at]
-        if char == '"':
-            return "".join(out), at + 1
-        if char == "\\" and at + 1 < len(text):
-            at += 1
-            char = text[at]
-        out.append(char)
-        at += 1
-    raise ValueError("a quote is not closed")
+    inner, end = quoted_string(text, at)
+    if end < 0:
+        raise ValueError("a quote is not closed")
+    return inner, end
 
 
 def _target(word: str) -> Target:

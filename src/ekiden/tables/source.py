@@ -82,7 +82,7 @@ def _entry(number: int, line: str) -> Entry:
     at = 0
     while at < len(line) and not line[at].isspace():
         if line[at] == '"':
-            at = _unquoted(line, at)[1]
+            at = quoted_string(line, at)[1]
             if at < 0:
                 return Entry(number, line, "", f"unbalanced '\"' in '{line}' -- ignoring this line")
         else:
@@ -96,7 +96,7 @@ def _entry(number: int, line: str) -> Entry:
 
 def _alias(number: int, line: str) -> Entry:
     if line.startswith('"'):
-        name, end = _unquoted(line, 0)
+        name, end = quoted_string(line, 0)
         rest = line[end:].lstrip() if end >= 0 else ""
         colon, value = rest[:1], rest[1:].strip()
     else:
@@ -107,7 +107,7 @@ def _alias(number: int, line: str) -> Entry:
     return Entry(number, name, value)
 
 
-def _unquoted(line: str, at: int) -> tuple[str, int]:
+def quoted_string(line: str, at: int) -> tuple[str, int]:
     """The quoted string that begins here, without quotes and backslashes, and where it ends; -1 if it does not."""
     out: list[str] = []
     at += 1
