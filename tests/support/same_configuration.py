@@ -156,9 +156,8 @@ class World:
         named = set(re.findall(r"(?m)^(\w+) *=", own))
         base = [line for line in self._placed(_MAIN_CF).splitlines() if line.partition(" =")[0] not in named]
         main.write_text("\n".join(base) + "\n" + own)
-        master.write_text(
-            f"127.0.0.1:{_PORT} inet n - n - - smtpd\n{SERVICES}" + (master.read_text() if master.exists() else "")
-        )
+        services = MASTER_CF.replace("smtp ", f"127.0.0.1:{_PORT} ", 1) + "lmtp unix - - n - - lmtp\n"
+        master.write_text(services + (master.read_text() if master.exists() else ""))
         for kind, path in sorted(set(re.findall(r"\b(hash|btree):(/[^\s,]+)", main.read_text()))):
             program = "postalias" if "aliases" in Path(path).name else "postmap"
             subprocess.run([require_program(program), "-c", str(self.etc), f"{kind}:{path}"], check=True, timeout=30)
