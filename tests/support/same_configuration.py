@@ -35,6 +35,7 @@ from typing import Any
 from msgspec import Struct
 
 from support.network import Namespace, private_network
+from support.postfix import MASTER_CF
 from support.requirements import ROOT, require_program
 from support.running import wait_for
 
