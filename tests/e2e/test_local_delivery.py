@@ -346,6 +346,33 @@ def test_the_users_mailbox_whatever_forward_says(host: LocalHost) -> None:
     assert (told.status, told.left.unknown) == ("5.1.1", True)
 
 
+@honours("propagate_unmatched_extensions")
+@pytest.mark.parametrize(
+    ("classes", "from_forward", "from_alias"),
+    [
+        ("", ["forwarded", "member"], ["member"]),
+        ("forward", ["forwarded+x", "member"], ["member"]),
+        ("forward, include", ["forwarded+x", "member+x"], ["member"]),
+        ("include", ["forwarded", "member"], ["member"]),
+        ("alias, include", ["forwarded", "member"], ["member+x"]),
+    ],
+)
+def test_the_extension_goes_on_through_files(
+    host: LocalHost, classes: str, from_forward: list[str], from_alias: list[str]
+) -> None:
+    members = host.file("members", "member@out.example\n", mode=0o644)
+    host.file("bob/.forward", f"forwarded@out.example, :include:{members}\n", mode=0o644)
+    host.file("eve/.forward+x", "own@out.example\n", mode=0o644, owner="eve")
+    host.aliases(f"list: :include:{members}\n")
+    settings = {"propagate_unmatched_extensions": classes}
+    [bob, eve, too_long] = host.deliver("bob+x", "eve+x", f"bob+{'x' * 251}", settings=settings)
+    assert bob.addresses == tuple(f"{name}@out.example" for name in from_forward)
+    assert eve.addresses == ("own@out.example",)  # the file is the extension's own
+    assert too_long.addresses == ("forwarded@out.example", "member@out.example")
+    [told] = host.deliver("list", transport=Transport.ALIAS, came_as="List+x", settings=settings)
+    assert told.addresses == tuple(f"{name}@out.example" for name in from_alias)
+
+
 # -- the mailbox
 
 

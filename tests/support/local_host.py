@@ -97,18 +97,22 @@ class LocalHost:
         content: Content = CONTENT,
         without_mailbox: bool = False,
         done: Sequence[str] = (),
+        came_as: str = "",
         client_helo: str = "client.example",
         settings: Mapping[str, str] | None = None,
         **more: str,
     ) -> list[Told]:
-        """Deliver to names of this host, under ``settings`` and ``more`` beside those that every test has."""
+        """Deliver to names of this host, under ``settings`` and ``more`` beside those that every test has.
+
+        ``came_as``: the local part of the recipient that led to the names, if it is another.
+        """
         with running_deliverer({**self.settings, **(settings or {}), **more}, master_cf=self.master_cf) as process:
 
             async def use(channel: MailboxChannel) -> list[Answer]:
                 return list(await asyncio.gather(*(ask(channel, name) for name in names)))
 
             def ask(channel: MailboxChannel, name: str) -> asyncio.Future[Answer]:
-                address = f"{name}@Here.test".encode("utf-8", "surrogateescape")
+                address = f"{came_as or name}@Here.test".encode("utf-8", "surrogateescape")
                 facts = Facts(
                     "Q1", address, address, address, "client.example", "192.0.2.1", client_helo, "ESMTP", "25", "Hop",
                     ((address, address),),

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from ekiden.config.expand import references
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.account import Account, AccountTrouble, account_of, find_account
 from ekiden.deliver.aliases import Aliases, owner_of_table
@@ -149,7 +150,8 @@ class LocalDeliveries:
             if job.without_mailbox:
                 return with_left(Answer(number, Outcome.GOES_ON, 0, 0, ""), Left(to_mailbox=True))
             return with_left(user, Left(unknown=True))
-        paths = self._forward_files(job, user) if job.transport is Transport.LOCAL else ()
+        files = self._forward_files(job, user) if job.transport is Transport.LOCAL else {}
+        paths = tuple(files)
         warnings: tuple[str, ...] = ()
         writes_at_once = not job.without_mailbox and user.mailbox is not None
         if paths or writes_at_once:
@@ -162,7 +164,8 @@ class LocalDeliveries:
                     return deferred(number, 3, 0, "the .forward file could not be read")
                 warnings = tuple(found.warnings)
                 if found.path and found.targets:
-                    return (yield from self._forward(job, number, user, found))
+                    extension = "" if files.get(found.path) else self._extension_of(job)
+                    return (yield from self._forward(job, number, user, found, extension))
                 if writes_at_once:
                     answer = yield self._mailbox_step(job, number, user, (), only_look=False)
                     return _warned(answer, warnings)
@@ -197,10 +200,13 @@ class LocalDeliveries:
             return job.head
         return job.head + b"Delivered-To: %b\n" % job.facts.delivered_to.replace(b"\n", b"?")
 
-    def _forward_files(self, job: Job, user: UserPlace) -> tuple[str, ...]:
-        """The paths of forward_path for a user; those that use a name without a value are left out."""
+    def _forward_files(self, job: Job, user: UserPlace) -> dict[str, bool]:
+        """The paths of forward_path for a user, and whether each is one for the extension alone.
+
+        Those that use a name without a value are left out.
+        """
         values = self._values(job, user.account, user)
-        paths = []
+        paths: dict[str, bool] = {}
         for template in self._forward_paths:
             try:
                 expanded = expand_macros(template, values, allowed=self._parameters.forward_expansion_filter)
@@ -208,10 +214,10 @@ class LocalDeliveries:
                 continue  # such as a comparison by level with a name that is none
             path = expanded.text
             if expanded.is_whole and path.startswith("/") and path.isprintable() and ".." not in path.split("/"):
-                paths.append(path)
-        return tuple(paths)
+                paths.setdefault(path, "extension" in references(template))
+        return paths
 
-    def _forward(self, job: Job, number: int, user: UserPlace, file: FoundTargets) -> Delivery:
+    def _forward(self, job: Job, number: int, user: UserPlace, file: FoundTargets, extension: str) -> Delivery:
         try:
             targets = unpack_targets(file.targets)
         except ValueError as error:
@@ -221,7 +227,9 @@ class LocalDeliveries:
         rights = self._rights_of(user.account)
         if isinstance(rights, str):
             return deferred(number, 3, 5, f"mail system configuration error: {rights}")
-        yield from self._follow(job, number, targets, rights, "forward", found, 0)
+        if "forward" not in self._parameters.propagate_unmatched_extensions:
+            extension = ""
+        yield from self._follow(job, number, targets, rights, "forward", found, 0, extension)
         if file.warnings:  # a line that was not understood may have meant anything: nothing is lost in the mailbox
             found.addresses.append(MailTo(Address(user.account.name), final=True))
         return found.answer(number)
@@ -241,18 +249,29 @@ class LocalDeliveries:
             return deferred(number, 3, 5, f"mail system configuration error: {rights}")
         found = _Found(job.done, self._parameters.local_alias_expansion_limit)
         specials = [target for target in alias.targets if isinstance(target, Special)]
-        yield from self._follow(job, number, specials, rights, "alias", found, 0)
+        extension = ""
+        if "alias" in self._parameters.propagate_unmatched_extensions:
+            extension = self._extension_of(job, name)
+        yield from self._follow(job, number, specials, rights, "alias", found, 0, extension)
         return found.answer(number)
 
     # -- targets -----------------------------------------------------------------------------------------------------
 
     def _follow(
-        self, job: Job, number: int, targets: Sequence[Target], rights: _Rights, source: str, found: _Found, depth: int
+        self,
+        job: Job,
+        number: int,
+        targets: Sequence[Target],
+        rights: _Rights,
+        source: str,
+        found: _Found,
+        depth: int,
+        extension: str,
     ) -> Generator[Step | Question, Any, None]:
-        """Serve commands and files, gather addresses."""
+        """Serve commands and files, gather addresses, to which ``extension`` is added."""
         for target in targets:
             if isinstance(target, MailTo):
-                found.addresses.append(target)
+                found.addresses.append(_extended(target, extension))
                 continue
             key = _key(rights, target)
             if key in found.done:
@@ -262,7 +281,7 @@ class LocalDeliveries:
                 found.take(key, failed(number, 4, 6, "too many files and commands"))
                 return
             if target.kind is SpecialKind.INCLUDE:
-                yield from self._include(job, number, target.argument, rights, found, depth)
+                yield from self._include(job, number, target.argument, rights, found, depth, extension)
                 continue
             step = self._special_step(job, number, target, rights, source)
             found.take(key, step if isinstance(step, Answer) else (yield step))
@@ -291,7 +310,7 @@ class LocalDeliveries:
         return Step(rights.owner, self._write_job(job, number, place, (), self._needed_home(rights)))
 
     def _include(
-        self, job: Job, number: int, path: str, rights: _Rights, found: _Found, depth: int
+        self, job: Job, number: int, path: str, rights: _Rights, found: _Found, depth: int, extension: str
     ) -> Generator[Step | Question, Any, None]:
         if depth >= _INCLUDE_DEPTH:
             found.take(path, failed(number, 4, 6, f":include:{path}: the files lead too deep"))
@@ -324,7 +343,9 @@ class LocalDeliveries:
             return
         if file is not None:
             found.warnings += file.warnings
-        yield from self._follow(job, number, targets, rights, "include", found, depth + 1)
+        if "include" not in self._parameters.propagate_unmatched_extensions:
+            extension = ""
+        yield from self._follow(job, number, targets, rights, "include", found, depth + 1, extension)
 
     # -- commands ----------------------------------------------------------------------------------------------------
 
@@ -375,6 +396,16 @@ class LocalDeliveries:
             content=job.content,
             size=job.size,
         )
+
+    def _extension_of(self, job: Job, name: str = "") -> str:
+        """What the recipient has behind ``name`` (its user's name if that is empty), with its delimiter."""
+        recipient = job.facts.recipient.decode("utf-8", "surrogateescape")
+        local = (parse_mailbox(recipient, lenient=True) or Address(*_halves(recipient))).local
+        if name:
+            return local[len(name) :] if local.lower().startswith(name.lower()) else ""
+        parameters = self._parameters
+        special = parameters.owner_request_special
+        return split_extension(local, parameters.recipient_delimiter, owner_special=special)[1]
 
     def _values(self, job: Job, account: Account | None, user: UserPlace | None = None) -> dict[str, str]:
         """What $name stands for, of a recipient."""
@@ -440,6 +471,14 @@ class LocalDeliveries:
         if account is None or account.uid == 0 or account.gid == 0:
             return f"default_privs = {name}: must be a user without rights, not root"
         return _Rights(Owner(account.uid, account.gid), None)
+
+
+def _extended(target: MailTo, extension: str) -> MailTo:
+    """The same address with an extension, unless that makes it longer than an address may be."""
+    address = Address(target.address.local + extension, target.address.domain)
+    if not extension or parse_mailbox(str(address), lenient=True) is None:
+        return target
+    return MailTo(address, target.final)
 
 
 def _own(account: Account) -> _Rights:

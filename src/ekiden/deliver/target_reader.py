@@ -16,9 +16,10 @@ from ekiden.deliver.mailbox_directory import DirectoryWalk
 from ekiden.deliver.targets import FoundTargets, pack_targets, parse_target_file
 
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_ABSENT = (errno.ENOENT, errno.ENOTDIR)
+# A name that is too long is that of no file: .forward+extension is as long as the sender wants.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 # What a person made of the file or the way to it, not a disk or a network that does not answer.
-_REFUSED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENODEV)
 _WARNINGS = 10
 
 
