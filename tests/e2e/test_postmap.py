@@ -123,6 +123,7 @@ def test_entries_come_and_go(kind: str, tmp_path: Path) -> None:
 def test_what_cannot_be_done(tmp_path: Path) -> None:
     both = Both(tmp_path)
     both.write("map", b"a 1\n")
+    both.write("patterns", b"/a/ 1\n")
     for arguments in (
         (),
         ("-Z",),
@@ -133,7 +134,7 @@ def test_what_cannot_be_done(tmp_path: Path) -> None:
         ("regexp:map",),
         ("-q", "a"),
         ("-d", "a", "static:x"),
-        ("-s", "regexp:map"),
+        ("-s", "regexp:patterns"),
     ):
         assert both.run("postmap", *arguments)[0] == 1
 
