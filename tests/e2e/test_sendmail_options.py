@@ -100,6 +100,9 @@ def test_the_header_may_name_so_many_recipients(server: RunningServer, classic: 
     done = classic.run("sendmail", "-t", text=f"To: {three}\nCc: more@two.example\n\nx\n")
     assert done.returncode == os.EX_DATAERR
     assert "extract_recipient_limit = 3" in done.stderr
+    done = classic.run("sendmail", "-t", text="To: user@two.example\nCc: @two.example\n\nx\n")
+    assert done.returncode == os.EX_DATAERR
+    assert "bad address in the field Cc: '@two.example'" in done.stderr
     sent(classic, "-t", "more@two.example", text=f"To: {three}\n\nx\n")
     assert len(recipients(sink)[0]) == 4
 

@@ -111,7 +111,7 @@ def _deliver(options: Options, standard_input: BinaryIO) -> int:
         recipients = submission.checked(options.recipients)
         if options.from_header:
             header, rest = submission.header_of(content)
-            recipients += submission.checked(submission.header_recipients(header, parameters.extract_recipient_limit))
+            recipients += submission.header_recipients(header, parameters.extract_recipient_limit)
             content = _chain(submission.without_hidden(header) + rest, content)
         if not recipients:
             raise UsageError(_no_recipients(options))

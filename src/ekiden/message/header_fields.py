@@ -1,6 +1,6 @@
 """The fields of a message header (RFC 5322 §2.2) as places in its bytes, and which of them hold addresses.
 
-In:   a header as cleanup.header_scan gives it: fields only, lines ended by CRLF, without the empty line.
+In:   a header as cleanup.header_scan gives it: fields only, lines ended by CRLF or LF, without the empty line.
 Out:  one Field for each; together they cover the header without a gap.
 """
 
@@ -35,6 +35,10 @@ class Field(Struct, frozen=True):
     start: int
     value: int
     end: int
+
+
+def begins_field(line: bytes) -> bool:
+    return _START.match(line) is not None
 
 
 def fields(header: bytes) -> Iterator[Field]:
