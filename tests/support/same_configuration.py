@@ -135,6 +135,26 @@ def known_differences(name: str) -> list[Known]:
     return [Known(**each) for each in found]
 
 
+def lay_out(name: str, etc: Path, here: Path) -> None:
+    """Make ``etc`` of the configuration ``name``, whose mail and queue are in ``here``."""
+
+    def placed(text: str) -> str:
+        return text.replace("@HERE@", str(here)).replace("@ETC@", str(etc))
+
+    shutil.copytree(CONFIGURATIONS / name, etc)
+    (etc / "mail.toml").unlink()
+    for path in etc.rglob("*"):
+        if path.is_file():
+            path.write_text(placed(path.read_text()))
+    main, master = etc / "main.cf", etc / "master.cf"
+    own = main.read_text()
+    named = set(re.findall(r"(?m)^(\w+) *=", own))
+    base = [line for line in placed(_MAIN_CF).splitlines() if line.partition(" =")[0] not in named]
+    main.write_text("\n".join(base) + "\n" + own)
+    services = MASTER_CF.replace("smtp ", f"127.0.0.1:{_PORT} ", 1) + "lmtp unix - - n - - lmtp\n"
+    master.write_text(services + (master.read_text() if master.exists() else ""))
+
+
 class World:
     """The configuration ``name`` laid out in a directory, ready for both servers."""
 
@@ -143,22 +163,10 @@ class World:
         self.directory = directory
         self.etc, self.here = directory / "etc", directory / "here"
         self.here.mkdir()
-        source = CONFIGURATIONS / name
-        shutil.copytree(source, self.etc)
-        recipe = tomllib.loads((self.etc / "mail.toml").read_text())
-        (self.etc / "mail.toml").unlink()
         self.known = known_differences(name)
-        self.mails = make_messages(recipe)
-        for path in self.etc.rglob("*"):
-            if path.is_file():
-                path.write_text(self._placed(path.read_text()))
-        main, master = self.etc / "main.cf", self.etc / "master.cf"
-        own = main.read_text()
-        named = set(re.findall(r"(?m)^(\w+) *=", own))
-        base = [line for line in self._placed(_MAIN_CF).splitlines() if line.partition(" =")[0] not in named]
-        main.write_text("\n".join(base) + "\n" + own)
-        services = MASTER_CF.replace("smtp ", f"127.0.0.1:{_PORT} ", 1) + "lmtp unix - - n - - lmtp\n"
-        master.write_text(services + (master.read_text() if master.exists() else ""))
+        self.mails = make_messages(tomllib.loads((CONFIGURATIONS / name / "mail.toml").read_text()))
+        lay_out(name, self.etc, self.here)
+        main = self.etc / "main.cf"
         for kind, path in sorted(set(re.findall(r"\b(hash|btree):(/[^\s,]+)", main.read_text()))):
             program = "postalias" if "aliases" in Path(path).name else "postmap"
             subprocess.run([require_program(program), "-c", str(self.etc), f"{kind}:{path}"], check=True, timeout=30)
@@ -167,9 +175,6 @@ class World:
         subprocess.run(["cp", "-a", "/etc", str(self.system_etc)], check=True, timeout=60)
         (self.system_etc / "passwd").write_text(Path("/etc/passwd").read_text() + self._accounts())
         (directory / "mails.json").write_text(json.dumps([[m.sender, m.recipients, m.content] for m in self.mails]))
-
-    def _placed(self, text: str) -> str:
-        return text.replace("@HERE@", str(self.here)).replace("@ETC@", str(self.etc))
 
     def _accounts(self) -> str:
         return "".join(
