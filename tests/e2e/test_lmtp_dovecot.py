@@ -57,7 +57,7 @@ def test_a_full_mailbox_is_told_to_the_sender(dovecot: Dovecot) -> None:
         wait_for(lambda: len(dovecot.mails("full")) == 1, server.log)
         send(server.port, "too much", "full@v.test", "empty@v.test", size=15_000)
         wait_for(lambda: dovecot.mails("s") and dovecot.mails("empty"), f"the notification:\n{server.log}")
-        assert "dsn=5.2.2, status=bounced" in server.log
+        server.wait_for_log("dsn=5.2.2, status=bounced")
         assert "552 5.2.2 <full@v.test> Quota exceeded" in server.log
         [report] = dovecot.mails("s")
         assert b"Status: 5.2.2" in report

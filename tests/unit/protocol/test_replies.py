@@ -32,6 +32,8 @@ GOOD = [
     (b"550-5.7.1 no\r\n550 5.7.1 way\r\n", [(550, "5.7.1", ("no", "way"))]),
     (b"550-5.7.1 no\r\n554 5.7.1 way\r\n", [(554, "5.7.1", ("no", "way"))]),
     (b"550 2.0.0 liar\r\n", [(550, None, ("2.0.0 liar",))]),
+    (b"550-No mailbox\r\n550 5.1.1 User unknown\r\n", [(550, "5.1.1", ("No mailbox", "User unknown"))]),
+    (b"550-5.1.1 No mailbox\r\n550 User unknown\r\n", [(550, "5.1.1", ("No mailbox", "User unknown"))]),
     (b"250 5.1.1 liar\r\n", [(250, None, ("5.1.1 liar",))]),
     (b"250 2.1.0.9 Ok\r\n", [(250, None, ("2.1.0.9 Ok",))]),
     (b"220-a\r\n220 b\r\n354 go\r\n", [(220, None, ("a", "b")), (354, None, ("go",))]),

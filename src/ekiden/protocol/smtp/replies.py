@@ -107,8 +107,11 @@ class ReplyReader:
 
 
 def _reply(code: int, lines: tuple[str, ...]) -> Reply:
-    """The reply, its enhanced status taken out of the text; one that contradicts the code stays text (RFC 3463 §2)."""
-    status = Status.parse(lines[0])
+    """The reply, its enhanced status taken out of the text; one that contradicts the code stays text (RFC 3463 §2).
+
+    RFC 2034 §4 wants it on every line. Cyrus writes it on the last one only, where Postfix looks too.
+    """
+    status = Status.parse(lines[-1]) or Status.parse(lines[0])
     if status is None or status.klass != code // 100:
         return Reply(code, None, lines, code == 421)
     mark = str(status)
