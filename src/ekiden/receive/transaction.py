@@ -61,30 +61,28 @@ class Transaction:
                 congested = self.writer.write(data)
             else:
                 rest = scan.feed(data)
-                if not scan.complete or not await self._take_header(scan):
+                if not scan.complete or (header := await self._header(scan)) is None:
                     return
-                congested = self.writer.write(rest)
+                congested = self.writer.write(header + rest)
             if congested:
                 await self.writer.drain()
         except StoreTrouble as trouble:
             await self._refuse(store_refusal(trouble))
 
-    async def _take_header(self, scan: HeaderScan) -> bool:
-        """Store the header, as cleanup wants it; False: there was a reason to refuse the message."""
+    async def _header(self, scan: HeaderScan) -> bytes | None:
+        """The header as cleanup wants it; None: there was a reason to refuse the message."""
         if scan.too_long:
             await self._refuse(
                 Refusal(reply(552, "5.3.4", "Message header size exceeds fixed limit"), "header-too-long")
             )
-            return False
+            return None
         arrival = Arrival(self.queue_id, self.sender, self.started)
         header = await self.cleanup.header(scan.header, arrival, self.way, has_end=scan.has_end)
         if isinstance(header, Refusal):
             await self._refuse(header)
-            return False
-        assert self.writer is not None  # only a refusal takes it away
+            return None
         self.message_id = message_id(header)
-        self.writer.write(header)
-        return True
+        return header
 
     async def check_end(self, hopcount_limit: int) -> Refusal | None:
         """The content is whole: hand over what the scan still holds and decide about the header."""
@@ -93,8 +91,8 @@ class Transaction:
             return self.refusal
         if not scan.complete:
             rest = scan.finish()
-            if await self._take_header(scan):
-                self.writer.write(rest)
+            if (header := await self._header(scan)) is not None:
+                self.writer.write(header + rest)
         if self.refusal is None and scan.hops > hopcount_limit:
             await self._refuse(Refusal(reply(554, "5.4.6", "Error: too many hops"), "too-many-hops"))
         return self.refusal
