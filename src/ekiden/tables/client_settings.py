@@ -8,8 +8,9 @@ and its like). A name that begins with neither slash nor dot stands for paramete
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ekiden.config.errors import ConfigError
 from ekiden.config.expand import ExpansionError, expand
@@ -18,6 +19,8 @@ from ekiden.config.problem import Level
 from ekiden.config.registry import split_words
 from ekiden.config.snapshot import Parameters
 from ekiden.tables.table import Finding
+
+T = TypeVar("T")
 
 _DURATION_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -79,6 +82,24 @@ class ClientSettings:
         if text not in choices:
             raise self.wrong(name, f"must be one of {', '.join(choices)}")
         return text
+
+    def read(self, name: str, default: str, parse: Callable[[str], T]) -> T:
+        """What ``parse`` makes of the text; the ConfigError that it raises gets the place."""
+        try:
+            return parse(self.text(name, default))
+        except ConfigError as error:
+            raise self.wrong(name, error.text) from error
+
+    def servers(self, name: str, parse: Callable[[str], T], forms: str) -> tuple[T, ...]:
+        """The servers of a list, else that of localhost; ``forms`` says how one is written. Raises ConfigError."""
+
+        def parse_all(text: str) -> tuple[T, ...]:
+            found = tuple(parse(word) for word in split_words(text))
+            if not found:
+                raise ConfigError(f"there is no server in it: write {forms}")
+            return found
+
+        return self.read(name, "localhost", parse_all)
 
     def wrong(self, name: str, problem: str) -> ConfigError:
         """The error that says where ``name`` is set and what is wrong with it. Passwords are not shown."""

@@ -10,7 +10,6 @@ import ssl
 from functools import partial
 from types import MappingProxyType
 
-from ekiden.config.errors import ConfigError
 from ekiden.protocol.ldap import filter as ldap_filter
 from ekiden.protocol.ldap import names
 from ekiden.protocol.ldap.messages import Entry, Scope
@@ -40,12 +39,8 @@ class LdapTable(Table):
         self._read_query(settings, opening)
         self._read_attributes(settings)
         port = settings.number("server_port", PORT, minimum=1, maximum=65535)
-        try:
-            servers = tuple(parse_server(word, port) for word in settings.words("server_host", "localhost"))
-            if not servers:
-                raise ConfigError("there is no server in it: write ldap://host:port, ldaps://host or ldapi://%2Fpath")
-        except ConfigError as error:
-            raise settings.wrong("server_host", error.text) from error
+        forms = "ldap://host:port, ldaps://host or ldapi://%2Fpath"
+        servers = settings.servers("server_host", lambda word: parse_server(word, port), forms)
         login, key = _read_login(settings, any(server.tls for server in servers))
         limits = PoolLimits(opening.parameters.table_connection_limit, self._timeout_s)
         for name in _WITHOUT_MEANING:
@@ -59,9 +54,9 @@ class LdapTable(Table):
 
     def _read_query(self, settings: ClientSettings, opening: Opening) -> None:
         settings.needed("search_base", "dc=example, dc=com")
-        self._base = _format(settings, "search_base", "")
-        self._filter = _format(settings, "query_filter", "(mailacceptinggeneralid=%s)")
-        self._result_format = _format(settings, "result_format", settings.text("result_filter", "%s"))
+        self._base = settings.read("search_base", "", Format)
+        self._filter = settings.read("query_filter", "(mailacceptinggeneralid=%s)", Format)
+        self._result_format = settings.read("result_format", settings.text("result_filter", "%s"), Format)
         try:
             self._encoded_filter(KeyParts.of("user@a.b.c.d.e.f.g.h.example"))
         except ValueError as error:
@@ -164,14 +159,6 @@ class LdapTable(Table):
 
     async def close(self) -> None:
         self._pool.close()
-
-
-def _format(settings: ClientSettings, name: str, default: str) -> Format:
-    """Raises ConfigError."""
-    try:
-        return Format(settings.text(name, default))
-    except ConfigError as error:
-        raise settings.wrong(name, error.text) from error
 
 
 def _attributes(settings: ClientSettings, name: str, default: str = "") -> tuple[str, ...]:

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
-from ekiden.config.errors import ConfigError
 from ekiden.protocol.memcache import (
     KEY_BYTES,
     MemcacheError,
@@ -38,14 +37,8 @@ class MemcacheTable(Table):
     def __init__(self, settings: ClientSettings, opening: Opening) -> None:
         self.name = settings.table
         self._fold = opening.fold
-        try:
-            server = parse_address(settings.text("memcache", "inet:localhost:11211"), 11211)
-        except ConfigError as error:
-            raise settings.wrong("memcache", error.text) from error
-        try:
-            self._key_format = Format(settings.text("key_format", "%s"))
-        except ConfigError as error:
-            raise settings.wrong("key_format", error.text) from error
+        server = settings.read("memcache", "inet:localhost:11211", lambda text: parse_address(text, 11211))
+        self._key_format = settings.read("key_format", "%s", Format)
         self._domains = KeyDomains(settings.words("domain"), opening)
         backup = settings.text("backup")
         self._backup = opening.open(backup) if backup else None

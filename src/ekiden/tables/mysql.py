@@ -22,7 +22,7 @@ from ekiden.tables.key_format import KeyParts
 from ekiden.tables.server_pool import Refusal, ServerPool, ServerTrouble, shared_pool
 from ekiden.tables.sql_query import Dialect, SqlQuery
 from ekiden.tables.sql_table import Rows, SqlTable, pool_limits, shown
-from ekiden.tables.stream import ServerAddress, parse_address
+from ekiden.tables.stream import ADDRESS_FORMS, ServerAddress, parse_address
 from ekiden.tables.table import Opening, TableTrouble
 from ekiden.tables.thread_connection import ThreadConnection
 
@@ -63,12 +63,7 @@ class MysqlTable(SqlTable):
             raise ConfigError(
                 f"{self.name}: mysql tables need PyMySQL, which is not installed: pip install 'ekiden[mysql]'"
             ) from error
-        try:
-            servers = tuple(parse_address(word, PORT) for word in settings.words("hosts", "localhost"))
-            if not servers:
-                raise ConfigError("there is no server in it: write host, host:port or unix:/path")
-        except ConfigError as error:
-            raise settings.wrong("hosts", error.text) from error
+        servers = settings.servers("hosts", lambda word: parse_address(word, PORT), ADDRESS_FORMS)
         limits = pool_limits(settings, opening)
         options = _option_file(settings)
         charset = settings.choice("charset", "utf8mb4", tuple(_CHARSETS))

@@ -55,12 +55,7 @@ class PgsqlTable(SqlTable):
             raise ConfigError(
                 f"{self.name}: pgsql tables need psycopg, which is not installed: pip install 'ekiden[postgres]'"
             ) from error
-        try:
-            servers = tuple(_server(word) for word in settings.words("hosts", "localhost"))
-            if not servers:
-                raise ConfigError("there is no server in it: write host, host:port, unix:/path or postgresql://...")
-        except ConfigError as error:
-            raise settings.wrong("hosts", error.text) from error
+        servers = settings.servers("hosts", _server, "host, host:port, unix:/path or postgresql://...")
         limits = pool_limits(settings, opening)
         encoding = settings.choice("encoding", "UTF8", tuple(_ENCODINGS))
         self._encoding = _ENCODINGS[encoding]

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from ekiden.config.errors import ConfigError
 from ekiden.protocol.resp import Reply, RespError, parse_reply, request
 from ekiden.tables.client_settings import ClientSettings, read_client_settings
 from ekiden.tables.key_format import Format, KeyDomains, KeyParts, can_be_asked, joined
 from ekiden.tables.server_pool import PoolLimits, Refusal, ServerPool, ServerTrouble, shared_pool
-from ekiden.tables.stream import ServerAddress, Stream, parse_address
+from ekiden.tables.stream import ADDRESS_FORMS, ServerAddress, Stream, parse_address
 from ekiden.tables.table import Finding, Opening, Table, folded
 
 PORT = 6379
@@ -34,21 +33,10 @@ class RedisTable(Table):
         self._fold = opening.fold
         port = settings.number("port", PORT, minimum=1, maximum=65535)
         given = "hosts" if settings.given("hosts") else "host"
-        try:
-            servers = tuple(parse_address(word, port) for word in settings.words(given, "localhost"))
-            if not servers:
-                raise ConfigError("there is no server in it: write host, host:port or unix:/path")
-        except ConfigError as error:
-            raise settings.wrong(given, error.text) from error
+        servers = settings.servers(given, lambda word: parse_address(word, port), ADDRESS_FORMS)
         self._prefix = settings.text("prefix")
-        try:
-            self._key_format = Format(settings.text("key_format", "%s"))
-        except ConfigError as error:
-            raise settings.wrong("key_format", error.text) from error
-        try:
-            self._result_format = Format(settings.text("result_format", "%s"))
-        except ConfigError as error:
-            raise settings.wrong("result_format", error.text) from error
+        self._key_format = settings.read("key_format", "%s", Format)
+        self._result_format = settings.read("result_format", "%s", Format)
         self._domains = KeyDomains(settings.words("domain"), opening)
         self._expansion_limit = settings.number("expansion_limit", 0)
         login = (

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from ekiden.config.errors import ConfigError
 from ekiden.tables.client_settings import ClientSettings
 from ekiden.tables.key_format import Format, KeyDomains, KeyParts, can_be_asked, joined
 from ekiden.tables.server_pool import PoolLimits
@@ -25,10 +24,7 @@ class SqlTable(Table):
         self.name = settings.table
         self._fold = opening.fold
         self._query = read_query(settings, dialect)
-        try:
-            self._result_format = Format(settings.text("result_format", "%s"))
-        except ConfigError as error:
-            raise settings.wrong("result_format", error.text) from error
+        self._result_format = settings.read("result_format", "%s", Format)
         self._domains = KeyDomains(settings.words("domain"), opening)
         self._expansion_limit = settings.number("expansion_limit", 0)
 

@@ -28,6 +28,10 @@ class ServerAddress(Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+# How an address is written, for errors.
+ADDRESS_FORMS = "host, host:port or unix:/path"
+
+
 def parse_address(text: str, port: int | None) -> ServerAddress:
     """``inet:host:port``, ``host:port``, ``[address]:port`` or ``unix:/path``; ``port`` is for where none is written.
 
