@@ -14,6 +14,7 @@ from ekiden.cli.trouble import CommandTrouble
 from ekiden.config.errors import ConfigError
 from ekiden.config.load import Configuration
 from ekiden.message.address import NULL_SENDER, Address
+from ekiden.message.queued import QueueState
 from ekiden.message.queueid import arrival_us
 from ekiden.protocol.smtp.path import parse_mailbox
 from ekiden.queue.retry import expires_at, retry_rules
@@ -68,7 +69,7 @@ async def _of_queue(found: Configuration, explainer: Explainer, message: Message
     rules = retry_rules(found.parameters)
     until = expires_at(rules, message.arrived, null_sender=not message.sender)
     yield Step("queue", f"{message.state.value}, arrived {_time(message.arrived)}, {message.attempts} attempts so far")
-    if message.state.value == "hold":
+    if message.state is QueueState.HOLD:
         yield Step("queue", "on hold: nothing happens until it is released (postsuper -H)")
     elif message.due > time.time():
         yield Step("queue", f"the next attempt is due {_time(message.due)}", "", "minimal_backoff_time")

@@ -82,10 +82,6 @@ class CdbReader:
             yield self._read(place + 8, key_length), self._read(place + 8 + key_length, length)
             place += 8 + key_length + length
 
-    def first_key(self) -> bytes | None:
-        """The key of the first record; None in an empty database."""
-        return next((key for key, _ in self.items()), None)
-
     def _lengths(self, place: int) -> tuple[int, int]:
         key_length, length = _PAIR.unpack(self._read(place, 8))
         if place + 8 + key_length + length > self._size:

@@ -89,7 +89,7 @@ class _Reader:
             self._moved.services.append(smtp_listener())
             return "carried", "master.cf: port 25 of every interface"
         for word in words:
-            address, _, port = word.partition(".") if word.count(".") == 1 else _address_and_port(word)
+            address, port = _address_and_port(word)
             self._moved.services.append(smtp_listener(address, port or "smtp"))
         return "carried", "master.cf: " + "; ".join(self._moved.services)
 
@@ -116,8 +116,7 @@ class _Reader:
 
     def _dc_relay_nets(self) -> tuple[str, str]:
         words = self._list("dc_relay_nets")
-        networks = [f"[{word}]" if ":" in word and "/" not in word else word for word in words]
-        networks = [_bracketed(word) for word in networks]
+        networks = [_bracketed(word) for word in words]
         wide = [word for word in words if word in ("*", "0.0.0.0/0", "::/0")]
         if wide:
             return "left", "relaying for the whole Internet is an open relay"
@@ -207,15 +206,15 @@ class _Reader:
         return found if found.is_file() else None
 
 
-def _address_and_port(word: str) -> tuple[str, str, str]:
+def _address_and_port(word: str) -> tuple[str, str]:
     """``127.0.0.1.587`` and ``::1.587`` name a port; ``[127.0.0.1]:587`` does too."""
     bracketed = re.fullmatch(r"\[([^\]]+)\](?:[:.]([0-9]+))?", word)
     if bracketed is not None:
-        return bracketed[1], ":", bracketed[2] or ""
+        return bracketed[1], bracketed[2] or ""
     parts = word.split(".")
-    if ":" in word:
-        return (word.rpartition(".")[0], ".", parts[-1]) if len(parts) > 1 else (word, "", "")
-    return (".".join(parts[:4]), ".", parts[4]) if len(parts) == 5 else (word, "", "")
+    if ":" in word and len(parts) > 1:
+        return word.rpartition(".")[0], parts[-1]
+    return (".".join(parts[:4]), parts[4]) if len(parts) == 5 and ":" not in word else (word, "")
 
 
 def _bracketed(word: str) -> str:

@@ -6,6 +6,7 @@ Every setting that an importer meets gets exactly one finding, so that nothing i
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -135,3 +136,18 @@ def smtp_listener(address: str = "", port: str = "smtp", *options: str) -> str:
     """A line of master.cf; an IPv6 address is given bare."""
     host = f"[{address}]:" if ":" in address else f"{address}:" if address else ""
     return " ".join([f"{host}{port:<10} inet  n - n - - smtpd", *(f"-o {option}" for option in options)])
+
+
+def is_network(word: str) -> bool:
+    return re.fullmatch(r"[0-9.]+(/[0-9]+)?|[0-9a-fA-F:]*:[0-9a-fA-F:]*(/[0-9]+)?|IPv6:.*", word) is not None
+
+
+def network(word: str) -> str:
+    """``192.168`` and ``192.168.`` are 192.168.0.0/16 for sendmail and tcpserver."""
+    if ":" in word:
+        address, slash, length = word.removeprefix("IPv6:").partition("/")
+        return f"[{address}]{slash}{length}"
+    if "/" in word:
+        return word
+    parts = word.strip(".").split(".")
+    return word if len(parts) == 4 else ".".join(parts + ["0"] * (4 - len(parts))) + f"/{8 * len(parts)}"

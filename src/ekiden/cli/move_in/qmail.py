@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from ekiden.cli.move_in.moved import Moved, MoveTrouble, plain_lines, read_text, smtp_listener
+from ekiden.cli.move_in.moved import Moved, MoveTrouble, network, plain_lines, read_text, smtp_listener
 
 # Control files with one line that is one parameter of ours.
 _ONE = {
@@ -271,16 +271,13 @@ class _Reader:
             if not file.is_file():
                 continue
             for number, text in plain_lines(file):
-                network, _, rule = text.partition(":")
+                clients, _, rule = text.partition(":")
                 place = f"{file}:{number}"
-                if "RELAYCLIENT" in rule and re.fullmatch(r"[0-9.]+", network):
-                    parts = network.strip(".").split(".")
-                    word = (
-                        network if len(parts) == 4 else f"{'.'.join(parts + ['0'] * (4 - len(parts)))}/{8 * len(parts)}"
-                    )
+                if "RELAYCLIENT" in rule and re.fullmatch(r"[0-9.]+", clients):
+                    word = network(clients)
                     self._moved.add("mynetworks", "127.0.0.0/8", "[::1]/128", word)
                     self._moved.carried(place, text, f"mynetworks has {word}")
-                elif rule == "allow" and not network:
+                elif rule == "allow" and not clients:
                     self._moved.carried(place, text, "everybody may connect")
                 else:
                     self._moved.left(place, text, "only RELAYCLIENT rules for addresses are carried")

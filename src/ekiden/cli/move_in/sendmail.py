@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ekiden.cli.move_in.m4 import Call, calls
-from ekiden.cli.move_in.moved import Moved, MoveTrouble, plain_lines, read_text, smtp_listener
+from ekiden.cli.move_in.moved import Moved, MoveTrouble, is_network, network, plain_lines, read_text, smtp_listener
 from ekiden.cli.move_in.sendmail_features import feature
 from ekiden.cli.move_in.sendmail_options import define
 from ekiden.cli.move_in.sendmail_reader import Reader, pair
-from ekiden.cli.move_in.sendmail_tables import alias_file, is_network, network
+from ekiden.cli.move_in.sendmail_tables import alias_file
 
 
 def move(path: Path, moved: Moved) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ekiden.cli.move_in.moved import Moved, plain_lines, read_text
+from ekiden.cli.move_in.moved import Moved, network, plain_lines, read_text
 
 _NETWORK = re.compile(r"[0-9.]+(/[0-9]+)?|(IPv6:)?[0-9a-fA-F]*:[0-9a-fA-F:]*(/[0-9]+)?")
 _TAGS = ("connect", "from", "to", "spam", "greetpause", "clientrate", "clientconn", "srv_features", "tls_srv",
@@ -170,18 +170,3 @@ def alias_file(path: Path, moved: Moved, find: Callable[[Path], Path]) -> str:
 def _columns(text: str) -> tuple[str, str, str]:
     key, *rest = text.split(None, 1)
     return key, " ", rest[0].strip() if rest else ""
-
-
-def is_network(word: str) -> bool:
-    return re.fullmatch(r"[0-9.]+(/[0-9]+)?|[0-9a-fA-F:]*:[0-9a-fA-F:]*(/[0-9]+)?|IPv6:.*", word) is not None
-
-
-def network(word: str) -> str:
-    """``192.168`` is 192.168.0.0/16 for sendmail."""
-    if ":" in word:
-        address, slash, length = word.removeprefix("IPv6:").partition("/")
-        return f"[{address}]{slash}{length}"
-    if "/" in word:
-        return word
-    parts = word.strip(".").split(".")
-    return word if len(parts) == 4 else ".".join(parts + ["0"] * (4 - len(parts))) + f"/{8 * len(parts)}"
