@@ -130,7 +130,7 @@ class Cleanup:
             address = await self._mapped(address, "envelope_recipient")
         if address is given:
             return recipient
-        return Recipient(address, recipient.original or given, recipient.notify)
+        return recipient.readdressed(address)
 
     async def _mapped(self, address: Address, which: str) -> Address:
         for maps, classes in self._canonical:

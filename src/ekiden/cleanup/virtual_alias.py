@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from msgspec import structs
+
 from ekiden.message.address import Address
 from ekiden.message.envelope import Recipient
 
@@ -45,7 +47,7 @@ class VirtualAliases:
                 kept = original if original != address else recipient.original
                 if address.key not in known:
                     known.add(address.key)
-                    found.append(Recipient(address, kept, recipient.notify))
+                    found.append(structs.replace(recipient, address=address, original=kept))
                 continue
             if depth >= self._recursion_limit:
                 raise AliasLoop(f"{recipient.address}: aliases nested more than {self._recursion_limit} deep")

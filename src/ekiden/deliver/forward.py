@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ekiden.cleanup.cleanup import Cleanup
 from ekiden.cleanup.way import INTERNAL
@@ -81,4 +81,4 @@ class QueueForward:
 def forwarded_recipient(address: Address, because_of: Recipient) -> Recipient:
     """A recipient that an alias leads to. A success is reported for the alias, as "expanded" (RFC 3461 §5.2.7.3)."""
     notify = because_of.notify & ~type(because_of.notify).SUCCESS
-    return Recipient(address, because_of.original or because_of.address, notify)
+    return structs.replace(because_of.readdressed(address), notify=notify)

@@ -17,7 +17,6 @@ from ekiden.message.address import Address
 from ekiden.message.address_list import Mailbox
 from ekiden.message.content import Content, InlineContent, OutgoingContent, SplicedContent
 from ekiden.message.delivery import DeliveryRequest, DeliveryResult, deferred
-from ekiden.message.envelope import Recipient
 from ekiden.message.status import Status
 from ekiden.queue.content import read
 from ekiden.queue.store import StoreTrouble
@@ -35,9 +34,7 @@ class GenericMaps:
     async def apply(self, request: DeliveryRequest) -> tuple[DeliveryRequest, OutgoingContent] | DeliveryResult:
         """The request with its other envelope, and the content to send in place of its own."""
         try:
-            recipients = [
-                Recipient(await self._mapped(each.address), each.original, each.notify) for each in request.recipients
-            ]
+            recipients = [replace(each, address=await self._mapped(each.address)) for each in request.recipients]
             envelope = replace(request.envelope, sender=await self._mapped(request.envelope.sender))
             content = await self._content(request.content)
             return replace(request, envelope=envelope, recipients=tuple(recipients)), content

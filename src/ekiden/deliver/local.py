@@ -12,7 +12,7 @@ import collections
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.alias_expansion import AliasLoop, Expansion, SpecialAlias, User, expand, expansion_rules
@@ -336,7 +336,7 @@ class _LocalDelivery:
             self._results.append(deferred(Status(4, 3, 5), text, relay=_RELAY))
             return
         request = self._request
-        recipient = Recipient(address, self._original, self._recipient.notify)
+        recipient = structs.replace(self._recipient, address=address, original=self._original)
         [result] = await agent._deliver_by(
             DeliveryRequest(
                 request.queue_id, transport, next_hop or request.next_hop, request.envelope, (recipient,),

@@ -277,7 +277,7 @@ class Scheduler:
                 self._record(active, index, found.transport, recipient, _DEFERRED_TRANSPORT, started)
                 continue
             if found.address is not recipient.address and found.address != recipient.address:
-                recipient = Recipient(found.address, recipient.original or recipient.address, recipient.notify)
+                recipient = recipient.readdressed(found.address)
             limits = self._dispatcher.limits(found.transport)
             key = recipient.address.key if limits.recipients == 1 else found.next_hop
             groups.setdefault((found.transport, found.next_hop, key), []).append((index, recipient))
@@ -360,7 +360,8 @@ class Scheduler:
         active.results[index] = result
         if result.action is Action.DELAYED:
             active.unfinished += 1
-        # SUCCESS is the highest of the flags; comparing is ten times cheaper than Flag's `&`, and every recipient pays.
+        # From SUCCESS up someone has asked for something; comparing is ten times cheaper than Flag's `&`, and every
+        # recipient pays.
         elif result.action is Action.FAILED or active.message.pending[index].recipient.notify >= Notify.SUCCESS:
             active.needs_notice = True
 
