@@ -1,28 +1,24 @@
 """One SMTP session, from banner to QUIT: what each command means for this server (RFC 5321 §3, §4.1).
 
-The core (protocol.smtp.server) knows the protocol, the connection knows the socket; the session decides.
+The core (protocol.smtp.server) knows the protocol, the connection knows the socket; the session decides. What a
+command means is said by one function each (handlers.py names them); the session counts and slows down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
+from typing import Any
 
-from ekiden.cleanup.cleanup import table_refusal
-from ekiden.cleanup.header_scan import HeaderScan
-from ekiden.cleanup.received import received_field
-from ekiden.message.envelope import Client, Envelope, Recipient
-from ekiden.message.queued import Pending, QueuedMessage
+from ekiden.message.envelope import Client
 from ekiden.message.reply import Refusal, Reply, reply
 from ekiden.observe import events
 from ekiden.policy.client_limits import Deed
-from ekiden.protocol.smtp import commands, server_replies
+from ekiden.protocol.smtp import commands
 from ekiden.protocol.smtp.data import BareNewline
 from ekiden.protocol.smtp.server import SmtpServer
-from ekiden.queue.store import StoreTrouble
 from ekiden.receive.connection import Connection, ServerStops
+from ekiden.receive.handlers import HANDLERS
 from ekiden.receive.service import SmtpService
-from ekiden.receive.transaction import Transaction, store_refusal
+from ekiden.receive.transaction import Transaction
 from ekiden.tables.table import TableTrouble
 
 
@@ -67,7 +63,7 @@ class SmtpSession:
             service.observer.emit(events.Connected(self.client))
             refusal = refusal or self._admission(count)
             if refusal is not None:
-                self._log_refusal(refusal, "CONNECT")
+                self.log_refusal(refusal, "CONNECT")
                 connection.write(refusal.reply.render())
                 return
             problem = await self._converse(newline)
@@ -82,7 +78,7 @@ class SmtpSession:
             connection.write(reply(421, "4.3.0", f"{self.parameters.myhostname} Error: internal error").render())
         finally:
             service.sessions -= 1
-            await self._drop_transaction()
+            await self.drop_transaction()
             if self.network:
                 service.counts.disconnect(self.network)
             connection.close()
@@ -125,9 +121,9 @@ class SmtpSession:
         if limit and count > limit:
             text = f"{self.parameters.myhostname} Error: too many connections from {self.client.address}"
             return Refusal(reply(421, "4.7.0", text, closes=True), "too-many-connections")
-        return self._check_rate(Deed.CONNECTION)
+        return self.check_rate(Deed.CONNECTION)
 
-    def _check_rate(self, deed: Deed) -> Refusal | None:
+    def check_rate(self, deed: Deed) -> Refusal | None:
         limits = self.service.limits
         return limits.check_rate(deed, self.client, self.network) if limits.has_rates and self.network else None
 
@@ -136,7 +132,7 @@ class SmtpSession:
         service, connection, timeout_s = self.service, self.connection, self.parameters.smtpd_timeout
         core = self.core = SmtpServer(rules=service.rules, bare_newline=newline)
         connection.write(service.greeting.render())
-        handlers, now = self._HANDLERS, connection.loop.time
+        handlers, now = HANDLERS, connection.loop.time
         in_content = False
         while True:
             event = core.next_event()
@@ -173,213 +169,9 @@ class SmtpSession:
                 connection.deadline = min(earned, now() + timeout_s)
             core.receive(data)
 
-    # One small method a verb; each answers its question once.
-
-    async def _helo(self, event: commands.Helo) -> None:
-        await self._drop_transaction()
-        client = self.client
-        protocol = "ESMTP" if event.extended else "SMTP"
-        self.client = Client(
-            client.name, client.address, event.name, protocol, client.port, client.is_ipv6, client.shows_port
-        )
-        self._count_junk()
-        if not event.extended:
-            self._accept("HELO", self.service.helo_reply)
-            return
-        try:
-            self._accept("EHLO", await self.service.ehlo_reply_for(client.address))
-        except TableTrouble as trouble:
-            await self._refuse("EHLO", table_refusal(trouble))
-
-    async def _mail(self, event: commands.Mail) -> None:
-        self.last_command = "MAIL"
-        if self.parameters.smtpd_helo_required and not self.client.helo:
-            await self._answer("MAIL", reply(503, "5.5.1", "Error: send HELO/EHLO first"))
-            return
-        if (refusal := self._check_rate(Deed.MESSAGE)) is not None:
-            await self._refuse("MAIL", refusal, sender=str(event.sender))
-            return
-        # Half as much again as the largest message, as Postfix asks for: other sessions are writing too.
-        if not await self.service.has_space(self.parameters.message_size_limit * 3 // 2):
-            await self._refuse(
-                "MAIL", store_refusal(StoreTrouble("queue_minfree", full=True)), sender=str(event.sender)
-            )
-            return
-        service = self.service
-        if self.is_local is None:
-            try:
-                self.is_local = await service.rewrite_clients.include(self.client.address)
-            except TableTrouble as trouble:
-                await self._refuse("MAIL", table_refusal(trouble), sender=str(event.sender))
-                return
-        way = service.local_way if self.is_local else service.remote_way
-        self.transaction = Transaction(event.sender, event.body, service.clock.time(), service.cleanup, way)
-        if not self.parameters.smtpd_delay_open_until_valid_rcpt:
-            self._open_message(self.transaction)
-        self._accept("MAIL", server_replies.SENDER_OK)
-
-    def _open_message(self, transaction: Transaction) -> None:
-        transaction.queue_id = self.service.new_queue_id()
-        self.service.observer.emit(events.Accepting(transaction.queue_id, self.client))
-
-    async def _rcpt(self, event: commands.Rcpt) -> None:
-        transaction = self.transaction
-        assert transaction is not None  # the core's states know RCPT only after an accepted MAIL
-        if (refusal := self._check_rate(Deed.RECIPIENT)) is not None:
-            await self._refuse("RCPT", refusal, recipient=str(event.address))
-            return
-        limit = self.parameters.smtpd_recipient_limit
-        if len(transaction.recipients) >= limit:
-            transaction.overshoot += 1
-            refusal = Refusal(reply(452, "4.5.3", "Error: too many recipients"), "too-many-recipients")
-            is_error = transaction.overshoot > self.parameters.smtpd_recipient_overshoot_limit
-            await self._refuse("RCPT", refusal, recipient=str(event.address), is_error=is_error)
-            return
-        try:
-            address = event.address
-            # RFC 5321 §4.5.1: <postmaster> is let in by that name, whatever the domain is that it gets.
-            if address.domain or address.local.lower() != "postmaster":
-                address = self.service.cleanup.standard(address)
-            access = self.service.relay_access
-            found = await access.check_sender(transaction.sender) if access.checks_senders else None
-            if found is None:
-                found = await access.check(address, trusted=self.trusted)
-        except TableTrouble as trouble:
-            found = table_refusal(trouble)
-        if found is not None:
-            await self._refuse("RCPT", found, recipient=str(event.address))
-            return
-        if not transaction.queue_id:
-            self._open_message(transaction)
-        transaction.recipients.append(Recipient(event.address))
-        self._accept("RCPT", server_replies.RECIPIENT_OK)
-
-    async def _data(self, _event: commands.Data) -> None:
-        transaction = self.transaction
-        assert transaction is not None  # the core's states know DATA only after an accepted RCPT
-        service = self.service
-        trace = received_field(
-            client=self.client,
-            queue_id=transaction.queue_id,
-            recipients=tuple(transaction.recipients),
-            hostname=self.parameters.myhostname,
-            mail_name=self.parameters.mail_name,
-            at=service.clock.time(),
-            hides_client=self.parameters.smtpd_hide_client_session,
-        )
-        scan = HeaderScan(self.parameters.header_block_limit)
-        transaction.begin_content(service.content_writer(transaction.queue_id), scan, trace)
-        self._accept("DATA", server_replies.SEND_CONTENT)
-
-    async def _content(self, event: commands.Content) -> None:
-        if self.transaction is not None:
-            await self.transaction.take(event.data)
-
-    async def _end_of_content(self, event: commands.EndOfContent) -> None:
-        transaction = self.transaction
-        assert transaction is not None  # content follows an accepted DATA
-        self.last_command = "END-OF-MESSAGE"
-        self.junk = 0
-        if event.has_bare_newline and event.refusal is None:
-            self.service.observer.emit(
-                events.Note("smtpd", f"bare newline in content from {self.client}", queue_id=transaction.queue_id)
-            )
-        refusal = await transaction.check_end(self.parameters.hopcount_limit) or event.refusal
-        if refusal is None:
-            refusal = await self._queue(transaction)
-        if refusal is not None:
-            await self._refuse("END-OF-MESSAGE", refusal)
-        else:
-            assert self.core is not None
-            self.core.reply(server_replies.queued_reply(transaction.queue_id))
-        await self._drop_transaction()
-        if self.service.stopping:
-            self.connection.hurry()
-
-    async def _queue(self, transaction: Transaction) -> Refusal | None:
-        """Hand the message to the queue: from the return of this call on we are responsible for it."""
-        service, writer = self.service, transaction.writer
-        assert writer is not None  # check_end has refused a message whose content is gone
-        addressed = await service.cleanup.envelope(transaction.sender, transaction.recipients, transaction.way)
-        if isinstance(addressed, Refusal):
-            return addressed
-        recipients = addressed.recipients
-        try:
-            content = await writer.finish()
-            # From here on the content may be the queue's: a session that is cancelled must not take it away again.
-            transaction.writer = None
-            message = QueuedMessage(
-                queue_id=transaction.queue_id,
-                envelope=Envelope(addressed.sender, recipients, transaction.body, self.client),
-                content=content,
-                arrived=transaction.started,
-                pending=tuple([Pending(recipient) for recipient in recipients]),
-                message_id=transaction.message_id,
-                content_filter=self.parameters.content_filter,
-            )
-            service.observer.emit(events.MessageId(message.queue_id, message.message_id))
-            await service.intake(message)
-        except StoreTrouble as trouble:
-            await writer.discard()
-            return store_refusal(trouble)
-        return None
-
-    async def _rset(self, _event: commands.Rset) -> None:
-        await self._drop_transaction()
-        self._count_junk()
-        self._accept("RSET", server_replies.OK)
-
-    async def _noop(self, _event: commands.Noop) -> None:
-        self._count_junk()
-        self._accept("NOOP", server_replies.OK)
-
-    async def _vrfy(self, event: commands.Vrfy) -> None:
-        # RFC 5321 §3.5.3: a server that would not say anyway answers 252, which tells a spammer nothing.
-        self._count_junk()
-        if self.parameters.disable_vrfy_command:
-            await self._answer("VRFY", reply(502, "5.5.1", "VRFY command is disabled"))
-        else:
-            self._accept("VRFY", server_replies.vrfy_reply(event.text))
-
-    async def _help(self, _event: commands.Help) -> None:
-        self._count_junk()
-        self._accept("HELP", server_replies.HELP)
-
-    async def _quit(self, _event: commands.Quit) -> None:
-        self._accept("QUIT", server_replies.BYE)
-
-    async def _invalid(self, event: commands.Invalid) -> None:
-        stage = event.verb or "UNKNOWN"
-        # DATA that was pipelined behind refused recipients (RFC 2920 §3.1): their refusals say it all, and a log
-        # analyser would count each such message twice.
-        if event.reply is not server_replies.NO_VALID_RECIPIENTS:
-            self._log_refusal(Refusal(event.reply, event.reason), stage)
-        if event.reason == "improper-pipelining":
-            assert self.core is not None
-            text = f"improper command pipelining after {stage} from {self.client}: {self.core.unread(100)}"
-            self.service.observer.emit(events.Note("smtpd", text))
-        if event.junk:
-            self._count_junk()
-        await self._answer(stage if stage in _KNOWN_VERBS else "UNKNOWN", event.reply)
-
-    _HANDLERS: ClassVar[dict[type, Callable[..., Awaitable[None]]]] = {
-        commands.Helo: _helo,
-        commands.Mail: _mail,
-        commands.Rcpt: _rcpt,
-        commands.Data: _data,
-        commands.Content: _content,
-        commands.EndOfContent: _end_of_content,
-        commands.Rset: _rset,
-        commands.Noop: _noop,
-        commands.Vrfy: _vrfy,
-        commands.Help: _help,
-        commands.Quit: _quit,
-        commands.Invalid: _invalid,
-    }
-
     # The one way out: every reply is counted, slowed down or turned into a farewell here.
 
-    def _accept(self, verb: str, answer: Reply) -> None:
+    def accept(self, verb: str, answer: Reply) -> None:
         core = self.core
         assert core is not None  # there is a conversation
         self.last_command = verb
@@ -392,23 +184,23 @@ class SmtpSession:
             answer = self._too_many_errors()
         core.reply(answer)
 
-    async def _answer(self, verb: str, answer: Reply, *, is_error: bool = True) -> None:
+    async def answer(self, verb: str, answer: Reply, *, is_error: bool = True) -> None:
         """An answer that may be a refusal; errors are slowed down and at last end the session."""
         if answer.code < 400:
-            self._accept(verb, answer)
+            self.accept(verb, answer)
             return
         if is_error:
             answer = await self._slow_down(answer)
         if self.service.footer is not None:
             answer = await self.service.footer.add(answer, self.client)
-        self._accept(verb, answer)
+        self.accept(verb, answer)
         self.counts[verb][0] -= 1
 
-    async def _refuse(
+    async def refuse(
         self, stage: str, refusal: Refusal, *, sender: str = "", recipient: str = "", is_error: bool = True
     ) -> None:
-        self._log_refusal(refusal, stage, sender=sender, recipient=recipient)
-        await self._answer(stage, refusal.reply, is_error=is_error)
+        self.log_refusal(refusal, stage, sender=sender, recipient=recipient)
+        await self.answer(stage, refusal.reply, is_error=is_error)
 
     async def _slow_down(self, answer: Reply) -> Reply:
         self.errors += 1
@@ -421,10 +213,10 @@ class SmtpSession:
     def _too_many_errors(self) -> Reply:
         return reply(421, "4.7.0", f"{self.parameters.myhostname} Error: too many errors", closes=True)
 
-    def _count_junk(self) -> None:
+    def count_junk(self) -> None:
         self.junk += 1
 
-    def _log_refusal(self, refusal: Refusal, stage: str, *, sender: str = "", recipient: str = "") -> None:
+    def log_refusal(self, refusal: Refusal, stage: str, *, sender: str = "", recipient: str = "") -> None:
         transaction = self.transaction
         self.service.observer.emit(
             events.Rejected(
@@ -439,10 +231,7 @@ class SmtpSession:
             )
         )
 
-    async def _drop_transaction(self) -> None:
+    async def drop_transaction(self) -> None:
         transaction, self.transaction = self.transaction, None
         if transaction is not None:
             await transaction.discard()
-
-
-_KNOWN_VERBS = frozenset({"HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "HELP", "QUIT"})

@@ -1,0 +1,92 @@
+"""DATA and what follows it: the content of a message, and the moment it becomes ours (RFC 5321 §4.1.1.4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ekiden.cleanup.header_scan import HeaderScan
+from ekiden.cleanup.received import received_field
+from ekiden.message.envelope import Envelope
+from ekiden.message.queued import Pending, QueuedMessage
+from ekiden.message.reply import Refusal
+from ekiden.observe import events
+from ekiden.protocol.smtp import commands, server_replies
+from ekiden.queue.store import StoreTrouble
+from ekiden.receive.transaction import Transaction, store_refusal
+
+if TYPE_CHECKING:
+    from ekiden.receive.session import SmtpSession
+
+
+async def data(session: SmtpSession, _event: commands.Data) -> None:
+    transaction = session.transaction
+    assert transaction is not None  # the core's states know DATA only after an accepted RCPT
+    service = session.service
+    trace = received_field(
+        client=session.client,
+        queue_id=transaction.queue_id,
+        recipients=tuple(transaction.recipients),
+        hostname=session.parameters.myhostname,
+        mail_name=session.parameters.mail_name,
+        at=service.clock.time(),
+        hides_client=session.parameters.smtpd_hide_client_session,
+    )
+    scan = HeaderScan(session.parameters.header_block_limit)
+    transaction.begin_content(service.content_writer(transaction.queue_id), scan, trace)
+    session.accept("DATA", server_replies.SEND_CONTENT)
+
+
+async def take(session: SmtpSession, event: commands.Content) -> None:
+    if session.transaction is not None:
+        await session.transaction.take(event.data)
+
+
+async def end_of_content(session: SmtpSession, event: commands.EndOfContent) -> None:
+    transaction = session.transaction
+    assert transaction is not None  # content follows an accepted DATA
+    session.last_command = "END-OF-MESSAGE"
+    session.junk = 0
+    if event.has_bare_newline and event.refusal is None:
+        session.service.observer.emit(
+            events.Note("smtpd", f"bare newline in content from {session.client}", queue_id=transaction.queue_id)
+        )
+    refusal = await transaction.check_end(session.parameters.hopcount_limit) or event.refusal
+    if refusal is None:
+        refusal = await queue(session, transaction)
+    if refusal is not None:
+        await session.refuse("END-OF-MESSAGE", refusal)
+    else:
+        assert session.core is not None
+        session.core.reply(server_replies.queued_reply(transaction.queue_id))
+    await session.drop_transaction()
+    if session.service.stopping:
+        session.connection.hurry()
+
+
+async def queue(session: SmtpSession, transaction: Transaction) -> Refusal | None:
+    """Hand the message to the queue: from the return of this call on we are responsible for it."""
+    service, writer = session.service, transaction.writer
+    assert writer is not None  # check_end has refused a message whose content is gone
+    addressed = await service.cleanup.envelope(transaction.sender, transaction.recipients, transaction.way)
+    if isinstance(addressed, Refusal):
+        return addressed
+    recipients = addressed.recipients
+    try:
+        content = await writer.finish()
+        # From here on the content may be the queue's: a session that is cancelled must not take it away again.
+        transaction.writer = None
+        message = QueuedMessage(
+            queue_id=transaction.queue_id,
+            envelope=Envelope(addressed.sender, recipients, transaction.body, session.client),
+            content=content,
+            arrived=transaction.started,
+            pending=tuple([Pending(recipient) for recipient in recipients]),
+            message_id=transaction.message_id,
+            content_filter=session.parameters.content_filter,
+        )
+        service.observer.emit(events.MessageId(message.queue_id, message.message_id))
+        await service.intake(message)
+    except StoreTrouble as trouble:
+        await writer.discard()
+        return store_refusal(trouble)
+    return None

@@ -1,0 +1,88 @@
+"""MAIL, RCPT and RSET: the envelope of a message (RFC 5321 §3.3, §4.1.1.2, §4.1.1.3, §4.1.1.5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ekiden.cleanup.cleanup import table_refusal
+from ekiden.message.envelope import Recipient
+from ekiden.message.reply import Refusal, reply
+from ekiden.observe import events
+from ekiden.policy.client_limits import Deed
+from ekiden.protocol.smtp import commands, server_replies
+from ekiden.queue.store import StoreTrouble
+from ekiden.receive.transaction import Transaction, store_refusal
+from ekiden.tables.table import TableTrouble
+
+if TYPE_CHECKING:
+    from ekiden.receive.session import SmtpSession
+
+
+async def mail(session: SmtpSession, event: commands.Mail) -> None:
+    session.last_command = "MAIL"
+    if session.parameters.smtpd_helo_required and not session.client.helo:
+        await session.answer("MAIL", reply(503, "5.5.1", "Error: send HELO/EHLO first"))
+        return
+    if (refusal := session.check_rate(Deed.MESSAGE)) is not None:
+        await session.refuse("MAIL", refusal, sender=str(event.sender))
+        return
+    # Half as much again as the largest message, as Postfix asks for: other sessions are writing too.
+    if not await session.service.has_space(session.parameters.message_size_limit * 3 // 2):
+        await session.refuse("MAIL", store_refusal(StoreTrouble("queue_minfree", full=True)), sender=str(event.sender))
+        return
+    service = session.service
+    if session.is_local is None:
+        try:
+            session.is_local = await service.rewrite_clients.include(session.client.address)
+        except TableTrouble as trouble:
+            await session.refuse("MAIL", table_refusal(trouble), sender=str(event.sender))
+            return
+    way = service.local_way if session.is_local else service.remote_way
+    session.transaction = Transaction(event.sender, event.body, service.clock.time(), service.cleanup, way)
+    if not session.parameters.smtpd_delay_open_until_valid_rcpt:
+        open_message(session, session.transaction)
+    session.accept("MAIL", server_replies.SENDER_OK)
+
+
+def open_message(session: SmtpSession, transaction: Transaction) -> None:
+    transaction.queue_id = session.service.new_queue_id()
+    session.service.observer.emit(events.Accepting(transaction.queue_id, session.client))
+
+
+async def rcpt(session: SmtpSession, event: commands.Rcpt) -> None:
+    transaction = session.transaction
+    assert transaction is not None  # the core's states know RCPT only after an accepted MAIL
+    if (refusal := session.check_rate(Deed.RECIPIENT)) is not None:
+        await session.refuse("RCPT", refusal, recipient=str(event.address))
+        return
+    limit = session.parameters.smtpd_recipient_limit
+    if len(transaction.recipients) >= limit:
+        transaction.overshoot += 1
+        refusal = Refusal(reply(452, "4.5.3", "Error: too many recipients"), "too-many-recipients")
+        is_error = transaction.overshoot > session.parameters.smtpd_recipient_overshoot_limit
+        await session.refuse("RCPT", refusal, recipient=str(event.address), is_error=is_error)
+        return
+    try:
+        address = event.address
+        # RFC 5321 §4.5.1: <postmaster> is let in by that name, whatever the domain is that it gets.
+        if address.domain or address.local.lower() != "postmaster":
+            address = session.service.cleanup.standard(address)
+        access = session.service.relay_access
+        found = await access.check_sender(transaction.sender) if access.checks_senders else None
+        if found is None:
+            found = await access.check(address, trusted=session.trusted)
+    except TableTrouble as trouble:
+        found = table_refusal(trouble)
+    if found is not None:
+        await session.refuse("RCPT", found, recipient=str(event.address))
+        return
+    if not transaction.queue_id:
+        open_message(session, transaction)
+    transaction.recipients.append(Recipient(event.address))
+    session.accept("RCPT", server_replies.RECIPIENT_OK)
+
+
+async def rset(session: SmtpSession, _event: commands.Rset) -> None:
+    await session.drop_transaction()
+    session.count_junk()
+    session.accept("RSET", server_replies.OK)

@@ -1,0 +1,25 @@
+"""Which function answers which command: one small function each, that answers its question once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from ekiden.protocol.smtp import commands
+from ekiden.receive import content, envelope, hello, other_commands
+
+# By the type of a command: called with the session and the command.
+HANDLERS: Mapping[type, Callable[[Any, Any], Awaitable[None]]] = {
+    commands.Helo: hello.helo,
+    commands.Mail: envelope.mail,
+    commands.Rcpt: envelope.rcpt,
+    commands.Rset: envelope.rset,
+    commands.Data: content.data,
+    commands.Content: content.take,
+    commands.EndOfContent: content.end_of_content,
+    commands.Noop: other_commands.noop,
+    commands.Vrfy: other_commands.vrfy,
+    commands.Help: other_commands.help,
+    commands.Quit: other_commands.quit,
+    commands.Invalid: other_commands.invalid,
+}

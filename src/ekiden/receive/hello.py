@@ -1,0 +1,29 @@
+"""HELO and EHLO: who the client says it is, and what it may use (RFC 5321 §4.1.1.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from ekiden.cleanup.cleanup import table_refusal
+from ekiden.protocol.smtp import commands
+from ekiden.tables.table import TableTrouble
+
+if TYPE_CHECKING:
+    from ekiden.receive.session import SmtpSession
+
+
+async def helo(session: SmtpSession, event: commands.Helo) -> None:
+    await session.drop_transaction()
+    client = session.client
+    protocol = "ESMTP" if event.extended else "SMTP"
+    session.client = structs.replace(client, helo=event.name, protocol=protocol)
+    session.count_junk()
+    if not event.extended:
+        session.accept("HELO", session.service.helo_reply)
+        return
+    try:
+        session.accept("EHLO", await session.service.ehlo_reply_for(client.address))
+    except TableTrouble as trouble:
+        await session.refuse("EHLO", table_refusal(trouble))

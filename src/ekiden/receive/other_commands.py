@@ -1,0 +1,52 @@
+"""Commands that move no mail, and what is no command (RFC 5321 §4.1.1.6 to §4.1.1.10)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ekiden.message.reply import Refusal, reply
+from ekiden.observe import events
+from ekiden.protocol.smtp import commands, server_replies
+
+if TYPE_CHECKING:
+    from ekiden.receive.session import SmtpSession
+
+_KNOWN_VERBS = frozenset({"HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "HELP", "QUIT"})
+
+
+async def noop(session: SmtpSession, _event: commands.Noop) -> None:
+    session.count_junk()
+    session.accept("NOOP", server_replies.OK)
+
+
+async def vrfy(session: SmtpSession, event: commands.Vrfy) -> None:
+    # RFC 5321 §3.5.3: a server that would not say anyway answers 252, which tells a spammer nothing.
+    session.count_junk()
+    if session.parameters.disable_vrfy_command:
+        await session.answer("VRFY", reply(502, "5.5.1", "VRFY command is disabled"))
+    else:
+        session.accept("VRFY", server_replies.vrfy_reply(event.text))
+
+
+async def help(session: SmtpSession, _event: commands.Help) -> None:
+    session.count_junk()
+    session.accept("HELP", server_replies.HELP)
+
+
+async def quit(session: SmtpSession, _event: commands.Quit) -> None:
+    session.accept("QUIT", server_replies.BYE)
+
+
+async def invalid(session: SmtpSession, event: commands.Invalid) -> None:
+    stage = event.verb or "UNKNOWN"
+    # DATA that was pipelined behind refused recipients (RFC 2920 §3.1): their refusals say it all, and a log
+    # analyser would count each such message twice.
+    if event.reply is not server_replies.NO_VALID_RECIPIENTS:
+        session.log_refusal(Refusal(event.reply, event.reason), stage)
+    if event.reason == "improper-pipelining":
+        assert session.core is not None
+        text = f"improper command pipelining after {stage} from {session.client}: {session.core.unread(100)}"
+        session.service.observer.emit(events.Note("smtpd", text))
+    if event.junk:
+        session.count_junk()
+    await session.answer(stage if stage in _KNOWN_VERBS else "UNKNOWN", event.reply)
