@@ -53,7 +53,9 @@ def message(
     yield Accepting(queue_id, CLIENT)
     yield MessageId(queue_id, f"<{queue_id}@client.example>")
     yield Activated(queue_id, sender, size, len(results))
-    yield Disconnected(CLIENT, {"ehlo": (1, 1), "mail": (1, 1), "rcpt": (1, 1), "data": (1, 1), "quit": (1, 1)})
+    yield Disconnected(
+        CLIENT, {"ehlo": (1, 1), "mail": (1, 1), "rcpt": (1, 1), "data": (1, 1), "quit": (1, 1)}, received=1
+    )
     for transport, recipient, result in results:
         yield Attempted(queue_id, transport, recipient, result, 1.5, (0.2, 0.01, 0.3, 0.99))
     if done:

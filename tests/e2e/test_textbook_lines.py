@@ -454,7 +454,10 @@ def test_words_of_the_log(world: World) -> None:
     error, sent, received = (f"{command} /var/log/mail.log" for command in ROWS["A18.03"].line.split(", "))
     assert "queue_run_delay = soon" in world.daily.shell(error)
     assert "to=<momiji@example.com>" in world.daily.shell(sent)
-    assert world.daily.run("sh", "-c", received).returncode == 1
+    swaks = ("swaks", "--server", "127.0.0.1:25", "--from", "a@b.example", "--to", "momiji@example.com")
+    assert world.daily.run(*swaks).returncode == 0
+    wait_for(lambda: " received=1 " in world.daily.log, "the end of the session")
+    assert "disconnect from localhost[127.0.0.1] ehlo=1" in world.daily.shell(received)
     assert "from=<root@example.com>" in world.daily.shell("grep pickup /var/log/mail.log")
 
 

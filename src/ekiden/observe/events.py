@@ -24,11 +24,12 @@ class Connected(Event, frozen=True, tag="connect"):
 
 
 class Disconnected(Event, frozen=True, tag="disconnect"):
-    """``commands``: how often each verb came, as (accepted, all)."""
+    """``commands``: how often each verb came, as (accepted, all); ``received``: how many messages were accepted."""
 
     client: Client
     commands: Mapping[str, tuple[int, int]] = {}
     service: str = "smtpd"
+    received: int = 0
 
 
 class ConnectionLost(Event, frozen=True, tag="connection-lost"):

@@ -57,6 +57,7 @@ async def end_of_content(session: SmtpSession, event: commands.EndOfContent) -> 
         await session.refuse("END-OF-MESSAGE", refusal)
     else:
         assert session.core is not None
+        session.received += 1
         session.core.reply(server_replies.queued_reply(transaction.queue_id))
     await session.drop_transaction()
     if session.service.stopping:

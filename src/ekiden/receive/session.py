@@ -33,6 +33,7 @@ class SmtpSession:
         self.network = ""  # what the client is counted by; "" when nothing limits it
         self.is_local: bool | None = None  # one of local_header_rewrite_clients; asked for at the first MAIL
         self.transaction: Transaction | None = None
+        self.received = 0  # messages that are in the queue
         self.errors = 0
         self.junk = 0
         self.last_command = "CONNECT"
@@ -85,7 +86,11 @@ class SmtpSession:
             if problem:
                 service.observer.emit(events.ConnectionLost(self.client, problem, self.last_command))
             service.observer.emit(
-                events.Disconnected(self.client, {verb: (ok, all_) for verb, (ok, all_) in self.counts.items()})
+                events.Disconnected(
+                    self.client,
+                    {verb: (ok, all_) for verb, (ok, all_) in self.counts.items()},
+                    received=self.received,
+                )
             )
 
     async def _identify(self, address: tuple[Any, ...]) -> None:

@@ -51,6 +51,10 @@ GOLDEN: list[tuple[Event, str]] = [
         Disconnected(CLIENT, {"EHLO": (1, 1), "mail": (1, 1), "rcpt": (0, 1), "quit": (1, 1)}),
         "postfix/smtpd[123]: disconnect from localhost[127.0.0.1] ehlo=1 mail=1 rcpt=0/1 quit=1 commands=3/4",
     ),
+    (
+        Disconnected(CLIENT, {"ehlo": (1, 1), "quit": (1, 1)}, received=2),
+        "postfix/smtpd[123]: disconnect from localhost[127.0.0.1] ehlo=1 quit=1 received=2 commands=2",
+    ),
     (Disconnected(CLIENT), "postfix/smtpd[123]: disconnect from localhost[127.0.0.1] commands=0"),
     (
         ConnectionLost(CLIENT, "lost connection", "DATA"),
