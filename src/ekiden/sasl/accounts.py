@@ -28,23 +28,35 @@ class Verdict(Struct, frozen=True):
     account: str = ""  # the canonical name; "" where none is known
     detail: str = ""
     app_password: str = ""  # the name of the app password that fitted; "" for the account's own password
+    known: bool = False  # the place has such an account: no other place is asked
 
     @property
     def accepted(self) -> bool:
         return self.outcome is Outcome.OK
 
 
+class ScramPair(Struct, frozen=True):
+    """StoredKey and ServerKey of one password (RFC 5802 §3). Nothing in it is the password."""
+
+    stored_key: bytes
+    server_key: bytes
+    app_password: str = ""  # the name of the app password that it is of; "" for the account's own
+
+    def __repr__(self) -> str:
+        return "ScramPair(***)"
+
+
 class ScramKeys(Struct, frozen=True):
-    """What a SCRAM server needs of an account (RFC 5802 §3): nothing in it is the password."""
+    """What a SCRAM server needs of an account (RFC 5802 §3).
+
+    All passwords of an account (its own, app passwords) have one salt and one count: the client's proof must fit one
+    of ``pairs``, and that pair's server key signs.
+    """
 
     account: str  # the canonical name
     salt: bytes
     iterations: int
-    stored_key: bytes
-    server_key: bytes
-
-    def __repr__(self) -> str:
-        return f"ScramKeys(account={self.account!r}, ***)"
+    pairs: tuple[ScramPair, ...]
 
 
 class Accounts(Protocol):
