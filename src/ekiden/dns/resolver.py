@@ -43,6 +43,15 @@ class Srv(Struct, frozen=True):
     target: str
 
 
+class Tlsa(Struct, frozen=True, order=True):
+    """RFC 6698 §2.1."""
+
+    usage: int
+    selector: int
+    matching: int
+    data: bytes
+
+
 class Resolver(Protocol):
     """Names are given without a trailing dot. Every method raises DnsTrouble."""
 
