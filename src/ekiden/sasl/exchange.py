@@ -6,6 +6,7 @@ SMTP) does the rest.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
@@ -23,6 +24,8 @@ class Facts(Struct, frozen=True):
     server_name: str = ""  # the name that we go by: myhostname, or what SNI said
     certificate_verified: bool = False  # the client showed a certificate that holds
     certificate_name: str = ""  # ... and this is its name
+    channel_bindings: Mapping[str, bytes] = {}  # the data of each kind (RFC 5056): "tls-exporter", "tls-unique", ...
+    offered: frozenset[str] = frozenset()  # the mechanisms that the client was offered
 
 
 class Challenge(Struct, frozen=True, tag="challenge"):

@@ -61,30 +61,19 @@ def hash_of(mechanism: str) -> ScramHash | None:
     return next((each for each in ScramHash if each.mechanism == name), None)
 
 
-class ScramKeys(Struct, frozen=True):
-    """What a server keeps in place of a password (RFC 5802 §3). None of it logs anybody in to another server."""
-
-    hash: ScramHash
-    salt: bytes
-    iterations: int
-    stored_key: bytes
-    server_key: bytes
-
-
 def salted_password(algorithm: ScramHash, password: str, salt: bytes, iterations: int) -> bytes:
     """Hi() of RFC 5802 §2.2: slow on purpose. Raises ValueError for a password that cannot be."""
     return hashlib.pbkdf2_hmac(algorithm.value, saslprep(password).encode(), salt, iterations)
 
 
-def keys_of(algorithm: ScramHash, salted: bytes, salt: bytes, iterations: int) -> ScramKeys:
-    """The keys of a salted password."""
-    return ScramKeys(
-        hash=algorithm,
-        salt=salt,
-        iterations=iterations,
-        stored_key=algorithm.digest(client_key(algorithm, salted)),
-        server_key=algorithm.hmac(salted, _SERVER_KEY),
-    )
+def stored_key(algorithm: ScramHash, salted: bytes) -> bytes:
+    """What a server keeps to check clients by (RFC 5802 §3)."""
+    return algorithm.digest(client_key(algorithm, salted))
+
+
+def server_key(algorithm: ScramHash, salted: bytes) -> bytes:
+    """What a server keeps to show that it knows the account (RFC 5802 §3)."""
+    return algorithm.hmac(salted, _SERVER_KEY)
 
 
 def client_key(algorithm: ScramHash, salted: bytes) -> bytes:
@@ -96,21 +85,20 @@ def client_proof(algorithm: ScramHash, key: bytes, auth_message: str) -> bytes:
     return _xor(key, algorithm.hmac(algorithm.digest(key), auth_message.encode()))
 
 
-def is_proof(keys: ScramKeys, proof: bytes, auth_message: str) -> bool:
-    """Whether the proof is that of somebody who knows the password (RFC 5802 §3). Takes the same time either way."""
-    signature = keys.hash.hmac(keys.stored_key, auth_message.encode())
+def is_proof(algorithm: ScramHash, stored: bytes, proof: bytes, auth_message: str) -> bool:
+    """Whether the proof is that of somebody who knows the password (RFC 5802 §3). Takes the same time either way.
+
+    ``stored`` is the account's stored key.
+    """
+    signature = algorithm.hmac(stored, auth_message.encode())
     if len(proof) != len(signature):
         return False
-    return hmac.compare_digest(keys.hash.digest(_xor(proof, signature)), keys.stored_key)
+    return hmac.compare_digest(algorithm.digest(_xor(proof, signature)), stored)
 
 
-def server_signature(algorithm: ScramHash, server_key: bytes, auth_message: str) -> bytes:
-    """What shows a client that the server knows its keys (RFC 5802 §3)."""
-    return algorithm.hmac(server_key, auth_message.encode())
-
-
-def server_key_of(algorithm: ScramHash, salted: bytes) -> bytes:
-    return algorithm.hmac(salted, _SERVER_KEY)
+def server_signature(algorithm: ScramHash, key: bytes, auth_message: str) -> bytes:
+    """What shows a client that the server knows the account (RFC 5802 §3); ``key`` is the server's."""
+    return algorithm.hmac(key, auth_message.encode())
 
 
 def _xor(left: bytes, right: bytes) -> bytes:
