@@ -20,6 +20,7 @@ from ekiden.config.parameters.smtp import SmtpParameters
 from ekiden.config.parameters.smtpd import SmtpdParameters
 from ekiden.config.parameters.store import StoreParameters
 from ekiden.config.parameters.tables import TableParameters
+from ekiden.config.parameters.tls import TlsParameters
 from ekiden.config.postfix_names import postfix_defaults
 from ekiden.config.registry import Parameter
 
@@ -47,6 +48,7 @@ class Parameters(
     LocalParameters,
     TableParameters,
     CommandParameters,
+    TlsParameters,
 ):
     """All parameters, parsed. ``Parameters({"myhostname": "mx.example"})``: what is not given has its default.
 

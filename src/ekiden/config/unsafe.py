@@ -47,7 +47,7 @@ def _about(name: str, parameters: Parameters) -> Iterator[str]:
     except ExpansionError:
         return  # load() or the parameter's own check says so, if somebody uses it
     if _PROTOCOLS.fullmatch(name):
-        yield from _about_protocols(name, value)
+        yield from about_protocols(name, value)
     elif _CIPHERS.fullmatch(name) and value.lower() in _WEAK_GRADES:
         yield f"{name} = {value}: ciphers of this grade are broken; the floor is medium, which is used"
     elif _DIGEST.fullmatch(name) and value.lower() in _WEAK_DIGESTS:
@@ -56,7 +56,8 @@ def _about(name: str, parameters: Parameters) -> Iterator[str]:
         yield "mynetworks_style = class trusts the whole network class of this host, millions of others'; write host"
 
 
-def _about_protocols(name: str, value: str) -> Iterator[str]:
+def about_protocols(name: str, value: str) -> Iterator[str]:
+    """What there is to say of a list of TLS protocols: what it allows and must not."""
     try:
         allowed = tls_versions(value)
     except ValueError as error:
