@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -132,7 +133,8 @@ class World:
             async with asyncio.timeout(20):
                 await talk(Talk(reader, writer))
             writer.close()
-            await writer.wait_closed()
+            with contextlib.suppress(ConnectionResetError):  # the server dropped what was still coming
+                await writer.wait_closed()
             while watch.connections:
                 await asyncio.sleep(0)
             server.close()

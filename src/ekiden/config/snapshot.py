@@ -18,6 +18,7 @@ from ekiden.config.parameters.rewriting import RewritingParameters
 from ekiden.config.parameters.routing import RoutingParameters
 from ekiden.config.parameters.smtp import SmtpParameters
 from ekiden.config.parameters.smtpd import SmtpdParameters
+from ekiden.config.parameters.smtpd_proxy import SmtpdProxyParameters
 from ekiden.config.parameters.store import StoreParameters
 from ekiden.config.parameters.tables import TableParameters
 from ekiden.config.parameters.tls import TlsParameters
@@ -36,6 +37,7 @@ class ParameterError(ValueError):
 class Parameters(
     GeneralParameters,
     SmtpdParameters,
+    SmtpdProxyParameters,
     SmtpParameters,
     QueueParameters,
     StoreParameters,

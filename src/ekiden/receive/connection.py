@@ -141,6 +141,10 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
         return data
 
+    def unread(self, data: bytes) -> None:
+        """Give back what was read too much: it is what read() returns next."""
+        self._received = data + self._received
+
     def write(self, data: bytes) -> None:
         if not self.lost:
             self.transport.write(data)

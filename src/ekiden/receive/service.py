@@ -22,6 +22,7 @@ from ekiden.receive.client_name import ClientNames
 from ekiden.receive.extensions import offered_extensions
 from ekiden.receive.protocol_rules import protocol_rules
 from ekiden.receive.reject_footer import RejectFooter
+from ekiden.receive.upstream_proxy import UpstreamProxy
 from ekiden.tables.match import client_list
 from ekiden.tables.open import open_tables
 
@@ -89,6 +90,8 @@ class SmtpService:
         self.unlimited = client_list(parameters, "smtpd_client_event_limit_exceptions")
         self.newline_exclusions = client_list(parameters, "smtpd_forbid_bare_newline_exclusions")
         self.bare_newline = _BARE_NEWLINE[parameters.smtpd_forbid_bare_newline]
+        has_proxy = parameters.smtpd_upstream_proxy_protocol
+        self.upstream_proxy = UpstreamProxy(parameters, observer) if has_proxy else None
         self.rules = protocol_rules(parameters, observer)
         self.greeting = Reply(220, None, (parameters.smtpd_banner,))
         self.helo_reply = server_replies.helo_reply(parameters.myhostname)

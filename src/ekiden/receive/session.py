@@ -47,6 +47,12 @@ class SmtpSession:
             connection.abort()
             return
         service.sessions += 1
+        if service.upstream_proxy is not None:
+            address = await service.upstream_proxy.client_of(connection, address)
+            if address is None:
+                service.sessions -= 1
+                connection.abort()
+                return
         connection.deadline = connection.loop.time() + self.parameters.smtpd_timeout
         try:
             await self._identify(address)
