@@ -19,12 +19,11 @@ from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Connection, Endpoint, Lost, TimedOut, UnixHost
 from ekiden.deliver.connection_pool import ConnectionPool
 from ekiden.deliver.generic import GenericMaps
-from ekiden.deliver.smtp_outcome import LOOPS, facts_of, label, of_connect, of_loop, of_refusal, of_reply, of_trouble
+from ekiden.deliver.smtp_outcome import LOOPS, facts_of, label, of_connect, of_loop, of_refusal, of_trouble
 from ekiden.deliver.smtp_settings import SmtpSettings, smtp_settings
+from ekiden.deliver.smtp_transaction import Job, converse, judge, was_stale
 from ekiden.message.clock import Clock
-from ekiden.message.content import InlineContent, OutgoingContent
-from ekiden.message.delivery import Action, DeliveryRequest, DeliveryResult, deferred, failed
-from ekiden.message.envelope import BodyType
+from ekiden.message.delivery import Action, DeliveryRequest, DeliveryResult, deferred
 from ekiden.message.host import Host
 from ekiden.message.status import Status
 from ekiden.observe.events import Note, Observer
@@ -34,15 +33,10 @@ from ekiden.protocol.smtp.client import (
     Finished,
     Ready,
     Refused,
-    SendContent,
     SmtpClient,
     SpokeToSelf,
-    Stage,
-    Transaction,
     Trouble,
 )
-from ekiden.protocol.smtp.client_transaction import wire_path
-from ekiden.queue.content import chunks
 from ekiden.queue.store import StoreTrouble
 from ekiden.route.mx import BetterHosts
 from ekiden.tables.table import TableTrouble
@@ -96,48 +90,6 @@ class SmtpAgent:
         await self._engine.pool.close()
 
 
-class _Job:
-    """One delivery under way: ``results`` so far, ``open`` the recipients that another server may still take."""
-
-    __slots__ = (
-        "at_fallback",
-        "connect_s",
-        "content",
-        "open",
-        "paths",
-        "request",
-        "results",
-        "sender",
-        "sessions",
-        "tried",
-    )
-
-    def __init__(self, request: DeliveryRequest, content: OutgoingContent, sender: bytes, paths: list[bytes]) -> None:
-        self.request = request
-        self.content = content
-        self.sender = sender
-        self.paths = paths
-        self.results: list[DeliveryResult | None] = [None] * len(paths)
-        self.open = list(range(len(paths)))
-        self.sessions = 0
-        self.connect_s = 0.0
-        self.tried: Endpoint | None = None  # by a connection of the pool
-        self.at_fallback = False  # what follows goes to a fallback relay
-
-    def settle(self, result: DeliveryResult) -> None:
-        """One final result for all that are open."""
-        for at in self.open:
-            self.results[at] = result
-        self.open = []
-
-    def remember(self, result: DeliveryResult) -> None:
-        """A reason to wait, for the open ones; a server's own words about a recipient outweigh a failed connection."""
-        for at in self.open:
-            known = self.results[at]
-            if known is None or result.relay != "none" or known.relay == "none":
-                self.results[at] = result
-
-
 class Engine:
     """What SMTP and LMTP share: sessions, transactions, the next server, connections used again."""
 
@@ -165,22 +117,22 @@ class Engine:
             if isinstance(renewed, DeliveryResult):
                 return [renewed] * len(request.recipients)
             request, content = renewed
-            job = _job(request, content, quotes=self._settings.quotes)
+            job = Job(request, content, quotes=self._settings.quotes)
         else:
-            job = _job(request, request.content, quotes=self._settings.quotes)
+            job = Job(request, request.content, quotes=self._settings.quotes)
         if job.open and (connection := self.pool.take(request.next_hop)) is not None:
             await self._reuse(connection, job)
         if job.open:
             await self._try_next_hops(job)
         return [result if result is not None else _NO_SERVER for result in job.results]
 
-    async def _reuse(self, connection: Connection, job: _Job) -> None:
+    async def _reuse(self, connection: Connection, job: Job) -> None:
         # The server may have gone while the connection lay idle: then nothing was tried yet.
         if await self._transact(connection, job, reused=True):
             job.sessions += 1
             job.tried = connection.endpoint
 
-    async def _try_next_hops(self, job: _Job) -> None:
+    async def _try_next_hops(self, job: Job) -> None:
         """Each next hop in turn, as long as there are open recipients."""
         next_hops, fallbacks = _next_hops(job.request.next_hop), self._settings.fallbacks
         problem: DeliveryResult | None = None
@@ -204,7 +156,7 @@ class Engine:
         if problem is not None and problem.is_final:
             self._no_servers(problem, job)
 
-    def _no_servers(self, problem: DeliveryResult, job: _Job) -> None:
+    def _no_servers(self, problem: DeliveryResult, job: Job) -> None:
         """The last next hop has no servers at all: final, unless another gave hope or it is our own configuration."""
         whose = "smtp_fallback_relay" if job.at_fallback else "relayhost"
         if job.at_fallback or (self._settings.relayhost and job.request.next_hop == self._settings.relayhost):
@@ -216,7 +168,7 @@ class Engine:
                 job.results[at] = problem
         job.open = []
 
-    async def _try_servers(self, found: Sequence[Endpoint], job: _Job, started: float) -> None:
+    async def _try_servers(self, found: Sequence[Endpoint], job: Job, started: float) -> None:
         settings = self._settings
         if job.sessions >= settings.session_limit > 0:  # by a connection of the pool
             return
@@ -235,7 +187,7 @@ class Engine:
 
     # -- a session --
 
-    async def _connect(self, endpoint: Endpoint, job: _Job, started: float, *, best: bool) -> Connection | None:
+    async def _connect(self, endpoint: Endpoint, job: Job, started: float, *, best: bool) -> Connection | None:
         """A connection whose server is ready for a transaction; None: ``job`` knows why not."""
         settings = self._settings
         loop = asyncio.get_running_loop()
@@ -292,7 +244,7 @@ class Engine:
             lambda: connection, endpoint.address, endpoint.port, local_addr=(bind, 0) if bind else None
         )
 
-    def _no_session(self, event: Event, connection: Connection, job: _Job, *, best: bool) -> None:
+    def _no_session(self, event: Event, connection: Connection, job: Job, *, best: bool) -> None:
         endpoint, request = connection.endpoint, job.request
         facts = facts_of(endpoint, job.connect_s)
         if isinstance(event, Refused):
@@ -313,14 +265,14 @@ class Engine:
 
     # -- a transaction --
 
-    async def _transact(self, connection: Connection, job: _Job, *, reused: bool = False) -> bool:
+    async def _transact(self, connection: Connection, job: Job, *, reused: bool = False) -> bool:
         """One transaction for the open recipients; the connection then goes back to the pool or away.
 
         False: it was a reused connection that turned out dead, and ``job`` is as it was.
         """
         started = self._clock.monotonic()
         try:
-            event = await self._converse(connection, job)
+            event = await converse(connection, job)
         except StoreTrouble as trouble:
             connection.abort()
             job.settle(deferred(Status(4, 3, 0), f"cannot read the content: {trouble}"))
@@ -331,74 +283,22 @@ class Engine:
         if event is None:  # there was no need to ask the server
             self._give_back(connection, job)
             return True
-        if reused and _was_stale(event, connection.client):
+        if reused and was_stale(event, connection.client):
             connection.abort()
             return False
-        self._judge(event, connection, job, self._clock.monotonic() - started)
+        transmit_s = self._clock.monotonic() - started
+        judge(event, connection, job, transmit_s, assume_final=self._settings.assume_final)
         if isinstance(event, Finished):
             self._give_back(connection, job)
         else:
             connection.abort()
         return True
 
-    def _give_back(self, connection: Connection, job: _Job) -> None:
+    def _give_back(self, connection: Connection, job: Job) -> None:
         if job.at_fallback:  # the next message tries its own next hop first
             self.pool.retire(connection)
         else:
             self.pool.give_back(job.request.next_hop, connection)
-
-    async def _converse(self, connection: Connection, job: _Job) -> Event | None:
-        """MAIL to the last reply: the event that ends it, or None when ``job`` was settled without a word."""
-        request, client = job.request, connection.client
-        content = job.content
-        transaction = Transaction(
-            job.sender,
-            [job.paths[at] for at in job.open],
-            size=content.size,
-            eight_bit=request.envelope.body is BodyType.EIGHT_BIT_MIME,
-        )
-        if (problem := _misfit(transaction, connection)) is not None:
-            job.settle(problem)
-            return None
-        connection.begin(transaction)
-        event = await connection.event()
-        if not isinstance(event, SendContent):
-            return event
-        if isinstance(content, InlineContent):
-            client.send_content(content.data)
-        else:
-            async for chunk in chunks(content):
-                client.send_content(chunk)
-                connection.flush()
-                if not await connection.drain(len(chunk)):
-                    return await connection.event()
-        client.end_content()
-        connection.flush()
-        return await connection.event()
-
-    def _judge(self, event: Event, connection: Connection, job: _Job, transmit_s: float) -> None:
-        """Give every open recipient its result; those that are put off stay open for the next server."""
-        endpoint = connection.endpoint
-        facts = facts_of(endpoint, job.connect_s, transmit_s)
-        job.connect_s = 0.0
-        trouble: DeliveryResult | None = None
-        still_open: list[int] = []
-        for at, outcome in zip(job.open, connection.client.outcomes, strict=True):
-            if outcome is not None:
-                result = of_reply(outcome, endpoint, connection.relay, facts, final=self._settings.assume_final)
-                if not result.is_final:
-                    still_open.append(at)
-            else:
-                if trouble is None:
-                    if not isinstance(event, Lost | TimedOut | Trouble):
-                        event = Trouble(connection.client.stage, "no reply for every recipient")
-                    trouble = of_trouble(event, endpoint, facts)
-                result = trouble
-                # After the final dot the message may have arrived: another server now would make a duplicate likely.
-                if not isinstance(event, Lost | TimedOut | Trouble) or event.stage is not Stage.END_OF_DATA:
-                    still_open.append(at)
-            job.results[at] = result
-        job.open = still_open
 
 
 def _next_hops(text: str) -> list[str]:
@@ -422,40 +322,3 @@ def _cannot_bind(address: str) -> str:
 
 
 _NO_SERVER = deferred(Status(4, 4, 4), "no server to connect to")
-
-
-def _job(request: DeliveryRequest, content: OutgoingContent, *, quotes: bool) -> _Job:
-    sender = wire_path(request.envelope.sender, quotes=quotes)
-    paths = [wire_path(recipient.address, quotes=quotes) for recipient in request.recipients]
-    job = _Job(request, content, sender or b"<>", [path or b"<>" for path in paths])
-    if sender is None:
-        job.settle(failed(Status(5, 1, 7), "bad sender address syntax"))
-    elif None in paths:
-        for at, path in enumerate(paths):
-            if path is None:
-                job.results[at] = failed(Status(5, 1, 3), "bad recipient address syntax")
-        job.open = [at for at, path in enumerate(paths) if path is not None]
-    return job
-
-
-def _misfit(transaction: Transaction, connection: Connection) -> DeliveryResult | None:
-    """Why this server need not be asked at all."""
-    extensions = connection.client.extensions
-    if 0 < extensions.size_limit < transaction.size:
-        text = (
-            f"message size {transaction.size} exceeds size limit {extensions.size_limit} "
-            f"of server {label(connection.endpoint)}"
-        )
-        return failed(Status(5, 3, 4), text, relay=connection.relay)
-    if transaction.needs_utf8 and not extensions.smtputf8:
-        text = f"SMTPUTF8 is required, but was not offered by host {label(connection.endpoint)}"
-        return failed(Status(5, 6, 7), text, relay=connection.relay)
-    return None
-
-
-def _was_stale(event: Event, client: SmtpClient) -> bool:
-    """A reused connection that ended before the server took notice of the message: gone, or 421 for an answer."""
-    if isinstance(event, Finished):
-        first = client.outcomes[0]
-        return first is not None and first.reply.code == 421 and first.stage in (Stage.RSET, Stage.MAIL)
-    return isinstance(event, Lost | Trouble) and event.stage in (Stage.IDLE, Stage.RSET, Stage.MAIL)
