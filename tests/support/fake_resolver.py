@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Srv
+from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Srv, Tlsa
 
 R = TypeVar("R")
 
-# What a name holds for one type: records, or Found.NODATA, or trouble; a name that is not there is NXDOMAIN.
+# What a name holds for one type: records, a whole Answer, Found.NODATA, or trouble; one that is not there is NXDOMAIN.
 Zone = Mapping[tuple[str, str], object]
 
 SERVFAIL = DnsTrouble("server failure (SERVFAIL)")
@@ -38,6 +38,12 @@ class FakeResolver:
     async def txt(self, name: str) -> Answer[bytes]:
         return await self._answer("TXT", name)
 
+    async def tlsa(self, name: str) -> Answer[Tlsa]:
+        return await self._answer("TLSA", name)
+
+    async def cname(self, name: str) -> Answer[str]:
+        return await self._answer("CNAME", name)
+
     async def _answer(self, kind: str, name: str) -> Answer[Any]:
         self.asked.append((kind, name))
         if self.gate is not None:
@@ -45,6 +51,8 @@ class FakeResolver:
         known = self.zone.get((kind, name))
         if isinstance(known, DnsTrouble):
             raise known
+        if isinstance(known, Answer):
+            return known
         if isinstance(known, Found):
             return Answer(known)
         if known is None:

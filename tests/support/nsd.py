@@ -18,7 +18,7 @@ _DEADLINE_S = 20.0
 def running_nsd(folder: Path, zones: Mapping[str, str]) -> Iterator[str]:
     """Serve ``zones`` (origin -> records; SOA and NS are added); gives address:port for dns_resolvers."""
     nsd = require_program("nsd")
-    port = _free_port()
+    port = free_port()
     config = write_nsd(folder, zones, "127.0.0.1", port)
     log = folder / "nsd.log"
     with log.open("wb") as output:
@@ -49,7 +49,7 @@ def write_nsd(folder: Path, zones: Mapping[str, str], address: str, port: int) -
     return config
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that is free for TCP and UDP now."""
     while True:
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:

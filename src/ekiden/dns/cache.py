@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from ekiden.config.snapshot import Parameters
-from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Resolver, Srv
+from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Resolver, Srv, Tlsa
 from ekiden.message.clock import Clock
 
 R = TypeVar("R")
@@ -93,6 +93,22 @@ class CachingResolver:
             self.hits += 1
             return answer
         return await self._learn(key, entry, self._resolver.txt)
+
+    async def tlsa(self, name: str) -> Answer[Tlsa]:
+        key = ("tlsa", name.lower())
+        entry = self._entries.get(key)
+        if entry is not None and entry[0] > self._now() and (answer := entry[1]) is not None:
+            self.hits += 1
+            return answer
+        return await self._learn(key, entry, self._resolver.tlsa)
+
+    async def cname(self, name: str) -> Answer[str]:
+        key = ("cname", name.lower())
+        entry = self._entries.get(key)
+        if entry is not None and entry[0] > self._now() and (answer := entry[1]) is not None:
+            self.hits += 1
+            return answer
+        return await self._learn(key, entry, self._resolver.cname)
 
     def clear(self) -> None:
         """Forget everything that was learnt; questions that are open go on."""
@@ -172,4 +188,6 @@ def _length(record: object) -> int:
         return len(record.exchange)
     if isinstance(record, Srv):
         return len(record.target)
+    if isinstance(record, Tlsa):
+        return len(record.data)
     return len(record) if isinstance(record, (str, bytes)) else 0

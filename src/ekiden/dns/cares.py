@@ -6,7 +6,7 @@ Never: starts a thread that calls back, blocks, keeps answers (dns.cache does), 
        names: hosts that no host name can be are left out.
 
 c-ares matches ids, ports and questions of answers, asks again over TCP what was cut short, and moves on to the
-next server. What it does not give us are the header flags, so ``authentic`` is always False here.
+next server. What it does not give us are the header flags, so ``authentic`` is always False here (dns.stub has them).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pycares
 
 from ekiden.config.snapshot import Parameters
 from ekiden.dns.name import dns_name, host_name
-from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Srv
+from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Srv, Tlsa
 from ekiden.dns.reverse import reverse_name
 
 R = TypeVar("R")
@@ -49,9 +49,11 @@ _TROUBLES = {
 _TYPE_NAMES = {
     pycares.QUERY_TYPE_A: "A",
     pycares.QUERY_TYPE_AAAA: "AAAA",
+    pycares.QUERY_TYPE_CNAME: "CNAME",
     pycares.QUERY_TYPE_MX: "MX",
     pycares.QUERY_TYPE_PTR: "PTR",
     pycares.QUERY_TYPE_SRV: "SRV",
+    pycares.QUERY_TYPE_TLSA: "TLSA",
     pycares.QUERY_TYPE_TXT: "TXT",
 }
 
@@ -106,6 +108,18 @@ class CaresResolver:
     async def txt(self, name: str) -> Answer[bytes]:
         """Each record's strings joined (RFC 7208 §3.3)."""
         return await self._ask(name, pycares.QUERY_TYPE_TXT, lambda data: bytes(data.data))
+
+    async def tlsa(self, name: str) -> Answer[Tlsa]:
+        return await self._ask(
+            name,
+            pycares.QUERY_TYPE_TLSA,
+            lambda data: Tlsa(
+                int(data.cert_usage), int(data.selector), int(data.matching_type), bytes(data.cert_association_data)
+            ),
+        )
+
+    async def cname(self, name: str) -> Answer[str]:
+        return await self._ask(name, pycares.QUERY_TYPE_CNAME, lambda data: host_name(_text(data.cname)))
 
     async def ptr(self, address: str) -> Answer[str]:
         """Names that no host can have (blanks, control characters, HTML ...) are left out."""

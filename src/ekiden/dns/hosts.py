@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ekiden.config.snapshot import Parameters
 from ekiden.dns.name import host_name
-from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Resolver, Srv
+from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Resolver, Srv, Tlsa
 from ekiden.message.clock import Clock
 
 _FILE_LIMIT_BYTES = 4 * 1024 * 1024
@@ -64,6 +64,12 @@ class HostsResolver:
 
     async def txt(self, name: str) -> Answer[bytes]:
         return await self._resolver.txt(name)
+
+    async def tlsa(self, name: str) -> Answer[Tlsa]:
+        return await self._resolver.tlsa(name)
+
+    async def cname(self, name: str) -> Answer[str]:
+        return await self._resolver.cname(name)
 
     def _native(self, name: str) -> Answer[str] | None:
         if self._file is None:

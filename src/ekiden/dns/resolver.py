@@ -25,8 +25,9 @@ class DnsTrouble(Exception):
 class Answer(Struct, Generic[R], frozen=True):
     found: Found
     records: tuple[R, ...] = ()
-    authentic: bool = False  # the AD bit of a resolver that we trust
+    authentic: bool = False  # the AD bit of a resolver that we trust: for absence too (RFC 4035 §3.2.3)
     ttl_s: float = 0.0
+    canonical: str = ""  # whose the records are, where CNAMEs led from the name that was asked for
 
 
 class Mx(Struct, frozen=True, order=True):
@@ -62,3 +63,6 @@ class Resolver(Protocol):
     async def ptr(self, address: str) -> Answer[str]: ...
     async def srv(self, name: str) -> Answer[Srv]: ...
     async def txt(self, name: str) -> Answer[bytes]: ...
+    async def tlsa(self, name: str) -> Answer[Tlsa]: ...
+    async def cname(self, name: str) -> Answer[str]:
+        """The alias record of ``name`` itself; ``authentic`` is about that one record."""
