@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 import uvloop
 
+from ekiden.config.load import load
 from ekiden.config.snapshot import Parameters
 from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Tlsa
 from ekiden.dns.stub import StubResolver
+from ekiden.message.delivery import DeliveryResult
+from ekiden.message.host import Host
+from ekiden.runtime.decisions import Decisions
+from ekiden.runtime.system_clock import SystemClock
+from support.honours import honours
 from support.signed_dns import running_signed_dns
 
 R = TypeVar("R")
@@ -122,3 +129,30 @@ def test_two_hundred_questions_on_uvloop(server: str) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         answers = runner.run(scenario())
     assert all(answer.authentic and len(answer.records) == 2 for answer in answers)
+
+
+@honours("smtp_dns_support_level", "lmtp_dns_support_level")
+@pytest.mark.parametrize("prefix", ["smtp", "lmtp"])
+def test_the_hosts_of_a_next_hop_bear_what_was_proved(server: str, tmp_path: Path, prefix: str) -> None:
+    def hosts(level: str, next_hop: str) -> Sequence[Host] | DeliveryResult:
+        (tmp_path / "main.cf").write_text(
+            f"myhostname = me.test\ndns_resolvers = {server}\n{prefix}_dns_support_level = {level}\n"
+            "inet_protocols = ipv4\ninet_interfaces = loopback-only\n"
+        )
+
+        async def scenario() -> Sequence[Host] | DeliveryResult:
+            decisions = Decisions(load(tmp_path), SystemClock())
+            try:
+                return await decisions.hosts_for(decisions.configuration.parameters, prefix)(next_hop)
+            finally:
+                await decisions.close()
+
+        return asyncio.run(scenario())
+
+    hop = "signed.test" if prefix == "smtp" else "mx.signed.test"
+    assert hosts("dnssec", hop) == [Host("mx.signed.test", "192.0.2.1", 25 if prefix == "smtp" else 24, True)]
+    plain = hosts("enabled", hop)
+    assert not isinstance(plain, DeliveryResult)
+    assert not plain[0].authentic
+    if prefix == "smtp":
+        assert hosts("dnssec", "plain.test") == [Host("host.plain.test", "192.0.2.2", 25, False, True)]

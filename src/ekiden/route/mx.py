@@ -135,7 +135,7 @@ class MxRouter:
         if answer.found is Found.NODATA or not answer.records:
             # RFC 5321 §5.1: the name is its own MX of preference 0.
             return await self._one_host(word, hop)
-        return await self._mx_hosts(hop, answer.records)
+        return await self._mx_hosts(hop, answer.records, authentic=answer.authentic)
 
     async def _one_host(self, word: str, hop: NextHop) -> Sequence[Host] | DeliveryResult:
         hosts = await self._addresses(hop.host, hop.port)
@@ -167,7 +167,7 @@ class MxRouter:
         hosts: list[Host] = []
         problem: DeliveryResult | None = None
         for record in records:
-            found = await self._addresses(record.target, record.port)
+            found = await self._addresses(record.target, record.port, insecure_mx=not answer.authentic)
             if isinstance(found, DeliveryResult):
                 problem = found if problem is None or problem.is_final else problem
             elif record.port != _SMTP_PORT or not self._has_self(record.target, found):
@@ -178,7 +178,9 @@ class MxRouter:
             return self._limited(hosts)
         return problem if problem is not None else _loops(hop.host)
 
-    async def _mx_hosts(self, hop: NextHop, records: Sequence[Mx]) -> Sequence[Host] | DeliveryResult:
+    async def _mx_hosts(
+        self, hop: NextHop, records: Sequence[Mx], *, authentic: bool
+    ) -> Sequence[Host] | DeliveryResult:
         usable = sorted((record for record in records if record.exchange), key=_preference_of)[
             : self._rules.record_limit
         ]
@@ -194,7 +196,7 @@ class MxRouter:
                 self._random.shuffle(exchanges)
             equal: list[Host] = []
             found_self = False
-            for exchange, found in await self._all_addresses(exchanges, hop.port):
+            for exchange, found in await self._all_addresses(exchanges, hop.port, insecure_mx=not authentic):
                 if watch_for_self and self._has_self(exchange, () if isinstance(found, DeliveryResult) else found):
                     found_self = True
                 elif isinstance(found, DeliveryResult):
@@ -217,17 +219,20 @@ class MxRouter:
         return problem
 
     async def _all_addresses(
-        self, exchanges: Sequence[str], port: int
+        self, exchanges: Sequence[str], port: int, *, insecure_mx: bool
     ) -> list[tuple[str, Sequence[Host] | DeliveryResult]]:
         if len(exchanges) == 1:
-            return [(exchanges[0], await self._addresses(exchanges[0], port))]
+            return [(exchanges[0], await self._addresses(exchanges[0], port, insecure_mx=insecure_mx))]
         found: list[tuple[str, Sequence[Host] | DeliveryResult]] = []
         for start in range(0, len(exchanges), _LOOKUPS_AT_ONCE):
             some = exchanges[start : start + _LOOKUPS_AT_ONCE]
-            found += zip(some, await asyncio.gather(*(self._addresses(name, port) for name in some)), strict=True)
+            theirs = (self._addresses(name, port, insecure_mx=insecure_mx) for name in some)
+            found += zip(some, await asyncio.gather(*theirs), strict=True)
         return found
 
-    async def _addresses(self, exchange: str, port: int) -> Sequence[Host] | DeliveryResult:
+    async def _addresses(
+        self, exchange: str, port: int, *, insecure_mx: bool = False
+    ) -> Sequence[Host] | DeliveryResult:
         """The addresses of a host as they came, or why there are none."""
         name = host_name(exchange)
         if name is None:
@@ -241,7 +246,8 @@ class MxRouter:
         except DnsTrouble as trouble:
             return _try_again(name, kind, trouble)
         if answer.found is Found.RECORDS and answer.records:
-            return [Host(name, address, port) for address in answer.records]
+            facts = answer.authentic, insecure_mx, answer.canonical
+            return [Host(name, address, port, *facts) for address in answer.records]
         why = _NO_HOST if answer.found is Found.NXDOMAIN else _NO_RECORD
         return failed(_NOT_FOUND, _name_service_error(name, kind, why))
 

@@ -6,7 +6,7 @@ The stations of a worker (runtime.stations) decide by it, and ``ekiden why`` ask
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 from ekiden.cleanup.address_maps import AddressMaps
 from ekiden.cleanup.address_rewriting import local_rewriting
@@ -23,6 +23,7 @@ from ekiden.dns.cache import CachingResolver
 from ekiden.dns.cares import CaresResolver
 from ekiden.dns.hosts import HostsResolver
 from ekiden.dns.resolver import Resolver
+from ekiden.dns.stub import StubResolver
 from ekiden.message.clock import Clock
 from ekiden.policy.relay_access import RelayAccess
 from ekiden.route.mx import MxRouter, uses_dns
@@ -116,10 +117,18 @@ class Decisions:
         """
         lookup = getattr(parameters, f"{prefix}_host_lookup") if uses_dns(parameters, prefix) else ("native",)
         resolver = self.resolver
-        if tuple(lookup) != tuple(self.configuration.parameters.smtp_host_lookup):
-            resolver = HostsResolver(self._caching, self._clock, parameters, lookup=lookup)
+        secure = getattr(parameters, f"{prefix}_dns_support_level") == "dnssec"
+        if secure or tuple(lookup) != tuple(self.configuration.parameters.smtp_host_lookup):
+            behind = self.secure_resolver if secure else self._caching
+            resolver = HostsResolver(behind, self._clock, parameters, lookup=lookup)
         router = MxRouter(resolver, parameters, own_addresses=self._own_addresses, prefix=prefix)
         return partial(router.hosts_for, default_port=port_number(getattr(parameters, f"{prefix}_tcp_port")))
+
+    @cached_property
+    def secure_resolver(self) -> Resolver:
+        """The one that knows what DNSSEC proved, and remembers it."""
+        parameters = self.configuration.parameters
+        return CachingResolver(StubResolver(parameters), self._clock, parameters)
 
     async def close(self) -> None:
         await self._cares.close()

@@ -8,7 +8,7 @@ import pytest
 
 from ekiden.config.snapshot import Parameters
 from ekiden.dns.cache import CachingResolver
-from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx
+from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Tlsa
 from support.fake_resolver import SERVFAIL, FakeResolver, MovedClock
 
 R = TypeVar("R")
@@ -167,3 +167,20 @@ def test_what_is_larger_than_the_whole_cache_is_not_kept() -> None:
     cache = caching(inner, MovedClock(), dns_cache_size_limit="65536")
     asyncio.run(cache.txt("a"))
     assert cache.weight_bytes == 0
+
+
+def test_what_dnssec_proved_is_remembered_with_the_answer() -> None:
+    record, alias = Tlsa(3, 1, 1, b"\xaa" * 32), "b.example"
+    inner = FakeResolver(
+        {
+            ("TLSA", "_25._tcp.a"): Answer(Found.RECORDS, (record,), authentic=True, ttl_s=60),
+            ("CNAME", "a"): Answer(Found.RECORDS, (alias,), authentic=True, ttl_s=60),
+            ("TLSA", "_25._tcp.b"): Answer(Found.NODATA, authentic=True, ttl_s=60),
+        }
+    )
+    cache = caching(inner, MovedClock())
+    for _ in range(2):
+        assert asyncio.run(cache.tlsa("_25._tcp.A")) == Answer(Found.RECORDS, (record,), True, 60)
+        assert asyncio.run(cache.cname("a")) == Answer(Found.RECORDS, (alias,), True, 60)
+        assert asyncio.run(cache.tlsa("_25._tcp.b")).authentic
+    assert len(inner.asked) == 3

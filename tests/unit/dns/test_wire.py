@@ -29,6 +29,7 @@ def reply_to(name: str, kind: int, *records: tuple[str, int, str, str], authorit
 
 
 def test_a_question_is_what_others_read_it_to_be() -> None:
+    """With the DO bit (RFC 3225 §3) and the AD bit (RFC 6840 §5.7)."""
     message = dns.message.from_wire(encode_question(NUMBER, "mx.x.test", wire.TLSA))
     assert message.id == NUMBER
     assert [(str(each.name), each.rdtype) for each in message.question] == [("mx.x.test.", dns.rdatatype.TLSA)]

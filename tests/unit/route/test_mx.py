@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from ekiden.config.snapshot import Parameters
-from ekiden.dns.resolver import Found, Mx, Srv
+from ekiden.dns.resolver import Answer, Found, Mx, Srv
 from ekiden.message.delivery import Action, DeliveryResult
 from ekiden.message.host import Host
 from ekiden.route.mx import BetterHosts, MxRouter, host_rules, uses_dns
@@ -28,10 +29,14 @@ def find(
     return asyncio.run(router.hosts_for(next_hop, port))
 
 
+def found(next_hop: str, zone: Zone, **options: Any) -> list[Host]:
+    result = find(next_hop, zone, **options)
+    assert not isinstance(result, DeliveryResult), result
+    return list(result)
+
+
 def hosts(next_hop: str, zone: Zone, **options: Any) -> list[str]:
-    found = find(next_hop, zone, **options)
-    assert not isinstance(found, DeliveryResult), found
-    return [str(host) for host in found]
+    return [str(host) for host in found(next_hop, zone, **options)]
 
 
 def problem(next_hop: str, zone: Zone, **options: Any) -> DeliveryResult:
@@ -344,3 +349,18 @@ def test_srv_records_of_equal_priority_share_by_weight() -> None:
     assert 2 < second.count("three") / second.count("one") < 4.5
     assert 0 < second.count("none") < second.count("three")
     assert all(sorted(order) == ["first", "none", "one", "three"] for order in orders)
+
+
+def test_what_dnssec_proved_goes_with_the_hosts() -> None:
+    """RFC 7672 §2.2."""
+    zone: dict[tuple[str, str], Any] = {
+        (MX, "x"): Answer(Found.RECORDS, (Mx(10, "a"), Mx(20, "b")), authentic=True),
+        (A, "a"): Answer(Found.RECORDS, ("192.0.2.1",), authentic=True, canonical="c"),
+        (A, "b"): ["192.0.2.2"],
+        (MX, "y"): [Mx(10, "a")],
+        (MX, "a"): Found.NODATA,
+    }
+    a, b = Host("a", "192.0.2.1", 25, authentic=True, canonical="c"), Host("b", "192.0.2.2", 25)
+    assert found("x", zone) == [a, b]
+    assert found("y", zone) == [structs.replace(a, insecure_mx=True)]
+    assert found("[a]", zone) == found("a", zone) == [a]

@@ -57,10 +57,13 @@ class SmtpParameters(Group):
         "",
         "disabled",
         "enabled",
-        doc="disabled: no DNS, next hops are hosts of native_hosts_file; enabled: DNS; empty: as disable_dns_lookups "
-        "says. dnssec is not there yet.",
+        "dnssec",
+        doc="disabled: no DNS, next hops are hosts of native_hosts_file; enabled: DNS; dnssec: DNS, and what the "
+        "resolver proved by DNSSEC is known (for DANE); empty: as disable_dns_lookups says.",
     )
-    lmtp_dns_support_level = Choice("", "", "disabled", "enabled", doc="What smtp_dns_support_level is, for LMTP.")
+    lmtp_dns_support_level = Choice(
+        "", "", "disabled", "enabled", "dnssec", doc="What smtp_dns_support_level is, for LMTP."
+    )
     disable_dns_lookups = Bool("no", doc="No DNS for SMTP and LMTP, if smtp_dns_support_level is empty.")
     use_srv_lookup = Words(
         "",
