@@ -248,6 +248,8 @@ class CorePeer:
                 return server_replies.HELP
             case commands.Quit():
                 return server_replies.BYE
+            case commands.AuthStart() | commands.AuthResponse():
+                return server_replies.NOT_IMPLEMENTED  # its rules have no login
             case commands.Invalid(reply=answer):
                 return answer
             case commands.Rset() | commands.Noop():

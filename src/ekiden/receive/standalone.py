@@ -105,6 +105,8 @@ class StandaloneSession:
                 return server_replies.HELP
             case commands.Quit():
                 return server_replies.BYE
+            case commands.AuthStart() | commands.AuthResponse():
+                return server_replies.NOT_IMPLEMENTED  # the rules have no login
             case commands.Invalid(reply=answer):
                 return answer
 

@@ -59,6 +59,29 @@ class Quit(Struct, frozen=True, gc=False):
     pass
 
 
+class AuthStart(Struct, frozen=True, gc=False):
+    """AUTH (RFC 4954 §4). ``mechanism`` is in upper case; ``initial`` is None without an initial response.
+
+    A 334 reply asks for an AuthResponse, any other ends the exchange.
+    """
+
+    mechanism: str
+    initial: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"AuthStart({self.mechanism!r}, ***)"
+
+
+class AuthResponse(Struct, frozen=True, gc=False):
+    """What the client answers to 334; a ``refusal`` ends the exchange: the client cancelled, or this is no response."""
+
+    data: bytes
+    refusal: Refusal | None = None
+
+    def __repr__(self) -> str:
+        return f"AuthResponse(***, {self.refusal!r})"
+
+
 class Invalid(Struct, frozen=True):
     """What the core refuses by itself. The driver gives ``reply`` back, or a harder one: 421 after too many errors."""
 
@@ -82,6 +105,6 @@ class EndOfContent(Struct, frozen=True):
     has_bare_newline: bool = False  # bare CR or LF were there: refused, or made whole (see BareNewline)
 
 
-Command = Helo | Mail | Rcpt | Data | Rset | Noop | Vrfy | Help | Quit
-Question = Command | Invalid | EndOfContent
+Command = Helo | Mail | Rcpt | Data | Rset | Noop | Vrfy | Help | Quit | AuthStart
+Question = Command | AuthResponse | Invalid | EndOfContent
 Event = Question | Content

@@ -25,5 +25,6 @@ class Limits(Struct, frozen=True):
     """Lines of content have no limit of their own: they are never held in memory (``size_limit`` bounds their sum)."""
 
     command_line_bytes: int = 2048  # with its line end; RFC 5321 §4.5.3.1.4: at least 512, extensions add to it
+    auth_line_bytes: int = 12288  # of AUTH and what follows it, with the line end; RFC 4954 §4 sets it
     helo_bytes: int = 512  # RFC 5321 §4.5.3.1.2: at least 255
     path: PathLimits = PathLimits()

@@ -20,12 +20,23 @@ import re
 
 from msgspec import structs
 
-from ekiden.message.reply import Reply
+from ekiden.message.reply import Refusal, Reply
 from ekiden.protocol.smtp import server_replies as replies
-from ekiden.protocol.smtp.commands import Content, EndOfContent, Event, Helo, Invalid, Noop, Question
+from ekiden.protocol.smtp.commands import (
+    AuthResponse,
+    AuthStart,
+    Content,
+    EndOfContent,
+    Event,
+    Helo,
+    Invalid,
+    Noop,
+    Question,
+)
 from ekiden.protocol.smtp.data import BareNewline, DataReceiver
 from ekiden.protocol.smtp.limits import Limits, PathLimits
 from ekiden.protocol.smtp.lines import LineBuffer
+from ekiden.protocol.smtp.login import parse_response
 from ekiden.protocol.smtp.server_replies import ehlo_reply, greeting, helo_reply, queued_reply, vrfy_reply
 from ekiden.protocol.smtp.states import State, next_state
 from ekiden.protocol.smtp.verbs import NOT_IMPLEMENTED, OUT_OF_ORDER, Rules, printable
@@ -44,10 +55,13 @@ __all__ = [
 ]
 
 # RFC 2920 §3.1: what a client says next must wait for the reply to one of these; that to other commands need not.
-_ENDS_GROUP = frozenset({"DATA", "EHLO", "HELO", "NOOP", "VRFY"})
+_ENDS_GROUP = frozenset({"AUTH", "DATA", "EHLO", "HELO", "NOOP", "VRFY"})
 
 # "Subject:" for a command: the content of a message that nobody asked for, or a web client's request.
 _HEADER_FIELD = re.compile(rb"[!-9;-~]+:")
+
+# Whatever follows these was sent too early, whoever allows what else.
+_LOGIN = frozenset({AuthStart, AuthResponse})
 
 _CONTROL_CHARACTERS = bytes((*range(0x20), 0x7F))
 
@@ -74,7 +88,9 @@ class SmtpServer:
         self.state = State.CONNECTED
         self._rules = rules
         self._bare_newline = bare_newline
-        self._lines = LineBuffer(rules.limits.command_line_bytes)
+        limits = rules.limits
+        longest = max(limits.command_line_bytes, limits.auth_line_bytes if rules.has_login else 0)
+        self._lines = LineBuffer(longest)
         self._open: Question | None = None  # the question that waits for its reply
         self._content: DataReceiver | None = None
         self._extended = False  # the client said EHLO and was told what it may do
@@ -98,10 +114,13 @@ class SmtpServer:
         line = self._lines.pop()
         if line is not None:
             rules = self._rules
-            self._open = self._parse(line) if rules.filter_line is None else self._parse_filtered(line)
-            if rules.forbids_early_input and self._lines.waits:
+            if self.state is State.LOGIN:
+                self._open = self._login_response(line)
+            else:
+                self._open = self._parse(line) if rules.filter_line is None else self._parse_filtered(line)
+            if (rules.forbids_early_input or type(self._open) in _LOGIN) and self._lines.waits:
                 self._open = self._early(self._open)
-        elif (first := self._lines.first_byte()) and _is_foreign(first):
+        elif self.state is not State.LOGIN and (first := self._lines.first_byte()) and _is_foreign(first):
             self._open = Invalid("", replies.NOT_SMTP, "not-smtp")
         return self._open
 
@@ -140,6 +159,8 @@ class SmtpServer:
     def _parse(self, line: bytes) -> Question:
         if (known := self._rules.known(line)) is not None and self.state in known[0].states:
             return known[1]
+        if len(line) > self._rules.limits.command_line_bytes and line[:5].upper() != b"AUTH ":
+            return Invalid("", replies.LINE_TOO_LONG, "line-too-long")
         text = line[:-2]
         if line[-2:] != b"\r\n":
             refusal = self._bad_line_end(line)
@@ -165,6 +186,13 @@ class SmtpServer:
             self._rules.remember(line, verb, command)
         return command
 
+    def _login_response(self, line: bytes) -> Question:
+        if not line.endswith(b"\n") or len(line) > self._rules.limits.auth_line_bytes:
+            return AuthResponse(b"", Refusal(replies.AUTH_LINE_TOO_LONG, "line-too-long"))
+        if not line.endswith(b"\r\n") and self._bare_newline is BareNewline.REJECT:
+            return Invalid("AUTH", self._rules.coded(replies.BARE_LF_IN_COMMAND), "bare-newline")
+        return parse_response(line.rstrip(b"\r\n"))
+
     def _parse_filtered(self, line: bytes) -> Question:
         assert self._rules.filter_line is not None
         if line[-2:] != b"\r\n":
@@ -179,6 +207,10 @@ class SmtpServer:
         match question:
             case Helo(extended=extended):
                 verb = "EHLO" if extended else "HELO"
+            case AuthStart() | AuthResponse():
+                # What comes behind is part of an exchange that has not got so far, or of a session that is not yet
+                # somebody's: nobody could say as whom it was meant (RFC 4954 §4).
+                verb = "AUTH"
             case Invalid(verb=verb):
                 if verb.upper().encode() not in self._rules.verbs:
                     return question

@@ -55,6 +55,16 @@ BAD_SIZE = reply(501, "5.5.4", "Bad message size syntax")
 REPEATED_PARAMETER = reply(501, "5.5.4", "Error: parameter given twice")
 SIZE_TOO_BIG = reply(552, "5.3.4", "Message size exceeds fixed limit")
 
+# Login (RFC 4954 §4, §6).
+AUTH_SYNTAX = reply(501, "5.5.4", "Syntax: AUTH mechanism")
+AUTH_NEEDS_HELO = reply(503, "5.5.1", "Error: send HELO/EHLO first")
+AUTH_IN_TRANSACTION = reply(503, "5.5.1", "Error: MAIL transaction in progress")
+BAD_BASE64 = reply(501, "5.5.2", "Error: malformed base64 in authentication exchange")
+AUTH_LINE_TOO_LONG = reply(500, "5.5.6", "Error: authentication exchange line is too long")
+AUTH_CANCELLED = reply(501, "5.7.0", "Authentication aborted")
+LOGGED_IN = reply(235, "2.7.0", "Authentication successful")
+BAD_SUBMITTER = reply(501, "5.5.4", "Error: bad AUTH parameter")
+
 # Content.
 BARE_LF = reply(550, "5.5.2", "Error: bare <LF> received")
 BARE_CR = reply(550, "5.5.2", "Error: bare <CR> received")
@@ -82,6 +92,11 @@ def queued_reply(queue_id: str) -> Reply:
 def vrfy_reply(text: str) -> Reply:
     """RFC 5321 §3.5.3: "cannot verify, but will take it", which tells a spammer nothing."""
     return reply(252, "2.0.0", text)
+
+
+def auth_challenge(encoded: str) -> Reply:
+    """RFC 4954 §4: a challenge in base64, which may be empty."""
+    return Reply(334, None, (encoded,))
 
 
 def unsupported_option(keyword: str) -> Reply:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import enum
 
 from ekiden.message.reply import Reply, Severity
-from ekiden.protocol.smtp.commands import Data, EndOfContent, Helo, Mail, Question, Quit, Rcpt, Rset
+from ekiden.protocol.smtp.commands import (
+    AuthResponse,
+    AuthStart,
+    Data,
+    EndOfContent,
+    Helo,
+    Mail,
+    Question,
+    Quit,
+    Rcpt,
+    Rset,
+)
 
 
 class State(enum.IntEnum):
@@ -17,6 +28,7 @@ class State(enum.IntEnum):
     RECIPIENTS = 3  # at least one RCPT accepted
     CONTENT = 4  # after 354, until the reply to the end of content
     CLOSED = 5  # nothing more is read
+    LOGIN = 6  # after 334, until the exchange of AUTH ends
 
 
 _OPEN = (State.CONNECTED, State.GREETED, State.SENDER, State.RECIPIENTS)
@@ -25,6 +37,11 @@ _OPEN = (State.CONNECTED, State.GREETED, State.SENDER, State.RECIPIENTS)
 TRANSITIONS: dict[tuple[State, type[Question], int], State] = {
     # RFC 5321 §4.1.4: an EHLO in the middle of a session resets it as RSET does.
     **{(state, Helo, Severity.OK): State.GREETED for state in _OPEN},
+    # RFC 4954 §4: between two transactions; succeeded, failed or cancelled, an exchange leads back there.
+    (State.GREETED, AuthStart, Severity.MORE): State.LOGIN,
+    (State.LOGIN, AuthResponse, Severity.OK): State.GREETED,
+    (State.LOGIN, AuthResponse, Severity.TEMPORARY): State.GREETED,
+    (State.LOGIN, AuthResponse, Severity.PERMANENT): State.GREETED,
     (State.CONNECTED, Mail, Severity.OK): State.SENDER,
     (State.GREETED, Mail, Severity.OK): State.SENDER,
     (State.SENDER, Rcpt, Severity.OK): State.RECIPIENTS,

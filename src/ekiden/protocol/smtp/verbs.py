@@ -12,6 +12,7 @@ from ekiden.message.envelope import BodyType
 from ekiden.message.reply import Reply
 from ekiden.protocol.smtp import server_replies as replies
 from ekiden.protocol.smtp.commands import (
+    AuthStart,
     Command,
     Data,
     Helo,
@@ -25,6 +26,7 @@ from ekiden.protocol.smtp.commands import (
     Vrfy,
 )
 from ekiden.protocol.smtp.limits import Limits
+from ekiden.protocol.smtp.login import parse_auth
 from ekiden.protocol.smtp.path import DOMAIN, DOT_STRING, PathProblem, parse_path
 from ekiden.protocol.smtp.states import State
 
@@ -41,7 +43,16 @@ class Rules:
     """
 
     __slots__ = (
-        *("_known", "bare_newline_code", "filter_line", "forbids_early_input", "is_forbidden", "is_noop", "limits"),
+        *(
+            "_known",
+            "bare_newline_code",
+            "filter_line",
+            "forbids_early_input",
+            "has_login",
+            "is_forbidden",
+            "is_noop",
+            "limits",
+        ),
         *("size_limit", "soft_bounce", "strict_envelopes", "verbs"),
     )
 
@@ -57,6 +68,7 @@ class Rules:
         filter_line: Callable[[bytes], bytes | Reply] | None = None,
         forbids_early_input: bool = False,
         bare_newline_code: int = replies.BARE_LF.code,
+        has_login: bool = False,
     ) -> None:
         """``size_limit`` is in octets of content; 0 is no limit (``message_size_limit``).
 
@@ -64,6 +76,7 @@ class Rules:
         of SMTP's, end the session (FOREIGN). ``is_noop``: which verbs of any kind do nothing. Both get upper case.
         ``filter_line`` gives the command to execute in place of a line (without its line end), or refuses it.
         ``forbids_early_input``: what a client sends before its turn (RFC 2920 §3.1) ends the session.
+        ``has_login``: AUTH is a command here.
         """
         self.soft_bounce = soft_bounce
         self.limits = limits
@@ -74,10 +87,11 @@ class Rules:
         self.filter_line = filter_line
         self.forbids_early_input = forbids_early_input
         self.bare_newline_code = bare_newline_code
-        self.verbs = VERBS
+        self.has_login = has_login
+        self.verbs = VERBS | {b"AUTH": _AUTH} if has_login else VERBS
         if is_noop is not None:
-            noops = {name: Verb(name, VERBS[b"NOOP"].parse, junk=True) for name in VERBS if is_noop(name)}
-            self.verbs = VERBS | noops
+            noops = {name: Verb(name, VERBS[b"NOOP"].parse, junk=True) for name in self.verbs if is_noop(name)}
+            self.verbs = self.verbs | noops
         self._known: dict[bytes, tuple[Verb, Command]] = {}
 
     def known(self, line: bytes) -> tuple[Verb, Command] | None:
@@ -91,7 +105,8 @@ class Rules:
         return structs.replace(refusal, code=code, status=refusal.status.with_class(code // 100))
 
     def remember(self, line: bytes, verb: Verb, command: Command) -> None:
-        if len(line) <= _KNOWN_LINE_BYTES:
+        """Of what holds secrets nothing is remembered."""
+        if len(line) <= _KNOWN_LINE_BYTES and type(command) is not AuthStart:
             if len(self._known) >= _KNOWN_LINES:
                 self._known.clear()
             self._known[line] = (verb, command)
@@ -259,8 +274,15 @@ VERBS: dict[bytes, Verb] = {
     )
 }
 
+# One of the verbs where Rules.has_login says so.
+_AUTH = Verb(b"AUTH", lambda arguments, _rules: parse_auth(arguments), frozenset({State.GREETED}))
+
 # The answer to a verb in each state where it is not legal (RFC 5321 §4.1.4).
 OUT_OF_ORDER: dict[tuple[bytes, State], Reply] = {
+    # RFC 4954 §4: not during a mail transaction.
+    (b"AUTH", State.CONNECTED): replies.AUTH_NEEDS_HELO,
+    (b"AUTH", State.SENDER): replies.AUTH_IN_TRANSACTION,
+    (b"AUTH", State.RECIPIENTS): replies.AUTH_IN_TRANSACTION,
     (b"MAIL", State.SENDER): replies.NESTED_MAIL,
     (b"MAIL", State.RECIPIENTS): replies.NESTED_MAIL,
     (b"RCPT", State.CONNECTED): replies.NEED_MAIL,
