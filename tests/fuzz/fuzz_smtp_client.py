@@ -1,7 +1,8 @@
 """Whatever a server says, turn by turn, the client answers the same in any chunking and claims no more than was said.
 
 A recipient is decided only by a reply, accepted only by a 2xx reply after the dot; what goes out holds no bare CR or
-LF; the content goes out only after a 354 and ends in exactly one CRLF dot CRLF.
+LF; the content goes out only after a 354 and ends in exactly one CRLF dot CRLF. Where STARTTLS is offered, nothing but
+the end of the session follows a turn that says more than its one reply; we are logged in only by a 2xx reply to AUTH.
 
 The input's turns are separated by ``|``; after the last one the server is gone. The whole input is the content, too.
 """
@@ -11,20 +12,30 @@ from __future__ import annotations
 import re
 
 from ekiden.protocol.smtp.client import (
+    START_TLS,
     ClientRules,
     Event,
+    LoggedIn,
+    LoginFailed,
+    LoginRefused,
     Ready,
     SendContent,
     SmtpClient,
     Stage,
+    StartTls,
+    TlsDeclined,
     Transaction,
+    Trouble,
 )
+from ekiden.protocol.smtp.client_login import LoginProblem
 from ekiden.protocol.smtp.replies import ReplyLimits
 
 LIMITS = ReplyLimits(line_bytes=64, lines=8, reply_bytes=256)
 STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 _EHLO = b"220 mx\r\n|250-mx\r\n250-SIZE 9\r\n250 PIPELINING\r\n|"
+_GREETED = b"220 mx\r\n|250-mx\r\n250 "
+_TAKEN = b"|250 Ok\r\n|250 Ok\r\n|550 no\r\n|354 go\r\n|250 Ok\r\n"
 SEEDS = [
     _EHLO + b"250 Ok\r\n250 Ok\r\n250 Ok\r\n354 go\r\n552 too big\r|\n",
     _EHLO + b"250 Ok\r\n250 Ok\r\n550 no\r\n354 go\r\n|250 2.0.0 Ok\r\n|221 bye\r\n",
@@ -34,8 +45,34 @@ SEEDS = [
     b"220 mx\r\n|250 mx\r\n|250 Ok\r\n|421 bye\r\n",
     b"554 no\r\n",
     _EHLO + b"250 Ok\r\n250 Ok\r\n250 Ok\r\n354 go\r\n552 too big\r\n",
+    _GREETED + b"STARTTLS\r\n|220 go\r\n|250 mx\r\n" + _TAKEN,
+    _GREETED + b"STARTTLS\r\n|220 go\r\n250 mx\r\n|250 mx\r\n",
+    _GREETED + b"STARTTLS\r\n|454 no\r\n" + _TAKEN,
+    _GREETED + b"AUTH X\r\n|334 YQ==\r\n|334 Yg==\r\n|235 Ok\r\n" + _TAKEN,
+    _GREETED + b"AUTH X\r\n|334 ?\r\n|501 off\r\n|250 Ok\r\n",
+    _GREETED + b"AUTH X\r\n|235 Ok\r\n|250 Ok\r\n",
     _EHLO + b"250 Ok\r\n250 Ok\r\n250 Ok\r\n354 go\r\n|250 Ok\r\n|\r\n.\r\nMAIL FROM:<>\r\n\n.\n\r.\r.\r\n.\n",
 ]
+
+
+class Exchange:
+    """Two answers, whatever the challenges are."""
+
+    mechanism = "X"
+    initial = None
+
+    def __init__(self) -> None:
+        self.answers = [b"one", b"two"]
+
+    @property
+    def complete(self) -> bool:
+        return not self.answers
+
+    def respond(self, challenge: bytes) -> bytes | LoginProblem:
+        return self.answers.pop(0) if self.answers else LoginProblem("no more")
+
+
+_NO_HANDSHAKE = Trouble(Stage.STARTTLS, "more than one reply")
 
 
 def held(turns: list[bytes], content: bytes, chunk: int, *, lmtp: bool) -> tuple[list[Event], bytes, list[object]]:
@@ -45,12 +82,18 @@ def held(turns: list[bytes], content: bytes, chunk: int, *, lmtp: bool) -> tuple
     outcomes: list[object] = []
     sent = bytearray()
     begun = 0
+    wants_tls = wants_login = True
     for turn in turns:
         met: list[Event] = []
         for at in range(0, len(turn), chunk):
             client.receive(turn[at : at + chunk])
             while (event := client.next_event()) is not None:
                 met.append(event)
+            if met and isinstance(met[-1], StartTls) and at + chunk < len(turn):
+                # What is left of the turn is no handshake: the core sees it in the same piece, or the socket after it.
+                return [*events, *met[:-1], _NO_HANDSHAKE], bytes(sent), [*outcomes, *client.outcomes]
+        if met and isinstance(met[-1], Trouble) and met[-1].stage is Stage.STARTTLS:
+            return [*events, *met[:-1], _NO_HANDSHAKE], bytes(sent), [*outcomes, *client.outcomes]
         sent += client.take_output()
         events += met
         if not met:
@@ -64,8 +107,23 @@ def held(turns: list[bytes], content: bytes, chunk: int, *, lmtp: bool) -> tuple
             # Nothing goes out when the server has already begun to say something.
             assert not wire or (b"\r\n" + wire).find(b"\r\n.\r\n") == len(wire) - 3
             sent += wire
+        elif isinstance(event, StartTls):
+            assert event is START_TLS
+            client.tls_established()
+            sent += client.take_output()
+        elif wants_tls and isinstance(event, Ready) and client.reusable and client.extensions.starttls:
+            wants_tls = False
+            client.start_tls()
+            sent += client.take_output()
+        elif (
+            wants_login and isinstance(event, Ready | TlsDeclined) and client.reusable and client.extensions.mechanisms
+        ):
+            wants_login = False
+            client.log_in(Exchange())
+            sent += client.take_output()
         elif client.reusable:
-            assert isinstance(event, Ready) or client.stage is Stage.IDLE
+            assert isinstance(event, Ready | LoggedIn | LoginFailed | LoginRefused) or client.stage is Stage.IDLE
+            assert client.logged_in == any(isinstance(each, LoggedIn) for each in events)
             outcomes += client.outcomes
             if begun < 2:
                 begun += 1

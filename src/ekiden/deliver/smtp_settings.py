@@ -184,6 +184,9 @@ def _timeouts(
         Stage.CONTENT: content,
         Stage.END_OF_DATA: done,
         Stage.QUIT: quit_,
+        Stage.STARTTLS: hello,
+        Stage.TLS: hello,
+        Stage.AUTH: hello,
     }
     return tuple(by_stage[stage] for stage in Stage)
 

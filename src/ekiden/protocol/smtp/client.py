@@ -1,11 +1,17 @@
 """The client's side of SMTP (RFC 5321) and LMTP (RFC 2033), without I/O.
 
-In:   the server's bytes by receive(); what the caller wants by begin(), send_content(), end_content() and quit().
+In:   the server's bytes by receive(); what the caller wants by start_tls(), log_in(), begin(), send_content(),
+      end_content() and quit().
 Out:  bytes for the server by take_output(); events by next_event(), each of which is the caller's turn to act.
 Never: a command that holds CR, LF or NUL, a final dot for a transaction without recipients that the server accepted
       (but see RFC 2920 §3.1 below), an exception for anything that a server says.
 
-    Ready          the greeting and EHLO are done           -> begin() or quit()
+    Ready          the greeting and EHLO are done           -> start_tls(), log_in(), begin() or quit()
+    StartTls       STARTTLS was accepted                    -> a handshake, tls_established()
+    TlsDeclined    STARTTLS was refused                     -> as for Ready
+    LoggedIn       AUTH was accepted                        -> begin() or quit()
+    LoginRefused   AUTH was refused                         -> log_in() or quit()
+    LoginFailed    our side of AUTH broke it off            -> log_in() or quit()
     SendContent    DATA was accepted                        -> send_content() ..., end_content()
     Finished       the transaction is over, see .outcomes   -> begin() again or quit(), if .reusable
     Refused        the server wants no session              -> close
@@ -22,47 +28,30 @@ from msgspec import Struct
 
 from ekiden.message.reply import Reply
 from ekiden.protocol.smtp.client_content import ContentEncoder
+from ekiden.protocol.smtp.client_events import (
+    CLOSED,
+    FINISHED,
+    READY,
+    SEND_CONTENT,
+    START_TLS,
+    Closed,
+    Event,
+    Finished,
+    LoggedIn,
+    LoginFailed,
+    LoginRefused,
+    Ready,
+    Refused,
+    SendContent,
+    SpokeToSelf,
+    StartTls,
+    TlsDeclined,
+    Trouble,
+)
 from ekiden.protocol.smtp.client_extensions import Extensions, extensions_of, server_name
+from ekiden.protocol.smtp.client_login import Exchange, LoginProblem, authenticate, challenge_of, response_line
 from ekiden.protocol.smtp.client_transaction import Outcome, Stage, Transaction
 from ekiden.protocol.smtp.replies import ReplyLimits, ReplyReader, ReplyTrouble
-
-
-class Event(Struct, frozen=True):
-    """The caller's turn."""
-
-
-class Ready(Event, frozen=True):
-    pass
-
-
-class SendContent(Event, frozen=True):
-    pass
-
-
-class Finished(Event, frozen=True):
-    pass
-
-
-class Closed(Event, frozen=True):
-    pass
-
-
-class Refused(Event, frozen=True):
-    stage: Stage  # GREETING, EHLO, HELO, LHLO
-    reply: Reply
-
-
-class SpokeToSelf(Event, frozen=True):
-    stage: Stage
-    name: str
-
-
-class Trouble(Event, frozen=True):
-    stage: Stage
-    text: str
-
-
-READY, SEND_CONTENT, FINISHED, CLOSED = Ready(), SendContent(), Finished(), Closed()
 
 
 class ClientRules(Struct, frozen=True):
@@ -76,14 +65,15 @@ class ClientRules(Struct, frozen=True):
     line_length_limit: int = 998
     replies: ReplyLimits = ReplyLimits()
     filter_reply: Callable[[bytes], bytes] | None = None  # of each line that a server says
+    mail_auth: bool = False  # AUTH=<> with MAIL FROM where we have logged in (RFC 4954 §5)
 
 
 class SmtpClient:
     """One connection. ``own_name``: the name that no other server can have; empty: do not look for loops."""
 
     __slots__ = (
-        "_content", "_ended", "_needs_reset", "_out", "_own_name", "_reader", "_rules", "extensions", "stage",
-        "transaction",
+        "_content", "_ended", "_exchange", "_needs_reset", "_out", "_own_name", "_reader", "_rules", "extensions",
+        "logged_in", "stage", "transaction",
     )  # fmt: skip
 
     def __init__(self, rules: ClientRules, *, own_name: str = "") -> None:
@@ -94,6 +84,8 @@ class SmtpClient:
         self._content = ContentEncoder(rules.line_length_limit)
         self._needs_reset = False  # the server still holds a transaction that was given up
         self._ended = False  # nothing the server says counts any more
+        self._exchange: Exchange | LoginProblem | None = None  # of the AUTH command that is under way
+        self.logged_in = False
         self.stage = Stage.GREETING
         self.extensions = Extensions()
         self.transaction: Transaction | None = None
@@ -143,10 +135,29 @@ class SmtpClient:
 
     # -- what the caller wants --
 
+    def start_tls(self) -> None:
+        """Ask for TLS (RFC 3207 §4). Where the server has said something unasked, the next event is Trouble."""
+        self._must_be_idle("STARTTLS")
+        if not self._reader.pending:
+            self._ask(Stage.STARTTLS, b"STARTTLS\r\n")
+
+    def tls_established(self) -> None:
+        """The handshake is done: what the server said in plain text is forgotten, EHLO comes again (RFC 3207 §4.2)."""
+        if self.stage is not Stage.TLS or self._reader.pending:
+            raise RuntimeError(f"no handshake was due, or plain text came in it: {self.stage.name}")
+        self.extensions = Extensions()
+        self._hello("ESMTP")
+
+    def log_in(self, exchange: Exchange) -> None:
+        """AUTH (RFC 4954 §4), in a session that is not logged in yet."""
+        self._must_be_idle("AUTH")
+        if not self._reader.pending:
+            command, self._exchange = authenticate(exchange)
+            self._ask(Stage.AUTH, command)
+
     def begin(self, transaction: Transaction) -> None:
         """Start a transaction: with PIPELINING all of it up to DATA in one burst (RFC 2920 §3.1)."""
-        if self.stage is not Stage.IDLE:
-            raise RuntimeError(f"a transaction cannot begin: the client waits for {self.stage.name}")
+        self._must_be_idle("a transaction")
         self.transaction = transaction
         if self._reader.pending:
             return  # what the server said unasked makes the next event: the session is not to be trusted
@@ -180,6 +191,10 @@ class SmtpClient:
 
     # -- commands --
 
+    def _must_be_idle(self, what: str) -> None:
+        if self.stage is not Stage.IDLE:
+            raise RuntimeError(f"{what} cannot begin: the client waits for {self.stage.name}")
+
     def _ask(self, stage: Stage, command: bytes) -> None:
         self.stage = stage
         self._out.append(command)
@@ -193,6 +208,8 @@ class SmtpClient:
             command += b" BODY=8BITMIME"
         if transaction.needs_utf8 and extensions.smtputf8:
             command += b" SMTPUTF8"
+        if self.logged_in and self._rules.mail_auth:
+            command += b" AUTH=<>"
         return command + b"\r\n"
 
     def _burst(self, transaction: Transaction) -> bytes:
@@ -206,17 +223,20 @@ class SmtpClient:
             return self._refused(reply)
         if (name := server_name(reply)).lower() == self._own_name != "":
             return self._to_self(name)
+        self._hello(reply.text)
+        return None
+
+    def _hello(self, greeting: str) -> None:
         rules = self._rules
         helo_name = rules.helo_name.encode("ascii", "replace")
         if rules.lmtp:
             self._ask(Stage.LHLO, b"LHLO " + helo_name + b"\r\n")
-        elif not rules.never_ehlo and (rules.always_ehlo or "ESMTP" in reply.text.upper().split()):
+        elif not rules.never_ehlo and (rules.always_ehlo or "ESMTP" in greeting.upper().split()):
             self._ask(Stage.EHLO, b"EHLO " + helo_name + b"\r\n")
         else:
             self._ask(Stage.HELO, b"HELO " + helo_name + b"\r\n")
-        return None
 
-    def _hello(self, reply: Reply) -> Event | None:
+    def _after_hello(self, reply: Reply) -> Event | None:
         if reply.code // 100 != 2:
             # RFC 5321 §3.2: a server that does not know EHLO is asked with HELO.
             if self.stage is Stage.EHLO and reply.code // 100 == 5:
@@ -231,6 +251,52 @@ class SmtpClient:
             return self._to_self(self.extensions.name)
         self.stage = Stage.IDLE
         return READY
+
+    def _after_starttls(self, reply: Reply) -> Event | None:
+        if reply.code == 421 or reply.code // 100 == 3:
+            return self._refused(reply)
+        if reply.code // 100 != 2:
+            self.stage = Stage.IDLE
+            return TlsDeclined(reply)
+        # RFC 3207 §4: nothing follows the reply but the handshake. More can be a reply that somebody on the way put
+        # there, to be taken for one that came encrypted (CVE-2011-0411).
+        if self._reader.pending:
+            return self._trouble("more than one reply to STARTTLS before the handshake")
+        self.stage = Stage.TLS
+        return START_TLS
+
+    def _amid_handshake(self, reply: Reply) -> Event | None:
+        return self._trouble("a reply in plain text in place of the TLS handshake")
+
+    def _after_auth(self, reply: Reply) -> Event | None:
+        exchange = self._exchange
+        assert exchange is not None
+        if reply.code == 421:
+            return self._refused(reply)
+        if isinstance(exchange, LoginProblem):  # we cancelled; whatever the server says to it, it is over
+            self.stage = Stage.IDLE
+            return LoginFailed(exchange.mechanism, exchange.text)
+        if reply.code == 334:
+            challenge = challenge_of(reply)
+            answer = challenge if isinstance(challenge, LoginProblem) else exchange.respond(challenge)
+            if isinstance(answer, LoginProblem):
+                self._exchange = LoginProblem(answer.text, exchange.mechanism)
+                self._out.append(b"*\r\n")
+            else:
+                self._out.append(response_line(answer))
+            return None
+        if reply.code // 100 == 3:
+            return self._trouble(f"a reply that does not fit the command: {reply.text}")
+        self._exchange = None
+        self.stage = Stage.IDLE
+        if reply.code // 100 != 2:
+            return LoginRefused(exchange.mechanism, reply)
+        if not exchange.complete:
+            # The server's last word, which shows that it knows the password too, is missing: no server of ours.
+            self._ended = True
+            return LoginFailed(exchange.mechanism, "the server ended the exchange before it showed who it is")
+        self.logged_in = True
+        return LoggedIn(exchange.mechanism)
 
     def _after_reset(self, reply: Reply) -> Event | None:
         assert self.transaction is not None
@@ -386,9 +452,9 @@ _HANDLERS: tuple[Callable[[SmtpClient, Reply], Event | None], ...] = tuple(
     {
         Stage.IDLE: SmtpClient._unasked,
         Stage.GREETING: SmtpClient._greeted,
-        Stage.EHLO: SmtpClient._hello,
-        Stage.HELO: SmtpClient._hello,
-        Stage.LHLO: SmtpClient._hello,
+        Stage.EHLO: SmtpClient._after_hello,
+        Stage.HELO: SmtpClient._after_hello,
+        Stage.LHLO: SmtpClient._after_hello,
         Stage.RSET: SmtpClient._after_reset,
         Stage.MAIL: SmtpClient._after_mail,
         Stage.RCPT: SmtpClient._after_rcpt,
@@ -396,11 +462,15 @@ _HANDLERS: tuple[Callable[[SmtpClient, Reply], Event | None], ...] = tuple(
         Stage.CONTENT: SmtpClient._amid_content,
         Stage.END_OF_DATA: SmtpClient._after_content,
         Stage.QUIT: SmtpClient._goodbye,
+        Stage.STARTTLS: SmtpClient._after_starttls,
+        Stage.TLS: SmtpClient._amid_handshake,
+        Stage.AUTH: SmtpClient._after_auth,
     }[stage]
     for stage in Stage
 )
 
 __all__ = [
-    "CLOSED", "FINISHED", "READY", "SEND_CONTENT", "ClientRules", "Closed", "Event", "Finished", "Outcome",
-    "Ready", "Refused", "SendContent", "SmtpClient", "SpokeToSelf", "Stage", "Transaction", "Trouble",
+    "CLOSED", "FINISHED", "READY", "SEND_CONTENT", "START_TLS", "ClientRules", "Closed", "Event", "Finished",
+    "LoggedIn", "LoginFailed", "LoginRefused", "Outcome", "Ready", "Refused", "SendContent", "SmtpClient",
+    "SpokeToSelf", "Stage", "StartTls", "TlsDeclined", "Transaction", "Trouble",
 ]  # fmt: skip

@@ -19,6 +19,8 @@ class Extensions(Struct, frozen=True):
     smtputf8: bool = False  # RFC 6531
     size: bool = False  # RFC 1870
     size_limit: int = 0  # the largest message that the server takes; 0: it names none
+    starttls: bool = False  # RFC 3207
+    mechanisms: tuple[str, ...] = ()  # of AUTH (RFC 4954 §3), in upper case, as the server orders them
 
 
 _MAX_SIZE_DIGITS = 20  # RFC 1870 §4
@@ -30,6 +32,10 @@ def extensions_of(reply: Reply, discard: Collection[str] = ()) -> Extensions:
     for line in reply.lines[1:]:
         keyword, _, parameters = line.strip().partition(" ")
         keyword = keyword.upper()
+        if keyword.startswith("AUTH="):  # as servers wrote it before there was an RFC
+            keyword, parameters = "AUTH", f"{keyword.removeprefix('AUTH=')} {parameters}"
+        if keyword == "AUTH" and keyword in keywords:
+            parameters = f"{keywords[keyword]} {parameters}"
         if keyword and keyword not in discard:
             keywords[keyword] = parameters.strip()
     limit = keywords.get("SIZE", "")
@@ -41,6 +47,8 @@ def extensions_of(reply: Reply, discard: Collection[str] = ()) -> Extensions:
         smtputf8="SMTPUTF8" in keywords,
         size="SIZE" in keywords,
         size_limit=int(limit) if limit.isascii() and limit.isdigit() and len(limit) <= _MAX_SIZE_DIGITS else 0,
+        starttls="STARTTLS" in keywords,
+        mechanisms=tuple(dict.fromkeys(keywords["AUTH"].upper().split())) if "AUTH" in keywords else (),
     )
 
 

@@ -27,6 +27,9 @@ class Stage(enum.IntEnum):
     CONTENT = 9  # it is the caller's turn to send the content
     END_OF_DATA = 10
     QUIT = 11
+    STARTTLS = 12
+    TLS = 13  # a handshake is under way: nothing that comes is SMTP
+    AUTH = 14
 
 
 class Outcome(Struct, frozen=True):
