@@ -2,22 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from typing import Protocol
+
+from msgspec import Struct
 
 from ekiden.config.snapshot import Parameters
+from ekiden.message.reply import Reply
+from ekiden.protocol.smtp import server_replies
 
 
-def offered_extensions(parameters: Parameters, discarded: Collection[str]) -> list[str]:
-    """Without those that are ``discarded``, in any case."""
-    limit = parameters.message_size_limit
-    offered = [
-        "PIPELINING",
-        f"SIZE {limit}" if limit else "SIZE",
-        "VRFY",
-        "ENHANCEDSTATUSCODES",
-        "8BITMIME",
-    ]
-    dropped = {word.upper() for word in discarded}
-    if parameters.disable_vrfy_command:
-        dropped.add("VRFY")
-    return [line for line in offered if line.partition(" ")[0] not in dropped]
+class Occasion(Struct, frozen=True):
+    """What decides, besides the settings, which extensions a client is offered now."""
+
+    discarded: frozenset[str] = frozenset()  # keywords in upper case that it is not offered
+    is_trusted: bool = False  # it may send anywhere: one of mynetworks, or logged in
+    is_encrypted: bool = False
+
+
+class Extension(Protocol):
+    def __call__(self, parameters: Parameters, occasion: Occasion) -> str | None:
+        """The line of EHLO, its keyword and parameters; None: not offered."""
+
+
+class Offered(Struct, frozen=True):
+    """An answer to EHLO, and the keywords in it as the protocol core wants to know them."""
+
+    reply: Reply
+    keywords: frozenset[str]
+
+
+def _always(line: str) -> Extension:
+    return lambda parameters, occasion: line
+
+
+def _size(parameters: Parameters, occasion: Occasion) -> str | None:
+    return f"SIZE {parameters.message_size_limit}" if parameters.message_size_limit else "SIZE"
+
+
+def _vrfy(parameters: Parameters, occasion: Occasion) -> str | None:
+    return None if parameters.disable_vrfy_command else "VRFY"
+
+
+# In the order of the answer.
+EXTENSIONS: tuple[Extension, ...] = (
+    _always("PIPELINING"),
+    _size,
+    _vrfy,
+    _always("ENHANCEDSTATUSCODES"),
+    _always("8BITMIME"),
+)
+
+
+def offered_extensions(parameters: Parameters, occasion: Occasion) -> list[str]:
+    lines = [line for extension in EXTENSIONS if (line := extension(parameters, occasion)) is not None]
+    return [line for line in lines if keyword(line) not in occasion.discarded]
+
+
+def keyword(line: str) -> str:
+    return line.partition(" ")[0]
+
+
+class Offers:
+    """The answers to EHLO of one service; each is made once."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._parameters = parameters
+        self._made: dict[Occasion, Offered] = {}
+
+    def on(self, occasion: Occasion) -> Offered:
+        offered = self._made.get(occasion)
+        if offered is None:
+            if len(self._made) >= _REMEMBERED:
+                self._made.clear()
+            offered = self._made[occasion] = self._make(occasion)
+        return offered
+
+    def _make(self, occasion: Occasion) -> Offered:
+        lines = offered_extensions(self._parameters, occasion)
+        answer = server_replies.ehlo_reply(self._parameters.myhostname, lines)
+        return Offered(answer, frozenset(map(keyword, lines)))
+
+
+# smtpd_discard_ehlo_keyword_address_maps may name any set of keywords.
+_REMEMBERED = 64

@@ -8,6 +8,7 @@ from msgspec import structs
 
 from ekiden.cleanup.cleanup import table_refusal
 from ekiden.protocol.smtp import commands
+from ekiden.receive.extensions import Occasion
 from ekiden.tables.table import TableTrouble
 
 if TYPE_CHECKING:
@@ -20,10 +21,22 @@ async def helo(session: SmtpSession, event: commands.Helo) -> None:
     protocol = "ESMTP" if event.extended else "SMTP"
     session.client = structs.replace(client, helo=event.name, protocol=protocol)
     session.count_junk()
+    core = session.core
+    assert core is not None  # there is a conversation
     if not event.extended:
+        core.offer(_NOTHING)
         session.accept("HELO", session.service.helo_reply)
         return
     try:
-        session.accept("EHLO", await session.service.ehlo_reply_for(client.address))
+        discarded = await session.service.discarded_keywords(client.address)
     except TableTrouble as trouble:
         await session.refuse("EHLO", table_refusal(trouble))
+        return
+    offered = session.service.offers.on(
+        Occasion(discarded, is_trusted=session.trusted or bool(client.login), is_encrypted=client.tls is not None)
+    )
+    core.offer(offered.keywords)
+    session.accept("EHLO", offered.reply)
+
+
+_NOTHING: frozenset[str] = frozenset()

@@ -9,7 +9,8 @@ from ekiden.config.snapshot import Parameters
 from ekiden.message.reply import Reply, reply
 from ekiden.observe.events import Note, Observer
 from ekiden.protocol.smtp.limits import RFC_PATH_LIMITS, Limits, PathLimits
-from ekiden.protocol.smtp.verbs import Rules, printable
+from ekiden.protocol.smtp.printable import printable
+from ekiden.protocol.smtp.verbs import Rules
 from ekiden.tables.at_once import look_up_at_once
 from ekiden.tables.open import is_table, open_table
 from ekiden.tables.questions import waits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Iterable
 
 from ekiden.cleanup.cleanup import Cleanup
 from ekiden.cleanup.rewrite_clients import RewriteClients
@@ -19,7 +19,7 @@ from ekiden.protocol.smtp import server_replies
 from ekiden.protocol.smtp.data import BareNewline
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames
-from ekiden.receive.extensions import offered_extensions
+from ekiden.receive.extensions import Offers
 from ekiden.receive.protocol_rules import protocol_rules
 from ekiden.receive.reject_footer import RejectFooter
 from ekiden.receive.upstream_proxy import UpstreamProxy
@@ -95,20 +95,18 @@ class SmtpService:
         self.rules = protocol_rules(parameters, observer)
         self.greeting = Reply(220, None, (parameters.smtpd_banner,))
         self.helo_reply = server_replies.helo_reply(parameters.myhostname)
-        self.ehlo_reply = server_replies.ehlo_reply(
-            parameters.myhostname, offered_extensions(parameters, parameters.smtpd_discard_ehlo_keywords)
-        )
+        self.offers = Offers(parameters)
+        self._discarded = _keywords(parameters.smtpd_discard_ehlo_keywords)
         maps = parameters.smtpd_discard_ehlo_keyword_address_maps
         self.discard_maps = open_tables(maps, parameters=parameters)
         has_footer = parameters.smtpd_reject_footer or parameters.smtpd_reject_footer_maps
         self.footer = RejectFooter(parameters, clock, observer) if has_footer else None
 
-    async def ehlo_reply_for(self, address: str) -> Reply:
-        """The answer to EHLO of a client whose address may be in a table. Raises TableTrouble."""
+    async def discarded_keywords(self, address: str) -> frozenset[str]:
+        """The EHLO keywords that the client at ``address`` is not offered. Raises TableTrouble."""
         found = await self.discard_maps.lookup(address) if self.discard_maps else None
-        if found is None:
-            return self.ehlo_reply
-        return self._ehlo_reply(tuple(split_words(found)))
+        return self._discarded if found is None else _keywords(split_words(found))
 
-    def _ehlo_reply(self, discarded: Collection[str]) -> Reply:
-        return server_replies.ehlo_reply(self.parameters.myhostname, offered_extensions(self.parameters, discarded))
+
+def _keywords(words: Iterable[str]) -> frozenset[str]:
+    return frozenset(word.upper() for word in words)

@@ -19,10 +19,12 @@ from ekiden.protocol.smtp.data import BareNewline
 from ekiden.protocol.smtp.limits import RFC_PATH_LIMITS, Limits, PathLimits
 from ekiden.protocol.smtp.server import SmtpServer
 from ekiden.protocol.smtp.verbs import Rules
-from ekiden.receive.extensions import offered_extensions
+from ekiden.receive.extensions import Occasion, keyword, offered_extensions
 from ekiden.receive.maildrop import Drop, DropWriter, knock
 
 _TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Error: too many recipients")
+# The maildrop keeps no more of what clients say than these need.
+_HAS = frozenset({"PIPELINING", "SIZE", "VRFY", "ENHANCEDSTATUSCODES", "8BITMIME"})
 _WRITE_ERROR = reply(451, "4.3.0", "Error: queue file write error")
 
 
@@ -37,6 +39,9 @@ class StandaloneSession:
         )
         rules = Rules(limits, parameters.message_size_limit, parameters.strict_rfc821_envelopes)
         self._core = SmtpServer(rules=rules, bare_newline=BareNewline.NORMALIZE)
+        discarded = frozenset(word.upper() for word in parameters.smtpd_discard_ehlo_keywords)
+        lines = offered_extensions(parameters, Occasion(discarded, is_trusted=True))
+        self._extensions = [line for line in lines if keyword(line) in _HAS]
         self._errors = 0
         self._mail: commands.Mail | None = None
         self._recipients: list[str] = []
@@ -74,8 +79,7 @@ class StandaloneSession:
                 self._reset()
                 host = self._parameters.myhostname
                 if extended:
-                    discarded = self._parameters.smtpd_discard_ehlo_keywords
-                    return server_replies.ehlo_reply(host, offered_extensions(self._parameters, discarded))
+                    return server_replies.ehlo_reply(host, self._extensions)
                 return server_replies.helo_reply(host)
             case commands.Mail():
                 self._mail = event

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from ekiden.message.address import Address
-from ekiden.message.envelope import BodyType
+from ekiden.message.envelope import BodyType, Notify, Ret
 from ekiden.message.reply import Refusal, Reply
 
 
@@ -19,18 +19,49 @@ class Helo(Struct, frozen=True, gc=False):
     extended: bool
 
 
+class By(Struct, frozen=True, gc=False):
+    """BY= (RFC 2852 §4): ``seconds`` from now; negative ones have passed already, which mode N only may say."""
+
+    seconds: int
+    returns: bool  # mode R
+    traces: bool = False
+
+
+class MailOptions(Struct, frozen=True, gc=False):
+    """What extensions say about a message in MAIL FROM; parameters.py has the table of them."""
+
+    smtputf8: bool = False  # SMTPUTF8 (RFC 6531 §3.4)
+    ret: Ret | None = None  # RET= (RFC 3461 §4.3)
+    envid: str = ""  # ENVID= (RFC 3461 §4.4), xtext decoded
+    by: By | None = None
+    hold_for: int | None = None  # HOLDFOR= (RFC 4865 §4), seconds
+    hold_until: float | None = None  # HOLDUNTIL= (RFC 4865 §4), seconds since the epoch
+    priority: int | None = None  # MT-PRIORITY= (RFC 6710 §4.1)
+    require_tls: bool = False  # REQUIRETLS (RFC 8689 §4.2.1)
+    auth: str | None = None  # AUTH= (RFC 4954 §5), xtext decoded: an address, or "<>"
+
+
+NO_OPTIONS = MailOptions()
+
+
 class Mail(Struct, frozen=True, gc=False):
     """MAIL FROM. ``size`` is what the client announces (RFC 1870), in octets."""
 
     sender: Address
     size: int | None = None
     body: BodyType = BodyType.SEVEN_BIT
+    options: MailOptions = NO_OPTIONS
 
 
 class Rcpt(Struct, frozen=True, gc=False):
-    """RCPT TO. An address without a domain is one of this host: ``<postmaster>``."""
+    """RCPT TO. An address without a domain is one of this host: ``<postmaster>``.
+
+    ``orcpt`` is ORCPT= (RFC 3461 §4.2) with its coding undone: ``rfc822;user@example.com``.
+    """
 
     address: Address
+    notify: Notify | None = None  # NOTIFY= (RFC 3461 §4.1); None without it
+    orcpt: str = ""
 
 
 class Data(Struct, frozen=True, gc=False):

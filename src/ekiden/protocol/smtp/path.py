@@ -4,6 +4,9 @@ In:   bytes that begin with the path, after the colon of ``FROM:`` or ``TO:``.
 Out:  the Address and what follows it, or a PathProblem.
 Never: lets NUL, CR, LF or another control character into an Address; takes more than linear time.
 
+With ``utf8`` an address may have characters beyond ASCII (RFC 6531 §3.3): well-formed UTF-8 without control characters
+and line separators.
+
 Lenient (``strict_rfc821_envelopes = no``, the default as in Postfix) also takes spaces around the path, a path
 without angle brackets, an address without a domain, dots at odd places of a local part (Japanese mobile carriers
 gave such addresses out) and the dot at the end of a domain, which is dropped. A ``_`` in a domain is taken always,
@@ -34,13 +37,31 @@ _LABEL = rb"[0-9A-Za-z_]+(?:-+[0-9A-Za-z_]+)*"
 DOT_STRING = _ATEXT + rb"+(?:\." + _ATEXT + rb"+)*"
 DOMAIN = _LABEL + rb"(?:\." + _LABEL + rb")*"
 
-_STRICT_LOCAL = re.compile(DOT_STRING)
-_LENIENT_LOCAL = re.compile(rb"[!#$%&'*+\-/=?^_`{|}~0-9A-Za-z.]+")
-_QUOTED_LOCAL = re.compile(rb'"[ !#-\[\]-~]*(?:\\[ -~][ !#-\[\]-~]*)*"')
-_QUOTED_PAIR = re.compile(rb"\\(.)")
-_DOMAIN = re.compile(DOMAIN)
+
+class _Grammar:
+    """The patterns; ``more`` are the bytes that atoms, quoted strings and labels may have besides ASCII."""
+
+    def __init__(self, more: bytes) -> None:
+        atext = b"[!#$%&'*+\\-/=?^_`{|}~0-9A-Za-z" + more + b"]"
+        letter = b"[0-9A-Za-z_" + more + b"]"
+        label = letter + b"+(?:-+" + letter + b"+)*"
+        domain = label + rb"(?:\." + label + b")*"
+        qtext = rb"[ !#-\[\]-~" + more + b"]*"
+        self.strict_local = re.compile(atext + rb"+(?:\." + atext + b"+)*")
+        self.lenient_local = re.compile(b"[!#$%&'*+\\-/=?^_`{|}~0-9A-Za-z." + more + b"]+")
+        self.quoted_local = re.compile(b'"' + qtext + rb"(?:\\[ -~]" + qtext + b')*"')
+        self.domain = re.compile(domain)
+        self.source_route = re.compile(b"@" + domain + b"(?:,@" + domain + b")*:")
+
+
+_ASCII = _Grammar(b"")
+_UTF8 = _Grammar(rb"\x80-\xff")  # RFC 6531 §3.3; whether it is UTF-8 is seen when it is decoded
+
+# What nobody means in an address, and what could break a line of a header or a log.
+_UNWANTED = re.compile(r"[\x80-\x9f\u2028\u2029]")
+
+_QUOTED_PAIR = re.compile(r"\\(.)")
 _LITERAL = re.compile(rb"\[([0-9A-Za-z:.]+)\]")
-_SOURCE_ROUTE = re.compile(rb"@" + DOMAIN + rb"(?:,@" + DOMAIN + rb")*:")
 _LABEL_BYTES = 63  # RFC 1035 §2.3.4
 
 
@@ -58,10 +79,10 @@ class _NoPath(Exception):
 
 
 class _Cursor:
-    __slots__ = ("at", "data")
+    __slots__ = ("at", "data", "grammar")
 
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
+    def __init__(self, data: bytes, grammar: _Grammar) -> None:
+        self.data, self.at, self.grammar = data, 0, grammar
 
     def take(self, token: bytes) -> bool:
         if self.data.startswith(token, self.at):
@@ -90,31 +111,46 @@ _DEFAULT_LIMITS = PathLimits()
 
 
 def parse_path(
-    data: bytes, *, lenient: bool, limits: PathLimits = _DEFAULT_LIMITS
+    data: bytes, *, lenient: bool, limits: PathLimits = _DEFAULT_LIMITS, utf8: bool = False
 ) -> tuple[Address, bytes] | PathProblem:
     """The path at the start of ``data`` and the bytes after it.
 
     ``<>`` gives NULL_SENDER: only MAIL may take it. What follows is for the caller: it must be empty or begin with a
     space.
     """
-    cursor = _Cursor(data)
+    if utf8 and data.isascii():
+        utf8 = False
+    cursor = _Cursor(data, _UTF8 if utf8 else _ASCII)
     try:
         address = _path(cursor, lenient=lenient, limits=limits)
     except _NoPath as trouble:
-        return trouble.problem if data.isascii() else PathProblem.NOT_ASCII
+        return trouble.problem if utf8 or data.isascii() else PathProblem.NOT_ASCII
+    except UnicodeDecodeError:
+        return PathProblem.SYNTAX
+    if utf8 and not _is_text(data[: cursor.at]):
+        return PathProblem.SYNTAX
     return address, data[cursor.at :]
 
 
-def parse_mailbox(text: str, *, lenient: bool = False, limits: PathLimits = _DEFAULT_LIMITS) -> Address | None:
+def parse_mailbox(
+    text: str, *, lenient: bool = False, limits: PathLimits = _DEFAULT_LIMITS, utf8: bool = False
+) -> Address | None:
     """``text`` as one whole mailbox without angle brackets: ``user@example.com``, ``"a b"@[192.0.2.1]``."""
-    if not text.isascii():
+    if not text.isascii() and not (utf8 and _is_text(text.encode("utf-8", "surrogateescape"))):
         return None
-    cursor = _Cursor(text.encode("ascii"))
+    cursor = _Cursor(text.encode("utf-8"), _UTF8 if utf8 else _ASCII)
     try:
         address = _mailbox(cursor, lenient=lenient, limits=limits)
     except _NoPath:
         return None
     return address if cursor.at == len(cursor.data) else None
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return _UNWANTED.search(data.decode("utf-8")) is None
+    except UnicodeDecodeError:
+        return False
 
 
 def _path(cursor: _Cursor, *, lenient: bool, limits: PathLimits) -> Address:
@@ -130,7 +166,7 @@ def _path(cursor: _Cursor, *, lenient: bool, limits: PathLimits) -> Address:
     if cursor.take(b">"):
         return NULL_SENDER
     # RFC 5321 §4.1.2, Appendix C: source routes are taken and ignored.
-    cursor.match(_SOURCE_ROUTE)
+    cursor.match(cursor.grammar.source_route)
     address = _mailbox(cursor, lenient=lenient, limits=limits)
     if lenient:
         cursor.skip_spaces()
@@ -142,11 +178,14 @@ def _path(cursor: _Cursor, *, lenient: bool, limits: PathLimits) -> Address:
 
 
 def _mailbox(cursor: _Cursor, *, lenient: bool, limits: PathLimits) -> Address:
-    quoted = cursor.match(_QUOTED_LOCAL)
-    written = quoted[0] if quoted else cursor.expect(_LENIENT_LOCAL if lenient else _STRICT_LOCAL)
+    grammar = cursor.grammar
+    quoted = cursor.match(grammar.quoted_local)
+    written = quoted[0] if quoted else cursor.expect(grammar.lenient_local if lenient else grammar.strict_local)
     if len(written) > limits.local_part_bytes:
         raise _NoPath(PathProblem.TOO_LONG)
-    local = (_QUOTED_PAIR.sub(rb"\1", written[1:-1]) if quoted else written).decode("ascii")
+    local = written.decode("utf-8")
+    if quoted:
+        local = _QUOTED_PAIR.sub(r"\1", local[1:-1])
     if cursor.take(b"@"):
         return Address(local, _domain(cursor, lenient=lenient, limits=limits))
     # RFC 5321 §4.1.1.3: <postmaster> needs no domain, in any case of letters. Any other name of this host is a
@@ -162,12 +201,17 @@ def _domain(cursor: _Cursor, *, lenient: bool, limits: PathLimits) -> str:
         if not _is_address(literal[1].decode("ascii")):
             raise _NoPath(PathProblem.SYNTAX)
         return literal[0].decode("ascii")
-    domain = cursor.expect(_DOMAIN)
+    domain = cursor.expect(cursor.grammar.domain)
     if lenient:
         cursor.take(b".")
-    if len(domain) > limits.domain_bytes or max(map(len, domain.split(b"."))) > _LABEL_BYTES:
+    if len(domain) > limits.domain_bytes:
         raise _NoPath(PathProblem.TOO_LONG)
-    return domain.decode("ascii")
+    if domain.isascii():
+        if max(map(len, domain.split(b"."))) > _LABEL_BYTES:
+            raise _NoPath(PathProblem.TOO_LONG)
+        return domain.decode("ascii")
+    # How long the label becomes that is asked for in the DNS (RFC 5890 §2.3.1) is found out there.
+    return domain.decode("utf-8")
 
 
 def _is_address(text: str) -> bool:

@@ -30,16 +30,20 @@ from ekiden.protocol.smtp.commands import (
     Event,
     Helo,
     Invalid,
+    Mail,
     Noop,
     Question,
+    Rcpt,
 )
 from ekiden.protocol.smtp.data import BareNewline, DataReceiver
 from ekiden.protocol.smtp.limits import Limits, PathLimits
 from ekiden.protocol.smtp.lines import LineBuffer
 from ekiden.protocol.smtp.login import parse_response
+from ekiden.protocol.smtp.parse_envelope import is_ascii
+from ekiden.protocol.smtp.printable import printable
 from ekiden.protocol.smtp.server_replies import ehlo_reply, greeting, helo_reply, queued_reply, vrfy_reply
 from ekiden.protocol.smtp.states import State, next_state
-from ekiden.protocol.smtp.verbs import NOT_IMPLEMENTED, OUT_OF_ORDER, Rules, printable
+from ekiden.protocol.smtp.verbs import NOT_IMPLEMENTED, OUT_OF_ORDER, Rules
 
 __all__ = [
     "BareNewline",
@@ -77,7 +81,7 @@ _render = functools.lru_cache(maxsize=512)(Reply.render)
 class SmtpServer:
     """One session. ``state`` is for reading; only ``reply`` moves it, by the table in states.py."""
 
-    __slots__ = ("_bare_newline", "_content", "_extended", "_lines", "_open", "_output", "_rules", "state")
+    __slots__ = ("_bare_newline", "_content", "_extended", "_lines", "_open", "_output", "_rules", "_utf8", "state")
 
     def __init__(
         self,
@@ -94,6 +98,7 @@ class SmtpServer:
         self._open: Question | None = None  # the question that waits for its reply
         self._content: DataReceiver | None = None
         self._extended = False  # the client said EHLO and was told what it may do
+        self._utf8 = False  # MAIL had SMTPUTF8
         self._output: list[bytes] = []
 
     @property
@@ -136,6 +141,15 @@ class SmtpServer:
         state = next_state(self.state, type(question), reply)
         if state is not self.state:
             self._move(state)
+            if type(question) is Mail:
+                self._utf8 = question.options.smtputf8
+
+    def offer(self, extensions: frozenset[str]) -> None:
+        """What the client may use from now on, by the keywords of EHLO: to be said before its EHLO or HELO is answered.
+
+        A parameter or verb of any other extension is refused (RFC 5321 §4.1.1.11).
+        """
+        self._rules = self._rules.offering(extensions)
 
     def unread(self, limit: int) -> str:
         """What the client has said and nobody has read, as far as it can be shown: for the log."""
@@ -180,7 +194,14 @@ class SmtpServer:
             return self._unknown(name.upper())
         if self.state not in verb.states:
             return Invalid(printable(verb.name), OUT_OF_ORDER[verb.name, self.state], "bad-sequence", verb.junk)
+        if verb.extension and verb.extension not in self._rules.offered:
+            return Invalid(printable(verb.name), replies.NOT_IMPLEMENTED, "not-implemented", verb.junk)
         command = verb.parse(arguments.strip(b" "), self._rules)
+        if type(command) is Rcpt and not is_ascii(command.address):
+            # What the line means depends on the transaction: it is not to be remembered.
+            if self._utf8:
+                return command
+            return Invalid("RCPT", replies.SMTPUTF8_NOT_DECLARED, "needs-smtputf8")
         # Of lines in another form (a bare LF, say) each session must judge for itself.
         if not isinstance(command, Invalid) and line.endswith(b"\r\n"):
             self._rules.remember(line, verb, command)

@@ -51,6 +51,7 @@ BAD_RECIPIENT = reply(501, "5.1.3", "Bad recipient address syntax")
 LONG_SENDER = reply(501, "5.1.7", "Bad sender address: too long")
 LONG_RECIPIENT = reply(501, "5.1.3", "Bad recipient address: too long")
 NEEDS_SMTPUTF8 = reply(553, "5.6.7", "Address has non-ASCII characters and SMTPUTF8 is not offered")
+SMTPUTF8_NOT_DECLARED = reply(553, "5.6.7", "Address has non-ASCII characters and MAIL came without SMTPUTF8")
 BAD_SIZE = reply(501, "5.5.4", "Bad message size syntax")
 REPEATED_PARAMETER = reply(501, "5.5.4", "Error: parameter given twice")
 SIZE_TOO_BIG = reply(552, "5.3.4", "Message size exceeds fixed limit")
@@ -97,6 +98,11 @@ def vrfy_reply(text: str) -> Reply:
 def auth_challenge(encoded: str) -> Reply:
     """RFC 4954 §4: a challenge in base64, which may be empty."""
     return Reply(334, None, (encoded,))
+
+
+def bad_parameter(keyword: str) -> Reply:
+    """A parameter of MAIL or RCPT that is known, with a value that is none of its."""
+    return reply(501, "5.5.4", f"Bad {keyword} parameter syntax")
 
 
 def unsupported_option(keyword: str) -> Reply:

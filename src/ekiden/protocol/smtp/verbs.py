@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import copy
 from collections.abc import Callable
 
 from msgspec import Struct, structs
 
-from ekiden.message.address import NULL_SENDER, Address
-from ekiden.message.envelope import BodyType
 from ekiden.message.reply import Reply
 from ekiden.protocol.smtp import server_replies as replies
 from ekiden.protocol.smtp.commands import (
@@ -18,33 +16,37 @@ from ekiden.protocol.smtp.commands import (
     Helo,
     Help,
     Invalid,
-    Mail,
     Noop,
     Quit,
-    Rcpt,
     Rset,
     Vrfy,
 )
 from ekiden.protocol.smtp.limits import Limits
 from ekiden.protocol.smtp.login import parse_auth
-from ekiden.protocol.smtp.path import DOMAIN, DOT_STRING, PathProblem, parse_path
+from ekiden.protocol.smtp.parameters import Allowed
+from ekiden.protocol.smtp.parse_envelope import parse_mail, parse_rcpt
+from ekiden.protocol.smtp.printable import printable
 from ekiden.protocol.smtp.states import State
 
 # Lines that are remembered, and how long they may be: 1024 of them take some 300 KiB.
 _KNOWN_LINES = 1024
 _KNOWN_LINE_BYTES = 128
+_SIBLINGS = 16  # sets of extensions that clients are offered; a service has a handful
 
 
 class Rules:
-    """What the parsers must know of the settings; one for all sessions of a service.
+    """What the parsers must know of the settings and of what a client was offered.
 
     Clients say the same things over and over (``DATA``, ``QUIT``, the names and addresses of busy hosts), so accepted
-    lines are remembered with what they mean. What a line means depends on nothing but these rules.
+    lines are remembered with what they mean. What a line means depends on nothing but these rules: sessions that were
+    offered the same share them, and ``offering`` gives those for another set of extensions.
     """
 
     __slots__ = (
         *(
             "_known",
+            "_siblings",
+            "allowed",
             "bare_newline_code",
             "filter_line",
             "forbids_early_input",
@@ -53,7 +55,7 @@ class Rules:
             "is_noop",
             "limits",
         ),
-        *("size_limit", "soft_bounce", "strict_envelopes", "verbs"),
+        *("offered", "offers_utf8", "size_limit", "soft_bounce", "strict_envelopes", "verbs"),
     )
 
     def __init__(
@@ -92,7 +94,27 @@ class Rules:
         if is_noop is not None:
             noops = {name: Verb(name, VERBS[b"NOOP"].parse, junk=True) for name in self.verbs if is_noop(name)}
             self.verbs = self.verbs | noops
+        self._siblings: dict[frozenset[str], Rules] = {}
+        self._offer(frozenset())
+
+    def _offer(self, extensions: frozenset[str]) -> None:
+        self.offered = extensions
+        self.allowed = Allowed(extensions, self.size_limit)
+        self.offers_utf8 = "SMTPUTF8" in extensions
         self._known: dict[bytes, tuple[Verb, Command]] = {}
+
+    def offering(self, extensions: frozenset[str]) -> Rules:
+        """These rules for a client that was offered ``extensions`` (the keywords of EHLO)."""
+        if extensions == self.offered:
+            return self
+        rules = self._siblings.get(extensions)
+        if rules is None:
+            if len(self._siblings) >= _SIBLINGS:
+                self._siblings.clear()
+            rules = copy.copy(self)
+            rules._offer(extensions)
+            self._siblings[extensions] = rules
+        return rules
 
     def known(self, line: bytes) -> tuple[Verb, Command] | None:
         return self._known.get(line)
@@ -133,96 +155,6 @@ def _hello(verb: str, arguments: bytes, rules: Rules, syntax: Reply) -> Command 
     return Helo(arguments.translate(_NEUTERED).decode("ascii"), verb == "EHLO")
 
 
-# The forms that nearly all commands have, read in one step; what they do not match goes to the full parser. The
-# bounds of local part and domain are within every limit that path.py knows.
-_COMMON_PATH = rb"<(?=[^@]{1,64}@[^>]{1,63}>)(" + DOT_STRING + rb")@(" + DOMAIN + rb")>"
-_COMMON_MAIL = re.compile(
-    rb"(?i:FROM):" + _COMMON_PATH + rb"(?: (?i:SIZE)=([0-9]{1,19}))?(?: (?i:BODY)=(?:(8BITMIME)|7BIT))?"
-)
-_COMMON_RCPT = re.compile(rb"(?i:TO):" + _COMMON_PATH)
-
-
-def _parse_mail(arguments: bytes, rules: Rules) -> Command | Invalid:
-    common = _COMMON_MAIL.fullmatch(arguments)
-    if common is not None:
-        local, domain, announced, eight_bit = common.groups()
-        size = None if announced is None else int(announced)
-        if size is not None and 0 < rules.size_limit < size:
-            return Invalid("MAIL", replies.SIZE_TOO_BIG, "message-too-big")
-        body = BodyType.SEVEN_BIT if eight_bit is None else BodyType.EIGHT_BIT_MIME
-        return Mail(Address(local.decode("ascii"), domain.decode("ascii")), size, body)
-    return _full_mail(arguments, rules)
-
-
-def _full_mail(arguments: bytes, rules: Rules) -> Command | Invalid:
-    if arguments[:5].upper() != b"FROM:":
-        return Invalid("MAIL", replies.MAIL_SYNTAX, "syntax")
-    parsed = parse_path(arguments[5:], lenient=not rules.strict_envelopes, limits=rules.limits.path)
-    if isinstance(parsed, PathProblem):
-        return Invalid("MAIL", *_SENDER_PROBLEMS[parsed])
-    sender, rest = parsed
-    if rest and not rest.startswith(b" "):
-        return Invalid("MAIL", *_SENDER_PROBLEMS[PathProblem.SYNTAX])
-    size: int | None = None
-    body: BodyType | None = None
-    for parameter in rest.split():
-        keyword, _, value = parameter.upper().partition(b"=")
-        if keyword == b"SIZE":
-            if size is not None:
-                return Invalid("MAIL", replies.REPEATED_PARAMETER, "repeated-parameter")
-            # RFC 1870 §3: size-value = 1*20DIGIT
-            if not (value.isdigit() and len(value) <= 20):
-                return Invalid("MAIL", replies.BAD_SIZE, "syntax")
-            size = int(value)
-            if 0 < rules.size_limit < size:
-                return Invalid("MAIL", replies.SIZE_TOO_BIG, "message-too-big")
-        elif keyword == b"BODY" and value in _BODY_TYPES:
-            if body is not None:
-                return Invalid("MAIL", replies.REPEATED_PARAMETER, "repeated-parameter")
-            body = _BODY_TYPES[value]
-        else:
-            return _unsupported("MAIL", parameter)
-    return Mail(sender, size, body or BodyType.SEVEN_BIT)
-
-
-# RFC 6152 §2
-_BODY_TYPES = {b"7BIT": BodyType.SEVEN_BIT, b"8BITMIME": BodyType.EIGHT_BIT_MIME}
-
-
-def _parse_rcpt(arguments: bytes, rules: Rules) -> Command | Invalid:
-    common = _COMMON_RCPT.fullmatch(arguments)
-    if common is not None:
-        return Rcpt(Address(common[1].decode("ascii"), common[2].decode("ascii")))
-    if arguments[:3].upper() != b"TO:":
-        return Invalid("RCPT", replies.RCPT_SYNTAX, "syntax")
-    parsed = parse_path(arguments[3:], lenient=not rules.strict_envelopes, limits=rules.limits.path)
-    if isinstance(parsed, PathProblem):
-        return Invalid("RCPT", *_RECIPIENT_PROBLEMS[parsed])
-    address, rest = parsed
-    # RFC 5321 §4.1.1.3: the null path is for senders only.
-    if address == NULL_SENDER or (rest and not rest.startswith(b" ")):
-        return Invalid("RCPT", *_RECIPIENT_PROBLEMS[PathProblem.SYNTAX])
-    for parameter in rest.split():
-        return _unsupported("RCPT", parameter)
-    return Rcpt(address)
-
-
-_SENDER_PROBLEMS = {
-    PathProblem.SYNTAX: (replies.BAD_SENDER, "bad-address"),
-    PathProblem.TOO_LONG: (replies.LONG_SENDER, "address-too-long"),
-    PathProblem.NOT_ASCII: (replies.NEEDS_SMTPUTF8, "needs-smtputf8"),
-}
-_RECIPIENT_PROBLEMS = {
-    PathProblem.SYNTAX: (replies.BAD_RECIPIENT, "bad-address"),
-    PathProblem.TOO_LONG: (replies.LONG_RECIPIENT, "address-too-long"),
-    PathProblem.NOT_ASCII: (replies.NEEDS_SMTPUTF8, "needs-smtputf8"),
-}
-
-
-def _unsupported(verb: str, parameter: bytes) -> Invalid:
-    return Invalid(verb, replies.unsupported_option(printable(parameter)), "unknown-parameter")
-
-
 def _parse_vrfy(arguments: bytes, _rules: Rules) -> Command | Invalid:
     if not arguments:
         return Invalid("VRFY", replies.VRFY_SYNTAX, "syntax", junk=True)
@@ -240,13 +172,6 @@ def _any_arguments(command: Command) -> Callable[[bytes, Rules], Command | Inval
     return lambda _arguments, _rules: command
 
 
-def printable(text: bytes, limit: int = 64) -> str:
-    """``text`` for replies and logs: ASCII without control characters, not longer than ``limit``."""
-    return text[:limit].translate(_PRINTABLE).decode("ascii")
-
-
-_PRINTABLE = bytes(byte if 0x20 <= byte < 0x7F else ord("?") for byte in range(256))
-
 _ANY = frozenset({State.CONNECTED, State.GREETED, State.SENDER, State.RECIPIENTS})
 
 
@@ -255,6 +180,7 @@ class Verb(Struct, frozen=True):
     parse: Callable[[bytes, Rules], Command | Invalid]
     states: frozenset[State] = _ANY
     junk: bool = False  # smtpd_junk_command_limit counts it
+    extension: str = ""  # the EHLO keyword that offers it: without that it is "not implemented"; "": always there
 
 
 VERBS: dict[bytes, Verb] = {
@@ -263,8 +189,8 @@ VERBS: dict[bytes, Verb] = {
         Verb(b"HELO", _parse_helo, junk=True),
         Verb(b"EHLO", _parse_ehlo, junk=True),
         # smtpd_helo_required is the driver's: without it a session may begin with MAIL, as in Postfix.
-        Verb(b"MAIL", _parse_mail, frozenset({State.CONNECTED, State.GREETED})),
-        Verb(b"RCPT", _parse_rcpt, frozenset({State.SENDER, State.RECIPIENTS})),
+        Verb(b"MAIL", parse_mail, frozenset({State.CONNECTED, State.GREETED})),
+        Verb(b"RCPT", parse_rcpt, frozenset({State.SENDER, State.RECIPIENTS})),
         Verb(b"DATA", _without_arguments(Data(), replies.DATA_SYNTAX), frozenset({State.RECIPIENTS})),
         Verb(b"RSET", _without_arguments(Rset(), replies.RSET_SYNTAX, junk=True), junk=True),
         Verb(b"NOOP", _any_arguments(Noop()), junk=True),
