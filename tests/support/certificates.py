@@ -49,17 +49,26 @@ class Pair(Struct, frozen=True):
 
 
 class Authority:
-    """A root, which may issue an intermediate authority (``Authority.below``)."""
+    """A root, or with ``issuer`` an authority below another. ``ca`` False: it only plays one."""
 
-    def __init__(self, name: str = "Test Root", *, issuer: Authority | None = None) -> None:
+    def __init__(
+        self,
+        name: str = "Test Root",
+        *,
+        issuer: Authority | None = None,
+        days: tuple[float, float] = (-1, 365),
+        path_length: int | None = None,
+        ca: bool = True,
+    ) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.issuer = issuer
         signer = issuer or self
-        builder = _builder(name, self.key).issuer_name(_name(name) if issuer is None else issuer.certificate.subject)
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        subject = _name(name) if issuer is None else issuer.certificate.subject
+        builder = _builder(name, self.key, days).issuer_name(subject)
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=path_length), critical=True)
         usage = x509.KeyUsage(
             digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
-            key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+            key_agreement=False, key_cert_sign=ca, crl_sign=ca, encipher_only=False, decipher_only=False,
         )  # fmt: skip
         builder = builder.add_extension(usage, critical=True)
         self.certificate: x509.Certificate = builder.sign(signer.key, hashes.SHA256())
@@ -67,6 +76,10 @@ class Authority:
     @property
     def pem(self) -> bytes:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.DER)
 
     def issue(self, *names: str, key: str = "ec", days: tuple[float, float] = (-1, 30), client: bool = False) -> Pair:
         """A certificate for ``names``, the first of which is the common name; ``days``: its life, from now."""
