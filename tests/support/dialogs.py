@@ -252,6 +252,8 @@ class CorePeer:
                 return server_replies.NOT_IMPLEMENTED  # its rules have no login
             case commands.Invalid(reply=answer):
                 return answer
+            case commands.XClient() | commands.XForward():
+                return reply(550, "5.7.0", "Error: insufficient authorization")
             case commands.Rset() | commands.Noop():
                 return server_replies.OK
 

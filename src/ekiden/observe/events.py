@@ -42,10 +42,15 @@ class ConnectionLost(Event, frozen=True, tag="connection-lost"):
 
 
 class Accepting(Event, frozen=True, tag="accepting"):
-    """A transaction got its queue id: the log's ``client=`` line."""
+    """A transaction got its queue id: the log's ``client=`` line.
+
+    A content filter may have told (XFORWARD) who its own client was, and the message's queue id there.
+    """
 
     queue_id: str
     client: Client
+    original: Client | None = None
+    original_id: str = ""
     service: str = "smtpd"
 
 

@@ -159,7 +159,12 @@ def _connection_lost(event: ConnectionLost) -> Rendered:
 
 
 def _accepting(event: Accepting) -> Rendered:
-    return event.service, f"{event.queue_id}: client={_client(event.client)}"
+    text = f"{event.queue_id}: client={_client(event.client)}"
+    if event.original_id:
+        text += f", orig_queue_id={field(event.original_id)}"
+    if event.original is not None:
+        text += f", orig_client={_client(event.original)}"
+    return event.service, text
 
 
 def _rejected(event: Rejected) -> Rendered:

@@ -78,7 +78,7 @@ async def queue(session: SmtpSession, transaction: Transaction) -> Refusal | Non
         transaction.writer = None
         message = QueuedMessage(
             queue_id=transaction.queue_id,
-            envelope=Envelope(addressed.sender, recipients, transaction.body, session.client),
+            envelope=Envelope(addressed.sender, recipients, transaction.body, session.origin),
             content=content,
             arrived=transaction.started,
             pending=tuple([Pending(recipient) for recipient in recipients]),

@@ -37,7 +37,9 @@ async def mail(session: SmtpSession, event: commands.Mail) -> None:
         except TableTrouble as trouble:
             await session.refuse("MAIL", table_refusal(trouble), sender=str(event.sender))
             return
-    way = service.local_way if session.is_local else service.remote_way
+    forwarded = session.forwarded
+    is_local = session.is_local if forwarded is None or forwarded.is_local is None else forwarded.is_local
+    way = service.local_way if is_local else service.remote_way
     session.transaction = Transaction(event.sender, event.body, service.clock.time(), service.cleanup, way)
     if not session.parameters.smtpd_delay_open_until_valid_rcpt:
         open_message(session, session.transaction)
@@ -46,7 +48,13 @@ async def mail(session: SmtpSession, event: commands.Mail) -> None:
 
 def open_message(session: SmtpSession, transaction: Transaction) -> None:
     transaction.queue_id = session.service.new_queue_id()
-    session.service.observer.emit(events.Accepting(transaction.queue_id, session.client))
+    forwarded = session.forwarded
+    if forwarded is None:
+        accepting = events.Accepting(transaction.queue_id, session.client)
+    else:
+        original = forwarded.client if forwarded.names_client else None
+        accepting = events.Accepting(transaction.queue_id, session.client, original, forwarded.ident)
+    session.service.observer.emit(accepting)
 
 
 async def rcpt(session: SmtpSession, event: commands.Rcpt) -> None:

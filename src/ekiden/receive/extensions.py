@@ -9,6 +9,7 @@ from msgspec import Struct
 from ekiden.config.snapshot import Parameters
 from ekiden.message.reply import Reply
 from ekiden.protocol.smtp import server_replies
+from ekiden.protocol.smtp.client_attributes import XCLIENT_ATTRIBUTES, XFORWARD_ATTRIBUTES
 
 
 class Occasion(Struct, frozen=True):
@@ -17,6 +18,8 @@ class Occasion(Struct, frozen=True):
     discarded: frozenset[str] = frozenset()  # keywords in upper case that it is not offered
     is_trusted: bool = False  # it may send anywhere: one of mynetworks, or logged in
     is_encrypted: bool = False
+    may_xclient: bool = False
+    may_xforward: bool = False
 
 
 class Extension(Protocol):
@@ -43,6 +46,14 @@ def _vrfy(parameters: Parameters, occasion: Occasion) -> str | None:
     return None if parameters.disable_vrfy_command else "VRFY"
 
 
+def _xclient(parameters: Parameters, occasion: Occasion) -> str | None:
+    return " ".join(("XCLIENT", *XCLIENT_ATTRIBUTES)) if occasion.may_xclient else None
+
+
+def _xforward(parameters: Parameters, occasion: Occasion) -> str | None:
+    return " ".join(("XFORWARD", *XFORWARD_ATTRIBUTES)) if occasion.may_xforward else None
+
+
 # In the order of the answer.
 EXTENSIONS: tuple[Extension, ...] = (
     _always("PIPELINING"),
@@ -50,6 +61,8 @@ EXTENSIONS: tuple[Extension, ...] = (
     _vrfy,
     _always("ENHANCEDSTATUSCODES"),
     _always("8BITMIME"),
+    _xclient,
+    _xforward,
 )
 
 

@@ -33,7 +33,13 @@ async def helo(session: SmtpSession, event: commands.Helo) -> None:
         await session.refuse("EHLO", table_refusal(trouble))
         return
     offered = session.service.offers.on(
-        Occasion(discarded, is_trusted=session.trusted or bool(client.login), is_encrypted=client.tls is not None)
+        Occasion(
+            discarded,
+            is_trusted=session.trusted or bool(client.login),
+            is_encrypted=client.tls is not None,
+            may_xclient=session.may_xclient,
+            may_xforward=session.may_xforward,
+        )
     )
     core.offer(offered.keywords)
     session.accept("EHLO", offered.reply)

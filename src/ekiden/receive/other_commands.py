@@ -11,7 +11,9 @@ from ekiden.protocol.smtp import commands, server_replies
 if TYPE_CHECKING:
     from ekiden.receive.session import SmtpSession
 
-_KNOWN_VERBS = frozenset({"HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "HELP", "QUIT"})
+_KNOWN_VERBS = frozenset(
+    {"HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "HELP", "QUIT", "XCLIENT", "XFORWARD"}
+)
 
 
 async def noop(session: SmtpSession, _event: commands.Noop) -> None:

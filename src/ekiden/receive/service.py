@@ -87,6 +87,8 @@ class SmtpService:
             service=name,
             unit_s=parameters.anvil_rate_time_unit if rate_unit_s is None else rate_unit_s,
         )
+        self.xclient_hosts = client_list(parameters, "smtpd_authorized_xclient_hosts")
+        self.xforward_hosts = client_list(parameters, "smtpd_authorized_xforward_hosts")
         self.unlimited = client_list(parameters, "smtpd_client_event_limit_exceptions")
         self.newline_exclusions = client_list(parameters, "smtpd_forbid_bare_newline_exclusions")
         self.bare_newline = _BARE_NEWLINE[parameters.smtpd_forbid_bare_newline]

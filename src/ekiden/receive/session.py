@@ -15,6 +15,7 @@ from ekiden.policy.client_limits import Deed
 from ekiden.protocol.smtp import commands
 from ekiden.protocol.smtp.data import BareNewline
 from ekiden.protocol.smtp.server import SmtpServer
+from ekiden.receive.client_attributes import Forwarded
 from ekiden.receive.connection import Connection, ServerStops
 from ekiden.receive.handlers import HANDLERS
 from ekiden.receive.service import SmtpService
@@ -32,6 +33,8 @@ class SmtpSession:
         self.trusted = False
         self.network = ""  # what the client is counted by; "" when nothing limits it
         self.is_local: bool | None = None  # one of local_header_rewrite_clients; asked for at the first MAIL
+        self.may_xclient = self.may_xforward = False
+        self.forwarded: Forwarded | None = None  # what XFORWARD said of the next message
         self.transaction: Transaction | None = None
         self.received = 0  # messages that are in the queue
         self.errors = 0
@@ -58,8 +61,12 @@ class SmtpSession:
             await self._identify(address)
             refusal: Refusal | None = None
             try:
-                self.trusted = await service.trusted.matches(self.client.address, self.client.name)
-                if service.limits and not await service.unlimited.matches(self.client.address, self.client.name):
+                await self._judge()
+                if (
+                    service.limits
+                    and not self.may_xclient
+                    and not await service.unlimited.matches(self.client.address, self.client.name)
+                ):
                     self.network = service.limits.network_of(self.client.address)
                 newline = await self._bare_newline()
             except TableTrouble as trouble:
@@ -110,6 +117,31 @@ class SmtpSession:
             name = await names.look_up(host)
         shows_port = self.parameters.smtpd_client_port_logging
         self.client = Client(name=name, address=host, port=port, is_ipv6=":" in host, shows_port=shows_port)
+
+    async def _judge(self) -> None:
+        """What this client may do that others may not. Raises TableTrouble."""
+        service, client = self.service, self.client
+        self.trusted = await service.trusted.matches(client.address, client.name)
+        if service.xclient_hosts or service.xforward_hosts:
+            self.may_xclient = await service.xclient_hosts.matches(client.address, client.name)
+            self.may_xforward = await service.xforward_hosts.matches(client.address, client.name)
+
+    async def become(self, client: Client) -> None:
+        """Another client takes the place of this one (XCLIENT), whose own rights to say so it keeps.
+
+        Raises TableTrouble.
+        """
+        self.client, self.is_local = client, None
+        self.trusted = False  # should a table be in trouble
+        self.trusted = await self.service.trusted.matches(client.address, client.name)
+        assert self.core is not None  # a command was given
+        self.core.bare_newline = await self._bare_newline()
+
+    @property
+    def origin(self) -> Client:
+        """The client that a message is from: before the content filter that gives it to us, if that said so."""
+        forwarded = self.forwarded
+        return self.client if forwarded is None or not forwarded.names_client else forwarded.client
 
     async def _bare_newline(self) -> BareNewline:
         """What becomes of this client's lines that end in LF. Raises TableTrouble."""
@@ -244,5 +276,6 @@ class SmtpSession:
 
     async def drop_transaction(self) -> None:
         transaction, self.transaction = self.transaction, None
+        self.forwarded = None
         if transaction is not None:
             await transaction.discard()

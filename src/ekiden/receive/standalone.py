@@ -25,6 +25,7 @@ from ekiden.receive.maildrop import Drop, DropWriter, knock
 _TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Error: too many recipients")
 # The maildrop keeps no more of what clients say than these need.
 _HAS = frozenset({"PIPELINING", "SIZE", "VRFY", "ENHANCEDSTATUSCODES", "8BITMIME"})
+_DENIED = reply(550, "5.7.0", "Error: insufficient authorization")
 _WRITE_ERROR = reply(451, "4.3.0", "Error: queue file write error")
 
 
@@ -107,6 +108,8 @@ class StandaloneSession:
                 return server_replies.vrfy_reply(text)
             case commands.Help():
                 return server_replies.HELP
+            case commands.XClient() | commands.XForward():
+                return _DENIED
             case commands.Quit():
                 return server_replies.BYE
             case commands.AuthStart() | commands.AuthResponse():

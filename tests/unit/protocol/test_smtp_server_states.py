@@ -20,6 +20,7 @@ from ekiden.protocol.smtp.commands import (
     Quit,
     Rcpt,
     Rset,
+    XClient,
 )
 from ekiden.protocol.smtp.limits import Limits
 from ekiden.protocol.smtp.states import State, next_state
@@ -40,6 +41,8 @@ def expected(state: State, question: type, code: int) -> State:
             return State.CLOSED
         if question is Rset and state is not State.CONNECTED:
             return State.GREETED
+        if question is XClient and state is State.GREETED:
+            return State.CONNECTED
         if question is Mail and state in BETWEEN:
             return State.SENDER
         if question is Rcpt and state not in BETWEEN:

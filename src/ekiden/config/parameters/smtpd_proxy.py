@@ -21,3 +21,11 @@ class SmtpdProxyParameters(Group):
     smtpd_upstream_proxy_header_limit = Int(
         "4096", minimum=216, maximum=65535, doc="The most bytes of addresses and extensions in a PROXY header."
     )
+    smtpd_authorized_xclient_hosts = Clients(
+        "", doc="Clients (networks) that may say with XCLIENT which client they speak for; no limits bind them."
+    )
+    smtpd_authorized_xforward_hosts = Clients(
+        "",
+        doc="Clients (networks) that may say with XFORWARD which client a message came from: for the log, bounces and "
+        "delivery programs.",
+    )

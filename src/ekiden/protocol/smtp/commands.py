@@ -113,6 +113,18 @@ class AuthResponse(Struct, frozen=True, gc=False):
         return f"AuthResponse(***, {self.refusal!r})"
 
 
+class XClient(Struct, frozen=True, gc=False):
+    """XCLIENT. ``arguments`` are read by client_attributes.py once the client is known to be one that may."""
+
+    arguments: bytes
+
+
+class XForward(Struct, frozen=True, gc=False):
+    """XFORWARD, as XCLIENT."""
+
+    arguments: bytes
+
+
 class Invalid(Struct, frozen=True):
     """What the core refuses by itself. The driver gives ``reply`` back, or a harder one: 421 after too many errors."""
 
@@ -136,6 +148,6 @@ class EndOfContent(Struct, frozen=True):
     has_bare_newline: bool = False  # bare CR or LF were there: refused, or made whole (see BareNewline)
 
 
-Command = Helo | Mail | Rcpt | Data | Rset | Noop | Vrfy | Help | Quit | AuthStart
+Command = Helo | Mail | Rcpt | Data | Rset | Noop | Vrfy | Help | Quit | AuthStart | XClient | XForward
 Question = Command | AuthResponse | Invalid | EndOfContent
 Event = Question | Content

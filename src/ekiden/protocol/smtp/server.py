@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 # RFC 2920 §3.1: what a client says next must wait for the reply to one of these; that to other commands need not.
-_ENDS_GROUP = frozenset({"AUTH", "DATA", "EHLO", "HELO", "NOOP", "VRFY"})
+_ENDS_GROUP = frozenset({"AUTH", "DATA", "EHLO", "HELO", "NOOP", "VRFY", "XCLIENT"})
 
 # "Subject:" for a command: the content of a message that nobody asked for, or a web client's request.
 _HEADER_FIELD = re.compile(rb"[!-9;-~]+:")
@@ -79,9 +79,12 @@ _render = functools.lru_cache(maxsize=512)(Reply.render)
 
 
 class SmtpServer:
-    """One session. ``state`` is for reading; only ``reply`` moves it, by the table in states.py."""
+    """One session. ``state`` is for reading; only ``reply`` moves it, by the table in states.py.
 
-    __slots__ = ("_bare_newline", "_content", "_extended", "_lines", "_open", "_output", "_rules", "_utf8", "state")
+    ``bare_newline`` may be changed between two events: it depends on the client, which XCLIENT changes.
+    """
+
+    __slots__ = ("_content", "_extended", "_lines", "_open", "_output", "_rules", "_utf8", "bare_newline", "state")
 
     def __init__(
         self,
@@ -91,7 +94,7 @@ class SmtpServer:
     ) -> None:
         self.state = State.CONNECTED
         self._rules = rules
-        self._bare_newline = bare_newline
+        self.bare_newline = bare_newline
         limits = rules.limits
         longest = max(limits.command_line_bytes, limits.auth_line_bytes if rules.has_login else 0)
         self._lines = LineBuffer(longest)
@@ -166,7 +169,9 @@ class SmtpServer:
         self.state = state
         self._content = None
         if state is State.CONTENT:
-            self._content = DataReceiver(bare_newline=self._bare_newline, size_limit=self._rules.size_limit)
+            self._content = DataReceiver(bare_newline=self.bare_newline, size_limit=self._rules.size_limit)
+        elif state is State.CONNECTED:
+            self._extended = False  # another client's session begins
         elif state is State.CLOSED:
             self._lines.clear()
 
@@ -210,7 +215,7 @@ class SmtpServer:
     def _login_response(self, line: bytes) -> Question:
         if not line.endswith(b"\n") or len(line) > self._rules.limits.auth_line_bytes:
             return AuthResponse(b"", Refusal(replies.AUTH_LINE_TOO_LONG, "line-too-long"))
-        if not line.endswith(b"\r\n") and self._bare_newline is BareNewline.REJECT:
+        if not line.endswith(b"\r\n") and self.bare_newline is BareNewline.REJECT:
             return Invalid("AUTH", self._rules.coded(replies.BARE_LF_IN_COMMAND), "bare-newline")
         return parse_response(line.rstrip(b"\r\n"))
 
@@ -259,7 +264,7 @@ class SmtpServer:
             return Invalid("", replies.NOT_SMTP, "not-smtp")
         if not line.endswith(b"\n"):
             return Invalid("", replies.LINE_TOO_LONG, "line-too-long")
-        if self._bare_newline is BareNewline.REJECT:
+        if self.bare_newline is BareNewline.REJECT:
             return Invalid("", self._rules.coded(replies.BARE_LF_IN_COMMAND), "bare-newline")
         return None
 

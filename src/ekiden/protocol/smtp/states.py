@@ -16,6 +16,7 @@ from ekiden.protocol.smtp.commands import (
     Quit,
     Rcpt,
     Rset,
+    XClient,
 )
 
 
@@ -53,6 +54,8 @@ TRANSITIONS: dict[tuple[State, type[Question], int], State] = {
     (State.CONTENT, EndOfContent, Severity.PERMANENT): State.GREETED,
     (State.SENDER, Rset, Severity.OK): State.GREETED,
     (State.RECIPIENTS, Rset, Severity.OK): State.GREETED,
+    # The session of another client begins, with a greeting.
+    (State.GREETED, XClient, Severity.OK): State.CONNECTED,
     **{(state, Quit, Severity.OK): State.CLOSED for state in _OPEN},
 }
 

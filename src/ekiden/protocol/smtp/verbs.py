@@ -20,6 +20,8 @@ from ekiden.protocol.smtp.commands import (
     Quit,
     Rset,
     Vrfy,
+    XClient,
+    XForward,
 )
 from ekiden.protocol.smtp.limits import Limits
 from ekiden.protocol.smtp.login import parse_auth
@@ -136,7 +138,7 @@ class Rules:
 
 # What Postfix makes "?" in a HELO name before anyone sees it: characters that mean something in header fields,
 # comments and log lines. Control characters never come this far; what is not ASCII goes the same way.
-_NEUTERED = bytes(ord("?") if byte in b' <>()\\";@' or not 0x20 < byte < 0x7F else byte for byte in range(256))
+NEUTERED = bytes(ord("?") if byte in b' <>()\\";@' or not 0x20 < byte < 0x7F else byte for byte in range(256))
 
 
 def _parse_helo(arguments: bytes, rules: Rules) -> Command | Invalid:
@@ -152,13 +154,21 @@ def _hello(verb: str, arguments: bytes, rules: Rules, syntax: Reply) -> Command 
         return Invalid(verb, syntax, "syntax", junk=True)
     if len(arguments) > rules.limits.helo_bytes:
         return Invalid(verb, replies.HELO_TOO_LONG, "too-long", junk=True)
-    return Helo(arguments.translate(_NEUTERED).decode("ascii"), verb == "EHLO")
+    return Helo(arguments.translate(NEUTERED).decode("ascii"), verb == "EHLO")
 
 
 def _parse_vrfy(arguments: bytes, _rules: Rules) -> Command | Invalid:
     if not arguments:
         return Invalid("VRFY", replies.VRFY_SYNTAX, "syntax", junk=True)
     return Vrfy(printable(arguments, limit=256))
+
+
+def _parse_xclient(arguments: bytes, _rules: Rules) -> Command | Invalid:
+    return XClient(arguments) if arguments else Invalid("XCLIENT", replies.XCLIENT_SYNTAX, "syntax", junk=True)
+
+
+def _parse_xforward(arguments: bytes, _rules: Rules) -> Command | Invalid:
+    return XForward(arguments) if arguments else Invalid("XFORWARD", replies.XFORWARD_SYNTAX, "syntax")
 
 
 def _without_arguments(
@@ -196,6 +206,8 @@ VERBS: dict[bytes, Verb] = {
         Verb(b"NOOP", _any_arguments(Noop()), junk=True),
         Verb(b"VRFY", _parse_vrfy, junk=True),
         Verb(b"HELP", _any_arguments(Help()), junk=True),
+        Verb(b"XCLIENT", _parse_xclient, frozenset({State.CONNECTED, State.GREETED}), junk=True),
+        Verb(b"XFORWARD", _parse_xforward, frozenset({State.CONNECTED, State.GREETED})),
         Verb(b"QUIT", _without_arguments(Quit(), replies.QUIT_SYNTAX)),
     )
 }
@@ -217,6 +229,11 @@ OUT_OF_ORDER: dict[tuple[bytes, State], Reply] = {
     (b"DATA", State.GREETED): replies.NEED_RCPT,
     # RFC 2920 §3.1: what a client gets that pipelined DATA behind recipients none of whom was taken.
     (b"DATA", State.SENDER): replies.NO_VALID_RECIPIENTS,
+    **{
+        (verb, state): replies.IN_TRANSACTION
+        for verb in (b"XCLIENT", b"XFORWARD")
+        for state in (State.SENDER, State.RECIPIENTS)
+    },
 }
 
 # Real verbs that this server does not have: RFC 5321 §4.2.4 wants 502 for these, 500 for what nobody knows.
@@ -232,8 +249,6 @@ NOT_IMPLEMENTED = frozenset(
         b"SOML",
         b"STARTTLS",
         b"TURN",
-        b"XCLIENT",
-        b"XFORWARD",
     }
 )
 
