@@ -1,6 +1,6 @@
-"""Runs every fuzzer for a bounded time: mutated seeds against the law that each module's docstring states.
+"""Runs every fuzzer for a bounded time or number of inputs: mutated seeds against the law that each module's docstring states.
 
-    python tests/fuzz/run.py [--seconds 20] [--seed N] [name ...]
+    python tests/fuzz/run.py [--seconds 20 | --inputs 10000000] [--seed N] [name ...]
 
 A failing input is printed and written to tests/fuzz/crashes/; add it to the module's SEEDS with the fix.
 """
@@ -69,8 +69,8 @@ def mutate(seeds: list[bytes], rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def fuzz(module: ModuleType, seconds: float, rng: random.Random) -> tuple[int, bytes | None]:
-    """How many inputs were tried, and the one that broke the law if any did."""
+def fuzz(module: ModuleType, seconds: float, rng: random.Random, inputs: int = 0) -> tuple[int, bytes | None]:
+    """How many inputs were tried, and the one that broke the law if any did. ``inputs`` more than 0: so many."""
     end, tried = time.monotonic() + seconds, 0
     for seed in module.SEEDS:
         try:
@@ -78,7 +78,7 @@ def fuzz(module: ModuleType, seconds: float, rng: random.Random) -> tuple[int, b
         except Exception:  # whatever it is, it breaks the law: it is reported
             traceback.print_exc()
             return tried, seed
-    while time.monotonic() < end:
+    while tried < inputs if inputs else time.monotonic() < end:
         data = mutate(module.SEEDS, rng)
         tried += 1
         try:
@@ -92,6 +92,7 @@ def fuzz(module: ModuleType, seconds: float, rng: random.Random) -> tuple[int, b
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--inputs", type=int, default=0, help="how many inputs each, in place of a time")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
@@ -101,7 +102,7 @@ def main() -> int:
         if options.names and path.stem.removeprefix("fuzz_") not in options.names:
             continue
         module = load(path)
-        tried, failing = fuzz(module, options.seconds, random.Random(seed))
+        tried, failing = fuzz(module, options.seconds, random.Random(seed), options.inputs)
         law = (module.__doc__ or "").splitlines()[0]
         print(
             f"{path.stem}: {tried} inputs, seed {seed}: {'holds' if failing is None else 'BROKEN'}: {law}", flush=True
