@@ -1,4 +1,4 @@
-"""Runs every fuzzer for a bounded time or number of inputs: mutated seeds against the law that each module's docstring states.
+"""Runs every fuzzer for a bounded time or number of inputs: mutated seeds against the law that its docstring states.
 
     python tests/fuzz/run.py [--seconds 20 | --inputs 10000000] [--seed N] [name ...]
 
