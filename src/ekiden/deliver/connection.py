@@ -44,7 +44,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_armed", "_content_rate", "_content_until", "_deadline", "_event", "_loop", "_retiring", "_stage", "_timeouts",
-        "_timer", "_transport", "_waiter", "_writable", "born", "client", "closed", "endpoint",
+        "_timer", "_transport", "_waiter", "_writable", "born", "client", "closed", "domains", "endpoint",
         "idle_since", "lost", "relay", "uses",
     )  # fmt: skip
 
@@ -64,6 +64,7 @@ class Connection(asyncio.Protocol):
         self.born = loop.time()
         self.idle_since = 0.0
         self.uses = 0  # transactions begun
+        self.domains: set[str] = set()  # of recipients, where the server counts them (RFC 9422)
         self.lost = False
         self.closed: asyncio.Future[None] = loop.create_future()
         self._loop = loop

@@ -19,9 +19,10 @@ from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Connection, Endpoint, Lost, TimedOut, UnixHost
 from ekiden.deliver.connection_pool import ConnectionPool
 from ekiden.deliver.generic import GenericMaps
+from ekiden.deliver.smtp_job import Job
 from ekiden.deliver.smtp_outcome import LOOPS, facts_of, label, of_connect, of_loop, of_refusal, of_trouble
 from ekiden.deliver.smtp_settings import SmtpSettings, smtp_settings
-from ekiden.deliver.smtp_transaction import Job, converse, judge, was_stale
+from ekiden.deliver.smtp_transaction import converse, fitting, has_room, judge, was_stale
 from ekiden.message.clock import Clock
 from ekiden.message.delivery import Action, DeliveryRequest, DeliveryResult, deferred
 from ekiden.message.host import Host
@@ -175,12 +176,14 @@ class Engine:
         if settings.address_limit:
             found = found[: settings.address_limit]
         for place, endpoint in enumerate(found):
-            if endpoint == job.tried:
+            if endpoint == job.tried and not job.left:
                 continue
             connection = await self._connect(endpoint, job, started, best=place == 0)
             if connection is not None:
                 job.sessions += 1
                 await self._transact(connection, job)
+                while job.left and (connection := await self._connect(endpoint, job, started, best=False)) is not None:
+                    await self._transact(connection, job)
             if not job.open or job.sessions == settings.session_limit > 0:
                 return
             started = self._clock.monotonic()
@@ -266,36 +269,53 @@ class Engine:
     # -- a transaction --
 
     async def _transact(self, connection: Connection, job: Job, *, reused: bool = False) -> bool:
-        """One transaction for the open recipients; the connection then goes back to the pool or away.
+        """Transactions for the open recipients, as a rule one; the connection then goes back to the pool or away.
 
-        False: it was a reused connection that turned out dead, and ``job`` is as it was.
+        ``job.left`` are those that the server takes in another session only. False: it was a reused connection that
+        turned out dead or full, and ``job`` is as it was.
         """
-        started = self._clock.monotonic()
-        try:
-            event = await converse(connection, job)
-        except StoreTrouble as trouble:
-            connection.abort()
-            job.settle(deferred(Status(4, 3, 0), f"cannot read the content: {trouble}"))
-            return True
-        except BaseException:
-            connection.abort()
-            raise
-        if event is None:  # there was no need to ask the server
-            self._give_back(connection, job)
-            return True
-        if reused and was_stale(event, connection.client):
-            connection.abort()
-            return False
-        transmit_s = self._clock.monotonic() - started
-        judge(event, connection, job, transmit_s, assume_final=self._settings.assume_final)
-        if isinstance(event, Finished):
-            self._give_back(connection, job)
-        else:
-            connection.abort()
+        job.left = []
+        waiting = job.open.copy()
+        while waiting and job.open:
+            started = self._clock.monotonic()
+            if not (asked := fitting(job, waiting, connection)):
+                self.pool.retire(connection)
+                job.left = [] if reused else waiting
+                return not reused
+            try:
+                event = await converse(connection, job, asked, now=self._clock.time())
+            except StoreTrouble as trouble:
+                connection.abort()
+                job.settle(deferred(Status(4, 3, 0), f"cannot read the content: {trouble}"))
+                return True
+            except BaseException:
+                connection.abort()
+                raise
+            if event is None:  # there was no need to ask the server
+                continue
+            if reused and was_stale(event, connection.client):
+                connection.abort()
+                return False
+            reused = False
+            transmit_s = self._clock.monotonic() - started
+            judge(event, connection, job, transmit_s, assume_final=self._settings.assume_final)
+            if not isinstance(event, Finished):
+                connection.abort()
+                return True
+            if waiting and not connection.usable:
+                # The server has had enough of us, so it is not asked again for those that it has not heard of.
+                reason = job.results[asked[-1]]
+                for at in waiting:
+                    job.results[at] = reason if reason is not None and not reason.is_final else _NO_SERVER
+                break
+            if not has_room(connection):
+                job.left = waiting
+                break
+        self._give_back(connection, job)
         return True
 
     def _give_back(self, connection: Connection, job: Job) -> None:
-        if job.at_fallback:  # the next message tries its own next hop first
+        if job.at_fallback or not has_room(connection):  # the next message tries its own next hop first
             self.pool.retire(connection)
         else:
             self.pool.give_back(job.request.next_hop, connection)

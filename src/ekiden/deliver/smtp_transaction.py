@@ -2,83 +2,61 @@
 
 from __future__ import annotations
 
-from ekiden.deliver.connection import Connection, Endpoint, Lost, TimedOut
-from ekiden.deliver.smtp_outcome import facts_of, label, of_reply, of_trouble
-from ekiden.message.content import InlineContent, OutgoingContent
-from ekiden.message.delivery import DeliveryRequest, DeliveryResult, failed
-from ekiden.message.envelope import BodyType
-from ekiden.message.status import Status
-from ekiden.protocol.smtp.client import Event, Finished, SendContent, SmtpClient, Stage, Transaction, Trouble
-from ekiden.protocol.smtp.client_transaction import wire_path
+from ekiden.deliver.connection import Connection, Lost, TimedOut
+from ekiden.deliver.smtp_job import Job
+from ekiden.deliver.smtp_message import form_for
+from ekiden.deliver.smtp_outcome import facts_of, of_reply, of_trouble
+from ekiden.message.content import InlineContent
+from ekiden.message.delivery import DeliveryResult
+from ekiden.protocol.smtp.client import Event, Finished, SendContent, SmtpClient, Stage, Trouble
 from ekiden.queue.content import chunks
 
 
-class Job:
-    """One delivery under way: ``results`` so far, ``open`` the recipients that another server may still take."""
-
-    __slots__ = (
-        "at_fallback",
-        "connect_s",
-        "content",
-        "open",
-        "paths",
-        "request",
-        "results",
-        "sender",
-        "sessions",
-        "tried",
-    )
-
-    def __init__(self, request: DeliveryRequest, content: OutgoingContent, *, quotes: bool) -> None:
-        """``quotes``: local parts that need quotes get them."""
-        self.request = request
-        self.content = content
-        self.results: list[DeliveryResult | None] = [None] * len(request.recipients)
-        self.open = list(range(len(request.recipients)))
-        self.sessions = 0
-        self.connect_s = 0.0
-        self.tried: Endpoint | None = None  # by a connection of the pool
-        self.at_fallback = False  # what follows goes to a fallback relay
-        sender = wire_path(request.envelope.sender, quotes=quotes)
-        paths = [wire_path(recipient.address, quotes=quotes) for recipient in request.recipients]
-        self.sender = sender or b"<>"
-        self.paths = [path or b"<>" for path in paths]
-        if sender is None:
-            self.settle(failed(Status(5, 1, 7), "bad sender address syntax"))
-        elif None in paths:
-            for at, path in enumerate(paths):
-                if path is None:
-                    self.results[at] = failed(Status(5, 1, 3), "bad recipient address syntax")
-            self.open = [at for at, path in enumerate(paths) if path is not None]
-
-    def settle(self, result: DeliveryResult) -> None:
-        """One final result for all that are open."""
-        for at in self.open:
-            self.results[at] = result
-        self.open = []
-
-    def remember(self, result: DeliveryResult) -> None:
-        """A reason to wait, for the open ones; a server's own words about a recipient outweigh a failed connection."""
-        for at in self.open:
-            known = self.results[at]
-            if known is None or result.relay != "none" or known.relay == "none":
-                self.results[at] = result
+def fitting(job: Job, waiting: list[int], connection: Connection) -> list[int]:
+    """Take from ``waiting`` those that the next transaction may be for: all, unless the server limits it (RFC 9422)."""
+    limits = connection.client.extensions.limits
+    if not (limits.recipients or limits.domains):
+        taken = waiting.copy()
+    elif not limits.domains:
+        taken = waiting[: limits.recipients]
+    else:
+        taken, domains = [], connection.domains
+        for at in waiting:
+            domain = job.request.recipients[at].address.domain.lower()
+            if len(taken) == limits.recipients > 0:
+                break
+            if domain in domains or len(domains) < limits.domains:
+                domains.add(domain)
+                taken.append(at)
+    if len(taken) == len(waiting):
+        waiting.clear()
+    else:
+        gone = set(taken)
+        waiting[:] = [at for at in waiting if at not in gone]
+    return taken
 
 
-async def converse(connection: Connection, job: Job) -> Event | None:
-    """MAIL to the last reply: the event that ends it, or None when ``job`` was settled without a word."""
-    request, client = job.request, connection.client
-    content = job.content
-    transaction = Transaction(
-        job.sender,
-        [job.paths[at] for at in job.open],
-        size=content.size,
-        eight_bit=request.envelope.body is BodyType.EIGHT_BIT_MIME,
-    )
-    if (problem := _misfit(transaction, connection)) is not None:
-        job.settle(problem)
+def has_room(connection: Connection) -> bool:
+    """The server takes one more transaction in this session (RFC 9422 §4.1 MAILMAX)."""
+    return not 0 < connection.client.extensions.limits.transactions <= connection.uses
+
+
+async def converse(connection: Connection, job: Job, asked: list[int], *, now: float) -> Event | None:
+    """MAIL to the last reply: the event that ends it, or None when there was no need for a word.
+
+    ``asked`` are the recipients to ask for; ``job.asked`` those that the server heard of. The others have their result.
+    ``now``: seconds since the epoch.
+    """
+    client = connection.client
+    form = await form_for(job, asked, connection, now=now)
+    if isinstance(form, DeliveryResult):
+        job.settle(form)
         return None
-    connection.begin(transaction)
+    job.asked = form.asked
+    if not form.asked:
+        return None
+    content = form.content
+    connection.begin(form.transaction)
     event = await connection.event()
     if not isinstance(event, SendContent):
         return event
@@ -96,17 +74,22 @@ async def converse(connection: Connection, job: Job) -> Event | None:
 
 
 def judge(event: Event, connection: Connection, job: Job, transmit_s: float, *, assume_final: bool) -> None:
-    """Give every open recipient its result; those that are put off stay open for the next server."""
+    """Give every recipient that was asked for its result; those that are put off stay open for the next server."""
     endpoint = connection.endpoint
     facts = facts_of(endpoint, job.connect_s, transmit_s)
     job.connect_s = 0.0
+    extensions = connection.client.extensions
+    if extensions.dsn:
+        facts["dsn_passed"] = True
+    if extensions.deliver_by and job.request.envelope.deliver_by is not None:
+        facts["by_passed"] = True
     trouble: DeliveryResult | None = None
-    still_open: list[int] = []
-    for at, outcome in zip(job.open, connection.client.outcomes, strict=True):
+    closed: set[int] = set()
+    for at, outcome in zip(job.asked, connection.client.outcomes, strict=True):
         if outcome is not None:
             result = of_reply(outcome, endpoint, connection.relay, facts, final=assume_final)
-            if not result.is_final:
-                still_open.append(at)
+            if result.is_final:
+                closed.add(at)
         else:
             if trouble is None:
                 if not isinstance(event, Lost | TimedOut | Trouble):
@@ -114,10 +97,10 @@ def judge(event: Event, connection: Connection, job: Job, transmit_s: float, *, 
                 trouble = of_trouble(event, endpoint, facts)
             result = trouble
             # After the final dot the message may have arrived: another server now would make a duplicate likely.
-            if not isinstance(event, Lost | TimedOut | Trouble) or event.stage is not Stage.END_OF_DATA:
-                still_open.append(at)
+            if isinstance(event, Lost | TimedOut | Trouble) and event.stage is Stage.END_OF_DATA:
+                closed.add(at)
         job.results[at] = result
-    job.open = still_open
+    job.open = [at for at in job.open if at not in closed]
 
 
 def was_stale(event: Event, client: SmtpClient) -> bool:
@@ -126,18 +109,3 @@ def was_stale(event: Event, client: SmtpClient) -> bool:
         first = client.outcomes[0]
         return first is not None and first.reply.code == 421 and first.stage in (Stage.RSET, Stage.MAIL)
     return isinstance(event, Lost | Trouble) and event.stage in (Stage.IDLE, Stage.RSET, Stage.MAIL)
-
-
-def _misfit(transaction: Transaction, connection: Connection) -> DeliveryResult | None:
-    """Why this server need not be asked at all."""
-    extensions = connection.client.extensions
-    if 0 < extensions.size_limit < transaction.size:
-        text = (
-            f"message size {transaction.size} exceeds size limit {extensions.size_limit} "
-            f"of server {label(connection.endpoint)}"
-        )
-        return failed(Status(5, 3, 4), text, relay=connection.relay)
-    if transaction.needs_utf8 and not extensions.smtputf8:
-        text = f"SMTPUTF8 is required, but was not offered by host {label(connection.endpoint)}"
-        return failed(Status(5, 6, 7), text, relay=connection.relay)
-    return None

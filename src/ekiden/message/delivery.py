@@ -33,6 +33,8 @@ class DeliveryResult(Struct, frozen=True):
     remote_mta: str = ""  # RFC 3464 Remote-MTA: "dns; mx.example"
     connect_s: float = 0.0  # the log's delays c: connection set-up
     transmit_s: float = 0.0  # the log's delays d: transmission
+    dsn_passed: bool = False  # the next system reports success to the sender, if it is asked to (RFC 3461 §5.2.1)
+    by_passed: bool = False  # the next system knows the time that is left (RFC 2852)
 
     @property
     def is_final(self) -> bool:

@@ -213,8 +213,8 @@ class SmtpClient:
         return command + b"\r\n"
 
     def _burst(self, transaction: Transaction) -> bytes:
-        recipients = b">\r\nRCPT TO:<".join([path[1:-1] for path in transaction.recipients])
-        return self._mail(transaction) + b"RCPT TO:<" + recipients + b">\r\nDATA\r\n"
+        recipients = b"\r\nRCPT TO:".join(transaction.recipients)
+        return self._mail(transaction) + b"RCPT TO:" + recipients + b"\r\nDATA\r\n"
 
     # -- answers, one handler a stage --
 

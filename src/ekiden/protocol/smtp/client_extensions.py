@@ -9,6 +9,14 @@ from msgspec import Struct
 from ekiden.message.reply import Reply
 
 
+class Limits(Struct, frozen=True):
+    """LIMITS (RFC 9422 §4); 0: the server names none."""
+
+    recipients: int = 0  # RCPTMAX: RCPT commands of one transaction
+    transactions: int = 0  # MAILMAX: MAIL commands of one session
+    domains: int = 0  # RCPTDOMAINMAX: different domains of recipients in one session
+
+
 class Extensions(Struct, frozen=True):
     """``keywords`` holds everything offered: keyword in upper case to its parameters as written."""
 
@@ -21,9 +29,18 @@ class Extensions(Struct, frozen=True):
     size_limit: int = 0  # the largest message that the server takes; 0: it names none
     starttls: bool = False  # RFC 3207
     mechanisms: tuple[str, ...] = ()  # of AUTH (RFC 4954 §3), in upper case, as the server orders them
+    chunking: bool = False  # RFC 3030 §2
+    binary_mime: bool = False  # RFC 3030 §3, of use with CHUNKING only
+    dsn: bool = False  # RFC 3461
+    deliver_by: bool = False  # RFC 2852
+    least_by_s: int = 0  # the shortest time that DELIVERBY takes in mode R; 0: any
+    mt_priority: bool = False  # RFC 6710
+    require_tls: bool = False  # RFC 8689
+    limits: Limits = Limits()
 
 
 _MAX_SIZE_DIGITS = 20  # RFC 1870 §4
+_NO_LIMITS = Limits()
 
 
 def extensions_of(reply: Reply, discard: Collection[str] = ()) -> Extensions:
@@ -38,7 +55,6 @@ def extensions_of(reply: Reply, discard: Collection[str] = ()) -> Extensions:
             parameters = f"{keywords[keyword]} {parameters}"
         if keyword and keyword not in discard:
             keywords[keyword] = parameters.strip()
-    limit = keywords.get("SIZE", "")
     return Extensions(
         name=server_name(reply),
         keywords=keywords,
@@ -46,9 +62,29 @@ def extensions_of(reply: Reply, discard: Collection[str] = ()) -> Extensions:
         eight_bit_mime="8BITMIME" in keywords,
         smtputf8="SMTPUTF8" in keywords,
         size="SIZE" in keywords,
-        size_limit=int(limit) if limit.isascii() and limit.isdigit() and len(limit) <= _MAX_SIZE_DIGITS else 0,
         starttls="STARTTLS" in keywords,
         mechanisms=tuple(dict.fromkeys(keywords["AUTH"].upper().split())) if "AUTH" in keywords else (),
+        size_limit=_number(keywords.get("SIZE", "")),
+        chunking="CHUNKING" in keywords,
+        binary_mime="BINARYMIME" in keywords and "CHUNKING" in keywords,
+        dsn="DSN" in keywords,
+        deliver_by="DELIVERBY" in keywords,
+        least_by_s=_number(keywords.get("DELIVERBY", "")),
+        mt_priority="MT-PRIORITY" in keywords,
+        require_tls="REQUIRETLS" in keywords,
+        limits=_limits(keywords["LIMITS"]) if "LIMITS" in keywords else _NO_LIMITS,
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_SIZE_DIGITS else 0
+
+
+def _limits(text: str) -> Limits:
+    """``RCPTMAX=20 MAILMAX=5``; names that are not known, and values that are no numbers, say nothing (RFC 9422 §4)."""
+    found = dict(word.upper().partition("=")[::2] for word in text.split())
+    return Limits(
+        _number(found.get("RCPTMAX", "")), _number(found.get("MAILMAX", "")), _number(found.get("RCPTDOMAINMAX", ""))
     )
 
 

@@ -64,17 +64,21 @@ def wire_path(address: Address, *, quotes: bool = True) -> bytes | None:
 class Transaction:
     """``outcomes`` has one place a recipient; None is a recipient that no reply has decided.
 
-    ``sender`` and ``recipients`` are paths of wire_path(); ``size`` is the content's in bytes, before dot-stuffing.
+    ``sender`` and ``recipients`` are paths of wire_path(), each with its parameters behind it (client_parameters), but
+    for those that the core adds: SIZE, BODY, SMTPUTF8. ``size`` is the content's in bytes, before dot-stuffing.
+    ``smtputf8``: the message needs it for more than its paths.
     """
 
     __slots__ = ("accepted", "eight_bit", "needs_utf8", "next", "outcomes", "recipients", "refused", "sender", "size")
 
-    def __init__(self, sender: bytes, recipients: Sequence[bytes], *, size: int, eight_bit: bool = False) -> None:
+    def __init__(
+        self, sender: bytes, recipients: Sequence[bytes], *, size: int, eight_bit: bool = False, smtputf8: bool = False
+    ) -> None:
         self.sender = sender
         self.recipients = recipients
         self.size = size
         self.eight_bit = eight_bit
-        self.needs_utf8 = not sender.isascii() or not all(map(bytes.isascii, recipients))
+        self.needs_utf8 = smtputf8 or not sender.isascii() or not all(map(bytes.isascii, recipients))
         self.outcomes: list[Outcome | None] = [None] * len(recipients)
         self.accepted: list[int] = []  # recipients with a 2xx reply to RCPT that still wait for the end of data
         self.next = 0  # the recipient whose reply comes next
