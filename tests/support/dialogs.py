@@ -172,6 +172,7 @@ SETTINGS = frozenset(
         "strict_rfc821_envelopes",
     }
 )
+_EXTENSIONS = ("8BITMIME", "DSN", "SMTPUTF8", "DELIVERBY", "MT-PRIORITY")
 _BARE_NEWLINE = {choice.value: choice for choice in BareNewline}
 
 
@@ -224,9 +225,11 @@ class CorePeer:
     def _answer(self, event: commands.Question) -> Reply:
         match event:
             case commands.Helo(extended=True):
-                extensions = ("PIPELINING", f"SIZE {self._size_limit}", "ENHANCEDSTATUSCODES", "8BITMIME")
+                extensions = ("PIPELINING", f"SIZE {self._size_limit}", "ENHANCEDSTATUSCODES", *_EXTENSIONS)
+                self.core.offer(frozenset(_EXTENSIONS))
                 return server_replies.ehlo_reply(HOST, extensions)
             case commands.Helo():
+                self.core.offer(frozenset())
                 return server_replies.helo_reply(HOST)
             case commands.Mail():
                 return server_replies.SENDER_OK

@@ -173,7 +173,8 @@ class Cleanup:
         for recipient in recipients:
             key = (recipient.address.key, "", 0)
             if by_original:
-                key = (key[0], (recipient.original or recipient.address).key, int(recipient.notify))
+                original = (recipient.original or recipient.address).key
+                key = (key[0], f"{original} {recipient.orcpt}", int(recipient.notify))
             if key in seen:
                 continue
             if not limit or len(seen) < limit:

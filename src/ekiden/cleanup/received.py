@@ -20,23 +20,26 @@ def received_field(
     mail_name: str,
     at: float,
     hides_client: bool = False,
+    smtputf8: bool = False,
 ) -> bytes:
     """The field, with its line ends, for a message that arrives at ``at`` (seconds since the epoch).
 
-    ``hides_client`` leaves out who the client is (smtpd_hide_client_session).
+    ``smtputf8``: it came with SMTPUTF8, which the name of the protocol tells (RFC 6531 §4.3). ``hides_client`` leaves
+    out who the client is (smtpd_hide_client_session).
 
     The recipient is named when there is just one, so that nobody learns of a blind copy.
     """
+    protocol = f"UTF8{client.protocol.removeprefix('E')}" if smtputf8 else client.protocol
     if client.protocol == "local":
         head = f"Received: by {hostname} ({mail_name}, from userid {client.port})\r\n\tid {queue_id}"
     elif hides_client:
-        head = f"Received: by {hostname} ({mail_name}) with {client.protocol} id {queue_id}"
+        head = f"Received: by {hostname} ({mail_name}) with {protocol} id {queue_id}"
     else:
         helo = _UNSAFE.sub("?", client.helo) or "unknown"
         address = f"IPv6:{client.address}" if client.is_ipv6 else client.address
         head = (
             f"Received: from {helo} ({client.name} [{address}])\r\n"
-            f"\tby {hostname} ({mail_name}) with {client.protocol} id {queue_id}"
+            f"\tby {hostname} ({mail_name}) with {protocol} id {queue_id}"
         )
     if len(recipients) == 1:
         head += f"\r\n\tfor <{recipients[0].address}>"

@@ -85,8 +85,6 @@ class DeliverBy(Struct, frozen=True):
 
 
 class Envelope(Struct, frozen=True, omit_defaults=True):
-    """``hold_until`` of FUTURERELEASE is the queue's: QueuedMessage.due."""
-
     sender: Address = NULL_SENDER
     recipients: tuple[Recipient, ...] = ()
     body: BodyType = BodyType.SEVEN_BIT
@@ -97,3 +95,4 @@ class Envelope(Struct, frozen=True, omit_defaults=True):
     deliver_by: DeliverBy | None = None
     priority: int = 0  # MT-PRIORITY= (RFC 6710 §4.1), -9 to 9
     require_tls: bool = False  # REQUIRETLS (RFC 8689 §4.2.1)
+    held_until: float = 0.0  # FUTURERELEASE (RFC 4865): seconds since the epoch; 0: not held

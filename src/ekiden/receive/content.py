@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ekiden.cleanup.cleanup import Addressed
 from ekiden.cleanup.header_scan import HeaderScan
 from ekiden.cleanup.received import received_field
-from ekiden.message.envelope import Envelope
+from ekiden.message.envelope import Client, Envelope
 from ekiden.message.queued import Pending, QueuedMessage
 from ekiden.message.reply import Refusal
 from ekiden.observe import events
 from ekiden.protocol.smtp import commands, server_replies
 from ekiden.queue.store import StoreTrouble
+from ekiden.receive.message_options import PLAIN
 from ekiden.receive.transaction import Transaction, store_refusal
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ async def data(session: SmtpSession, _event: commands.Data) -> None:
         mail_name=session.parameters.mail_name,
         at=service.clock.time(),
         hides_client=session.parameters.smtpd_hide_client_session,
+        smtputf8=transaction.terms.options.smtputf8,
     )
     scan = HeaderScan(session.parameters.header_block_limit)
     transaction.begin_content(service.content_writer(transaction.queue_id), scan, trace)
@@ -78,11 +81,12 @@ async def queue(session: SmtpSession, transaction: Transaction) -> Refusal | Non
         transaction.writer = None
         message = QueuedMessage(
             queue_id=transaction.queue_id,
-            envelope=Envelope(addressed.sender, recipients, transaction.body, session.origin),
+            envelope=_envelope(transaction, addressed, session.origin),
             content=content,
             arrived=transaction.started,
             pending=tuple([Pending(recipient) for recipient in recipients]),
             message_id=transaction.message_id,
+            due=transaction.terms.held_until,
             content_filter=session.parameters.content_filter,
         )
         service.observer.emit(events.MessageId(message.queue_id, message.message_id))
@@ -91,3 +95,23 @@ async def queue(session: SmtpSession, transaction: Transaction) -> Refusal | Non
         await writer.discard()
         return store_refusal(trouble)
     return None
+
+
+def _envelope(transaction: Transaction, addressed: Addressed, client: Client) -> Envelope:
+    terms = transaction.terms
+    if terms is PLAIN:
+        return Envelope(addressed.sender, addressed.recipients, transaction.body, client)
+    options = terms.options
+    return Envelope(
+        addressed.sender,
+        addressed.recipients,
+        transaction.body,
+        client,
+        smtputf8=options.smtputf8,
+        ret=options.ret,
+        envid=options.envid,
+        deliver_by=terms.deliver_by,
+        priority=terms.priority,
+        require_tls=options.require_tls,
+        held_until=terms.held_until,
+    )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ekiden.cleanup.cleanup import table_refusal
-from ekiden.message.envelope import Recipient
+from ekiden.message.envelope import Notify, Recipient
 from ekiden.message.reply import Refusal, reply
 from ekiden.observe import events
 from ekiden.policy.client_limits import Deed
 from ekiden.protocol.smtp import commands, server_replies
 from ekiden.queue.store import StoreTrouble
+from ekiden.receive.message_options import PLAIN, terms
 from ekiden.receive.transaction import Transaction, store_refusal
 from ekiden.tables.table import TableTrouble
 
@@ -40,10 +41,19 @@ async def mail(session: SmtpSession, event: commands.Mail) -> None:
     forwarded = session.forwarded
     is_local = session.is_local if forwarded is None or forwarded.is_local is None else forwarded.is_local
     way = service.local_way if is_local else service.remote_way
-    session.transaction = Transaction(event.sender, event.body, service.clock.time(), service.cleanup, way)
+    now = service.clock.time()
+    agreed = PLAIN
+    if event.options is not commands.NO_OPTIONS:
+        is_trusted = session.trusted or bool(session.client.login)
+        found = terms(event.options, session.parameters, is_trusted=is_trusted, now=now)
+        if isinstance(found, Refusal):
+            await session.refuse("MAIL", found, sender=str(event.sender))
+            return
+        agreed = found
+    session.transaction = Transaction(event.sender, event.body, now, service.cleanup, way, agreed)
     if not session.parameters.smtpd_delay_open_until_valid_rcpt:
         open_message(session, session.transaction)
-    session.accept("MAIL", server_replies.SENDER_OK)
+    session.accept("MAIL", agreed.reply)
 
 
 def open_message(session: SmtpSession, transaction: Transaction) -> None:
@@ -86,8 +96,15 @@ async def rcpt(session: SmtpSession, event: commands.Rcpt) -> None:
         return
     if not transaction.queue_id:
         open_message(session, transaction)
-    transaction.recipients.append(Recipient(event.address))
+    if event.notify is None and not event.orcpt:
+        recipient = Recipient(event.address)
+    else:
+        recipient = Recipient(event.address, None, event.notify or _USUAL, event.orcpt)
+    transaction.recipients.append(recipient)
     session.accept("RCPT", server_replies.RECIPIENT_OK)
+
+
+_USUAL = Notify.FAILURE | Notify.DELAY  # RFC 3461 §4.1: without NOTIFY
 
 
 async def rset(session: SmtpSession, _event: commands.Rset) -> None:

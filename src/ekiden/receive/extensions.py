@@ -10,6 +10,7 @@ from ekiden.config.snapshot import Parameters
 from ekiden.message.reply import Reply
 from ekiden.protocol.smtp import server_replies
 from ekiden.protocol.smtp.client_attributes import XCLIENT_ATTRIBUTES, XFORWARD_ATTRIBUTES
+from ekiden.receive.message_options import utc_text
 
 
 class Occasion(Struct, frozen=True):
@@ -17,9 +18,11 @@ class Occasion(Struct, frozen=True):
 
     discarded: frozenset[str] = frozenset()  # keywords in upper case that it is not offered
     is_trusted: bool = False  # it may send anywhere: one of mynetworks, or logged in
+    may_log_in: bool = False
     is_encrypted: bool = False
     may_xclient: bool = False
     may_xforward: bool = False
+    minute: int = 0  # since the epoch
 
 
 class Extension(Protocol):
@@ -54,6 +57,31 @@ def _xforward(parameters: Parameters, occasion: Occasion) -> str | None:
     return " ".join(("XFORWARD", *XFORWARD_ATTRIBUTES)) if occasion.may_xforward else None
 
 
+def _smtputf8(parameters: Parameters, occasion: Occasion) -> str | None:
+    return "SMTPUTF8" if parameters.smtputf8_enable else None
+
+
+def _deliver_by(parameters: Parameters, occasion: Occasion) -> str | None:
+    minimum = parameters.smtpd_deliver_by_minimum
+    return f"DELIVERBY {minimum:.0f}" if minimum else "DELIVERBY"
+
+
+def _future_release(parameters: Parameters, occasion: Occasion) -> str | None:
+    """RFC 4865 §3: how long from now, and until when. Who can still log in must hear of it before that."""
+    limit = int(parameters.smtpd_future_release_limit)
+    if not limit or not (occasion.is_trusted or occasion.may_log_in):
+        return None
+    return f"FUTURERELEASE {limit} {utc_text(occasion.minute * 60 + limit)}"
+
+
+def _require_tls(parameters: Parameters, occasion: Occasion) -> str | None:
+    return "REQUIRETLS" if occasion.is_encrypted else None  # RFC 8689 §4.2.1
+
+
+def _limits(parameters: Parameters, occasion: Occasion) -> str | None:
+    return f"LIMITS RCPTMAX={parameters.smtpd_recipient_limit}"  # RFC 9422 §4.2
+
+
 # In the order of the answer.
 EXTENSIONS: tuple[Extension, ...] = (
     _always("PIPELINING"),
@@ -61,6 +89,13 @@ EXTENSIONS: tuple[Extension, ...] = (
     _vrfy,
     _always("ENHANCEDSTATUSCODES"),
     _always("8BITMIME"),
+    _always("DSN"),
+    _smtputf8,
+    _deliver_by,
+    _future_release,
+    _always("MT-PRIORITY"),
+    _require_tls,
+    _limits,
     _xclient,
     _xforward,
 )

@@ -32,15 +32,15 @@ async def helo(session: SmtpSession, event: commands.Helo) -> None:
     except TableTrouble as trouble:
         await session.refuse("EHLO", table_refusal(trouble))
         return
-    offered = session.service.offers.on(
-        Occasion(
-            discarded,
-            is_trusted=session.trusted or bool(client.login),
-            is_encrypted=client.tls is not None,
-            may_xclient=session.may_xclient,
-            may_xforward=session.may_xforward,
-        )
+    occasion = Occasion(
+        discarded,
+        is_trusted=session.trusted or bool(client.login),
+        is_encrypted=client.tls is not None,
+        minute=int(session.service.clock.time() / 60),
+        may_xclient=session.may_xclient,
+        may_xforward=session.may_xforward,
     )
+    offered = session.service.offers.on(occasion)
     core.offer(offered.keywords)
     session.accept("EHLO", offered.reply)
 

@@ -9,6 +9,7 @@ from ekiden.message.address import Address
 from ekiden.message.envelope import BodyType, Recipient
 from ekiden.message.reply import Refusal, reply
 from ekiden.queue.store import ContentWriter, StoreTrouble
+from ekiden.receive.message_options import PLAIN, Terms
 
 
 def store_refusal(trouble: StoreTrouble) -> Refusal:
@@ -23,15 +24,18 @@ class Transaction:
 
     __slots__ = (
         *("body", "cleanup", "message_id", "overshoot", "queue_id", "recipients", "refusal", "scan", "sender"),
-        *("started", "way", "writer"),
+        *("started", "terms", "way", "writer"),
     )
 
-    def __init__(self, sender: Address, body: BodyType, started: float, cleanup: Cleanup, way: Way) -> None:
+    def __init__(
+        self, sender: Address, body: BodyType, started: float, cleanup: Cleanup, way: Way, terms: Terms = PLAIN
+    ) -> None:
         self.sender = sender
         self.body = body
         self.started = started  # seconds since the epoch
         self.cleanup = cleanup
         self.way = way
+        self.terms = terms
         self.recipients: list[Recipient] = []
         self.overshoot = 0
         self.queue_id = ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from ekiden.cleanup.received import received_field
 from ekiden.message.address import Address
 from ekiden.message.envelope import Client, Recipient
@@ -46,3 +48,22 @@ def test_a_hostile_helo_stays_inside_its_word() -> None:
 def test_a_local_message_names_the_user_id() -> None:
     client = Client(protocol="local", port=1000)
     assert field(client, "a@b.example").startswith("Received: by mx.example (Ekiden, from userid 1000)\r\n\tid Q1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name"),
+    [
+        ("ESMTP", "UTF8SMTP"),
+        ("ESMTPS", "UTF8SMTPS"),
+        ("ESMTPA", "UTF8SMTPA"),
+        ("ESMTPSA", "UTF8SMTPSA"),
+        ("LMTP", "UTF8LMTP"),
+    ],
+)
+def test_smtputf8_shows_in_the_name_of_the_protocol(protocol: str, name: str) -> None:
+    """RFC 6531 §4.3: the names that are registered."""
+    text = received_field(
+        client=Client(helo="h", protocol=protocol), queue_id="Q1", recipients=(), hostname="mx.example",
+        mail_name="Ekiden", at=0.0, smtputf8=True,
+    ).decode()  # fmt: skip
+    assert f" with {name} id Q1" in text

@@ -82,6 +82,19 @@ class SmtpdParameters(Group):
     smtpd_discard_ehlo_keyword_address_maps = Tables(
         "", doc="Tables from client address to the EHLO keywords that are not offered to it, in place of those above."
     )
+    smtputf8_enable = Bool(
+        "yes", doc="Take addresses and header fields in UTF-8 from clients that ask for SMTPUTF8 (RFC 6531)."
+    )
+    smtpd_deliver_by_minimum = Duration(
+        "0s",
+        doc="The shortest time that a client may set for delivery with DELIVERBY (RFC 2852) if it wants the message "
+        "back after that; EHLO says it. 0 is no minimum.",
+    )
+    smtpd_future_release_limit = Duration(
+        "30d",
+        doc="How long clients of mynetworks and clients that have logged in may have a message held back with "
+        "FUTURERELEASE (RFC 4865); 0 does not offer it.",
+    )
     smtpd_per_request_deadline = Bool(
         "yes", doc="smtpd_timeout is for a command as a whole; no: for each part of it that arrives."
     )
