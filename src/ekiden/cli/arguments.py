@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ekiden.cli import classic
 
@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     for name in classic.COMMANDS:
         commands.add_parser(name, help=f"The same as {name}(1).", add_help=False)  # main() has taken these already
     _add_queue(commands.add_parser("queue", help="Look at the queue and change it."), common, as_json)
+    _add_user(commands.add_parser("user", help="Look at accounts and change them."), common, as_json)
     return program
 
 
@@ -101,3 +102,43 @@ def _add_queue(queue: _Parser, common: _Parser, as_json: _Parser) -> None:
         command = add(name, "change", text, chosen)
         command.add_argument("queue_ids", nargs="*", metavar="ID", help="queue ids, or ALL")
         command.set_defaults(change_name=name)
+
+
+def _add_user(user: _Parser, common: _Parser, as_json: _Parser) -> None:
+    commands = user.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
+
+    def add(group: Any, name: str, run: str, text: str, *parents: _Parser) -> _Parser:
+        command: _Parser = group.add_parser(name, parents=[common, *parents], help=text, description=text)
+        command.set_defaults(run=f"ekiden.cli.user_command:{run}")
+        return command
+
+    def named(command: _Parser) -> _Parser:
+        command.add_argument("name", metavar="NAME", help="the account's name, such as anna@example.com")
+        return command
+
+    new = named(add(commands, "add", "add", "Make an account; its password is asked for, or a line of standard input."))
+    new.add_argument("--no-password", action="store_true", help="none: the account has app passwords only")
+    named(add(commands, "passwd", "passwd", "Give an account another password."))
+    add(commands, "list", "list_accounts", "List the accounts.", as_json)
+    named(add(commands, "check", "check", "Tell whether a password is right, as the server would.", as_json))
+    named(add(commands, "disable", "disable", "Let nobody log in to an account.")).set_defaults(disabled=True)
+    named(add(commands, "enable", "disable", "Let an account log in again.")).set_defaults(disabled=False)
+    named(add(commands, "delete", "delete", "Remove an account."))
+
+    text = "Passwords for one program each, made here and shown once."
+    group = commands.add_parser("app-password", help=text, description=text)
+    actions = group.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
+    label = "what it is for, such as phone"
+    one = named(add(actions, "add", "add_app_password", "Make one, and show it.", as_json))
+    one.add_argument("label", metavar="LABEL", help=label)
+    named(add(actions, "list", "list_app_passwords", "List them, with the days of their last use.", as_json))
+    named(add(actions, "revoke", "revoke_app_password", "Remove one.")).add_argument(
+        "label", metavar="LABEL", help=label
+    )
+
+    text = "One-time codes as the second factor of the console; mail programs then need app passwords."
+    group = commands.add_parser("totp", help=text, description=text)
+    actions = group.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
+    named(add(actions, "on", "totp_on", "Make a secret, and show it for an authenticator app.", as_json))
+    named(add(actions, "off", "totp_off", "Ask for codes no more."))
+    named(add(actions, "check", "totp_check", "Tell whether a code is right; it is a line of standard input."))

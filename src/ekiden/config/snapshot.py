@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from ekiden.config.expand import ExpansionError, expand
+from ekiden.config.parameters.accounts import AccountParameters
 from ekiden.config.parameters.commands import CommandParameters
 from ekiden.config.parameters.delivery import DeliveryParameters
 from ekiden.config.parameters.dns import DnsParameters
@@ -50,6 +51,7 @@ class Parameters(
     LocalParameters,
     TableParameters,
     CommandParameters,
+    AccountParameters,
     TlsParameters,
 ):
     """All parameters, parsed. ``Parameters({"myhostname": "mx.example"})``: what is not given has its default.

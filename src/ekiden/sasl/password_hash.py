@@ -22,14 +22,8 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from argon2.low_level import verify_secret
 from msgspec import Struct
 
+from ekiden.config.parameters.accounts import SCHEMES
 from ekiden.sasl.scram_secret import ScramSecret, parse_secret, secret_of
-
-# What sasl_password_schemes may name; those of WEAK only count when they are named.
-SCHEMES = (
-    "argon2id", "argon2i", "bcrypt", "sha512-crypt", "sha256-crypt", "ssha512", "ssha256", "ssha",
-    "sha512", "sha256", "sha", "scram-sha-256", "scram-sha-1", "md5-crypt", "des-crypt", "plain",
-)  # fmt: skip
-WEAK = frozenset({"md5-crypt", "des-crypt", "plain"})
 
 # One who can write a hash must not be able to stop the server with it.
 _ARGON2_MEMORY_KIB = 1_048_576

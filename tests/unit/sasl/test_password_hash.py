@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from ekiden.sasl.password_hash import DUMMY, SCHEMES, WEAK, SchemeTrouble, StoredPassword, new_hash, parse_stored
+from ekiden.config.parameters.accounts import SCHEMES, WEAK
+from ekiden.sasl.password_hash import DUMMY, SchemeTrouble, StoredPassword, new_hash, parse_stored
 
 # "secret", as programs of others hash it: openssl passwd, doveadm pw.
 _SECRET = {
@@ -100,13 +101,13 @@ def test_the_dummy_fits_nothing_and_takes_as_long_as_a_real_one() -> None:
     for name, stored in (("real", real), ("dummy", dummy)):
         times[name] = min(_timed(stored) for _ in range(5))
     assert not dummy.fits("")
-    assert 0.5 < times["real"] / times["dummy"] < 2
+    assert 0.4 < times["real"] / times["dummy"] < 2.5
 
 
 def _timed(stored: StoredPassword) -> float:
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert not stored.fits("wrong")
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 @pytest.mark.parametrize(("module", "scheme"), [("passlib", "sha512-crypt"), ("bcrypt", "bcrypt")])

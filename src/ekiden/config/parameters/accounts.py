@@ -1,0 +1,71 @@
+"""Where accounts live, and how passwords are checked (SASL_README)."""
+
+from __future__ import annotations
+
+from ekiden.config.registry import Duration, Group, Int, SomeOf, Tables, Words
+
+# WEAK ones count only when they are named.
+SCHEMES = (
+    "argon2id", "argon2i", "bcrypt", "sha512-crypt", "sha256-crypt", "ssha512", "ssha256", "ssha",
+    "sha512", "sha256", "sha", "scram-sha-256", "scram-sha-1", "md5-crypt", "des-crypt", "plain",
+)  # fmt: skip
+WEAK = frozenset({"md5-crypt", "des-crypt", "plain"})
+
+
+class AccountParameters(Group):
+    sasl_accounts = Words(
+        "file:$config_directory/accounts",
+        doc="Where accounts live; the first place that has an account decides. file:/path (ekiden user), "
+        "passwd-file:/path, ldap:/path, table:TYPE:NAME (a lookup table that gives a stored password), pam:SERVICE, "
+        "saslauthd:/path.",
+    )
+    sasl_authorization_maps = Tables(
+        "",
+        doc="Tables from an account to the other accounts it may act as (the authorization identity of a login); "
+        "without them each is itself only.",
+    )
+    sasl_password_schemes = SomeOf(
+        " ".join(scheme for scheme in SCHEMES if scheme not in WEAK),
+        SCHEMES,
+        doc="The forms of stored passwords that count in passwd files, directories and tables. The weak ones, "
+        "md5-crypt, des-crypt and plain, must be named.",
+    )
+    sasl_scram_hashes = SomeOf(
+        "",
+        ("sha1", "sha256"),
+        doc="For which of the SCRAM mechanisms `ekiden user` keeps a verifier beside the hash of a password; these "
+        "mechanisms are offered. A password that was set before has none until it is set again.",
+    )
+    sasl_scram_iterations = Int(
+        "10000", minimum=4096, maximum=10_000_000, doc="The iteration count of SCRAM verifiers that are made now."
+    )
+    sasl_password_length_minimum = Int("8", minimum=1, doc="The fewest characters of a password that is set.")
+    sasl_password_length_limit = Int("1024", minimum=64, doc="The most bytes of a password that a client may try.")
+    sasl_hash_threads = Int("2", minimum=1, maximum=64, doc="How many passwords each worker hashes at a time.")
+    sasl_hash_queue_limit = Int(
+        "50", doc="How many more passwords may wait for that in each worker; a client beyond is told to come back."
+    )
+    sasl_verify_cache_time = Duration(
+        "60s",
+        doc="How long a password that was right is known without hashing it again, as long as nothing changes in the "
+        "place where the account lives; 0 is never. Places that cannot tell (LDAP, PAM, saslauthd) are always asked.",
+    )
+    sasl_verify_cache_size = Int("10000", minimum=1, doc="How many such passwords each worker knows at most.")
+    sasl_failure_delay = Duration(
+        "1s",
+        doc="A wrong password is refused no sooner than so long after it came, so that time does not tell whether the "
+        "account exists.",
+    )
+    sasl_server_timeout = Duration(
+        "30s", minimum=1, doc="How long Dovecot, saslauthd or PAM may take for a login, and a connection to them."
+    )
+    sasl_pam_threads = Int("4", minimum=1, maximum=64, doc="How many logins each worker has with PAM at a time.")
+    smtpd_auth_failure_limit = Int(
+        "10",
+        doc="After so many wrong passwords of a client, or for an account, in smtpd_auth_failure_time, further logins "
+        "are refused without a look until that time is over; 0 sets no limit.",
+    )
+    smtpd_auth_failure_time = Duration("600s", minimum=1, doc="The time that smtpd_auth_failure_limit is for.")
+    smtpd_auth_failure_sleep_time = Duration(
+        "1s", doc="How much longer the reply to each further wrong password in that time waits; at most ten times this."
+    )
