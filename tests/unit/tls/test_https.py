@@ -29,6 +29,10 @@ def ca_file(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> s
     return str(path)
 
 
+def saying(said: bytes) -> Answer:
+    return lambda asked: said
+
+
 def get(
     ca_file: str,
     pair: Pair,
@@ -92,7 +96,7 @@ def test_a_redirect_is_an_answer_and_is_not_followed(ca_file: str, authority: Au
 
 def test_too_much_and_too_little(ca_file: str, authority: Authority, tmp_path: Path) -> None:
     for said in (text(b"x" * 1001), text(b"hello")[:-1], b"SMTP\r\n\r\n", b""):
-        trouble, _ = get(ca_file, authority.issue(HOST), tmp_path, lambda asked, said=said: said)
+        trouble, _ = get(ca_file, authority.issue(HOST), tmp_path, saying(said))
         assert isinstance(trouble, HttpsTrouble)
         assert not trouble.by_certificate
 
