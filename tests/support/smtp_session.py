@@ -20,6 +20,7 @@ from ekiden.receive.client_name import ClientNames
 from ekiden.receive.connection import Connection, DeadlineWatch
 from ekiden.receive.service import SmtpService
 from ekiden.receive.session import SmtpSession
+from ekiden.sasl.exchange import Mechanisms
 from ekiden.tables.table import TableTrouble
 from support.cleanup import cleanup_for, rewrite_clients_for
 
@@ -75,7 +76,7 @@ class Clock:
 class World:
     """One service on a loopback port, with everything behind it faked."""
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, mechanisms: Mechanisms | None = None, /, **settings: str) -> None:
         self.queued: list[QueuedMessage] = []
         self.events: list[Event] = []
         self.writers: list[Writer] = []
@@ -98,6 +99,7 @@ class World:
             counts=LocalCounts(),
             observer=self,
             clock=self.clock,
+            mechanisms=mechanisms,
         )
 
     def emit(self, event: Event) -> None:

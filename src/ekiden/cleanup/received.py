@@ -21,15 +21,17 @@ def received_field(
     at: float,
     hides_client: bool = False,
     smtputf8: bool = False,
+    names_login: bool = False,
 ) -> bytes:
     """The field, with its line ends, for a message that arrives at ``at`` (seconds since the epoch).
 
     ``smtputf8``: it came with SMTPUTF8, which the name of the protocol tells (RFC 6531 §4.3). ``hides_client`` leaves
-    out who the client is (smtpd_hide_client_session).
+    out who the client is (smtpd_hide_client_session), ``names_login`` says who has logged in
+    (smtpd_sasl_authenticated_header).
 
     The recipient is named when there is just one, so that nobody learns of a blind copy.
     """
-    protocol = f"UTF8{client.protocol.removeprefix('E')}" if smtputf8 else client.protocol
+    protocol = _protocol(client, smtputf8=smtputf8)
     if client.protocol == "local":
         head = f"Received: by {hostname} ({mail_name}, from userid {client.port})\r\n\tid {queue_id}"
     elif hides_client:
@@ -37,10 +39,21 @@ def received_field(
     else:
         helo = _UNSAFE.sub("?", client.helo) or "unknown"
         address = f"IPv6:{client.address}" if client.is_ipv6 else client.address
+        login = (
+            f"\r\n\t(Authenticated sender: {_UNSAFE.sub('?', client.login)})" if names_login and client.login else ""
+        )
         head = (
-            f"Received: from {helo} ({client.name} [{address}])\r\n"
+            f"Received: from {helo} ({client.name} [{address}]){login}\r\n"
             f"\tby {hostname} ({mail_name}) with {protocol} id {queue_id}"
         )
     if len(recipients) == 1:
         head += f"\r\n\tfor <{recipients[0].address}>"
     return f"{head}; {header_date(at)}\r\n".encode("utf-8", "surrogateescape")
+
+
+def _protocol(client: Client, *, smtputf8: bool) -> str:
+    """The word of RFC 3848 and RFC 6531 §4.3 for how it came."""
+    if client.protocol == "SMTP":
+        return client.protocol
+    name = f"UTF8{client.protocol.removeprefix('E')}" if smtputf8 else client.protocol
+    return f"{name}A" if client.login else name

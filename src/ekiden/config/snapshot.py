@@ -20,6 +20,7 @@ from ekiden.config.parameters.routing import RoutingParameters
 from ekiden.config.parameters.smtp import SmtpParameters
 from ekiden.config.parameters.smtpd import SmtpdParameters
 from ekiden.config.parameters.smtpd_proxy import SmtpdProxyParameters
+from ekiden.config.parameters.smtpd_sasl import SmtpdSaslParameters
 from ekiden.config.parameters.store import StoreParameters
 from ekiden.config.parameters.tables import TableParameters
 from ekiden.config.parameters.tls import TlsParameters
@@ -39,6 +40,7 @@ class Parameters(
     GeneralParameters,
     SmtpdParameters,
     SmtpdProxyParameters,
+    SmtpdSaslParameters,
     SmtpParameters,
     QueueParameters,
     StoreParameters,

@@ -68,6 +68,17 @@ class Rejected(Event, frozen=True, tag="reject"):
     service: str = "smtpd"
 
 
+class LoginFailed(Event, frozen=True, tag="login-failed"):
+    """Somebody did not become anybody. ``account`` is who it said it is; "" where it did not say."""
+
+    client: Client
+    mechanism: str
+    reason: str
+    account: str = ""
+    is_aborted: bool = False  # the client took it back
+    service: str = "smtpd"
+
+
 class PickedUp(Event, frozen=True, tag="pickup"):
     """A message of the sendmail command came in: ``uid=... from=<...>``."""
 

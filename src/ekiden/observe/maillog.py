@@ -25,6 +25,7 @@ from ekiden.observe.events import (
     Disconnected,
     Event,
     Expired,
+    LoginFailed,
     MessageId,
     Note,
     Notified,
@@ -55,7 +56,7 @@ _CHANGES = {
 _AFTER_MAIL = frozenset({"RCPT", "DATA", "BDAT", "END-OF-MESSAGE"})
 
 _FIELD_BREAKERS = re.compile(r"[ <>]")
-_RELAY_BREAKERS = re.compile(r"[ ,<>]")
+_WORD_BREAKERS = re.compile(r"[ ,<>]")
 
 
 def _hex(found: re.Match[str]) -> str:
@@ -75,8 +76,9 @@ def _client(client: Client) -> str:
     return f"{field(client.name)}[{field(client.address)}]{port}"
 
 
-def _relay(text: str) -> str:
-    return _RELAY_BREAKERS.sub(_hex, text) if "," in text or " " in text else text
+def _word(text: str) -> str:
+    """``text`` of a peer as it may stand between commas."""
+    return _WORD_BREAKERS.sub(_hex, text) if "," in text or " " in text or "<" in text or ">" in text else text
 
 
 def free(text: str) -> str:
@@ -129,7 +131,7 @@ class MailLogRenderer:
         original = f"orig_to=<{field(event.original)}>, " if event.original else ""
         before, inside, connect, transmit = event.delays_s
         return self._programs.get(transport, transport), (
-            f"{event.queue_id}: to=<{field(event.recipient)}>, {original}relay={_relay(result.relay)}, "
+            f"{event.queue_id}: to=<{field(event.recipient)}>, {original}relay={_word(result.relay)}, "
             f"delay={seconds(event.delay_s)}, "
             f"delays={seconds(before)}/{seconds(inside)}/{seconds(connect)}/{seconds(transmit)}, "
             f"dsn={result.status}, status={_STATUS_WORDS[result.action]} ({free(result.text)})"
@@ -159,12 +161,25 @@ def _connection_lost(event: ConnectionLost) -> Rendered:
 
 
 def _accepting(event: Accepting) -> Rendered:
-    text = f"{event.queue_id}: client={_client(event.client)}"
+    text = f"{event.queue_id}: client={_client(event.client)}{_login(event.client)}"
     if event.original_id:
         text += f", orig_queue_id={field(event.original_id)}"
     if event.original is not None:
         text += f", orig_client={_client(event.original)}"
     return event.service, text
+
+
+def _login(client: Client) -> str:
+    if not client.login:
+        return ""
+    return f", sasl_method={client.login_method}, sasl_username={_word(client.login)}"
+
+
+def _login_failed(event: LoginFailed) -> Rendered:
+    """In Postfix's words, which fail2ban and the like look for."""
+    what = "aborted" if event.is_aborted else f"failed: {free(event.reason)}"
+    account = f", sasl_username={_word(event.account)}" if event.account else ""
+    return event.service, f"warning: {_client(event.client)}: SASL {event.mechanism} authentication {what}{account}"
 
 
 def _rejected(event: Rejected) -> Rendered:
@@ -241,6 +256,7 @@ _RENDERERS: dict[type[Event], Callable[..., Rendered]] = {
     Accepting: _accepting,
     Rejected: _rejected,
     PickedUp: _picked_up,
+    LoginFailed: _login_failed,
     MessageId: _message_id,
     Activated: _activated,
     Expired: _expired,

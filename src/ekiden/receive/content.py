@@ -33,6 +33,7 @@ async def data(session: SmtpSession, _event: commands.Data) -> None:
         at=service.clock.time(),
         hides_client=session.parameters.smtpd_hide_client_session,
         smtputf8=transaction.terms.options.smtputf8,
+        names_login=session.parameters.smtpd_sasl_authenticated_header,
     )
     scan = HeaderScan(session.parameters.header_block_limit)
     transaction.begin_content(service.content_writer(transaction.queue_id), scan, trace)

@@ -23,6 +23,7 @@ class Occasion(Struct, frozen=True):
     may_xclient: bool = False
     may_xforward: bool = False
     minute: int = 0  # since the epoch
+    mechanisms: tuple[str, ...] = ()  # of login (SASL) that it may use
 
 
 class Extension(Protocol):
@@ -82,11 +83,24 @@ def _limits(parameters: Parameters, occasion: Occasion) -> str | None:
     return f"LIMITS RCPTMAX={parameters.smtpd_recipient_limit}"  # RFC 9422 §4.2
 
 
+def _auth(parameters: Parameters, occasion: Occasion) -> str | None:
+    return f"AUTH {' '.join(occasion.mechanisms)}" if occasion.mechanisms else None
+
+
+def _old_auth(parameters: Parameters, occasion: Occasion) -> str | None:
+    """A form that never was in an RFC: broken_sasl_auth_clients."""
+    if not parameters.broken_sasl_auth_clients or "AUTH" in occasion.discarded:
+        return None
+    return f"AUTH={' '.join(occasion.mechanisms)}" if occasion.mechanisms else None
+
+
 # In the order of the answer.
 EXTENSIONS: tuple[Extension, ...] = (
     _always("PIPELINING"),
     _size,
     _vrfy,
+    _auth,
+    _old_auth,
     _always("ENHANCEDSTATUSCODES"),
     _always("8BITMIME"),
     _always("DSN"),

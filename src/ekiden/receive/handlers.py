@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ekiden.protocol.smtp import commands
-from ekiden.receive import client_attributes, content, envelope, hello, other_commands
+from ekiden.receive import client_attributes, content, envelope, hello, login, other_commands
 
 # By the type of a command: called with the session and the command.
 HANDLERS: Mapping[type, Callable[[Any, Any], Awaitable[None]]] = {
     commands.Helo: hello.helo,
+    commands.AuthStart: login.start,
+    commands.AuthResponse: login.respond,
     commands.Mail: envelope.mail,
     commands.Rcpt: envelope.rcpt,
     commands.Rset: envelope.rset,

@@ -27,8 +27,10 @@ async def helo(session: SmtpSession, event: commands.Helo) -> None:
         core.offer(_NOTHING)
         session.accept("HELO", session.service.helo_reply)
         return
+    login = session.service.login
     try:
         discarded = await session.service.discarded_keywords(client.address)
+        mechanisms = () if login is None else await login.announced(session)
     except TableTrouble as trouble:
         await session.refuse("EHLO", table_refusal(trouble))
         return
@@ -39,6 +41,8 @@ async def helo(session: SmtpSession, event: commands.Helo) -> None:
         minute=int(session.service.clock.time() / 60),
         may_xclient=session.may_xclient,
         may_xforward=session.may_xforward,
+        may_log_in=bool(mechanisms),
+        mechanisms=mechanisms,
     )
     offered = session.service.offers.on(occasion)
     core.offer(offered.keywords)

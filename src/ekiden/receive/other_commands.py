@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ekiden.receive.session import SmtpSession
 
 _KNOWN_VERBS = frozenset(
-    {"HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "HELP", "QUIT", "XCLIENT", "XFORWARD"}
+    {"AUTH", "HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "HELP", "QUIT", "XCLIENT", "XFORWARD"}
 )
 
 
@@ -47,8 +47,15 @@ async def invalid(session: SmtpSession, event: commands.Invalid) -> None:
         session.log_refusal(Refusal(event.reply, event.reason), stage)
     if event.reason == "improper-pipelining":
         assert session.core is not None
-        text = f"improper command pipelining after {stage} from {session.client}: {session.core.unread(100)}"
+        unread = "..." if stage == "AUTH" else _without_secrets(session.core.unread(100))
+        text = f"improper command pipelining after {stage} from {session.client}: {unread}"
         session.service.observer.emit(events.Note("smtpd", text))
     if event.junk:
         session.count_junk()
     await session.answer(stage if stage in _KNOWN_VERBS else "UNKNOWN", event.reply)
+
+
+def _without_secrets(text: str) -> str:
+    """What follows AUTH may be a password."""
+    at = text.upper().find("AUTH ")
+    return text if at < 0 else f"{text[:at]}AUTH ..."

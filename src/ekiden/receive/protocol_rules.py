@@ -19,10 +19,11 @@ from ekiden.tables.table import Table, TableTrouble
 _FILTER_TROUBLE = reply(451, "4.3.0", "Error: a lookup table is not available")
 
 
-def protocol_rules(parameters: Parameters, observer: Observer) -> Rules:
+def protocol_rules(parameters: Parameters, observer: Observer, *, has_login: bool = False) -> Rules:
     """Raises ConfigError when a table that a parameter names cannot be had."""
     limits = Limits(
         command_line_bytes=parameters.line_length_limit,
+        auth_line_bytes=parameters.smtpd_sasl_response_limit,
         path=RFC_PATH_LIMITS if parameters.strict_rfc821_envelopes else PathLimits(),
     )
 
@@ -43,6 +44,7 @@ def protocol_rules(parameters: Parameters, observer: Observer) -> Rules:
         filter_line=CommandFilter(opener(filter_name), observer).apply if filter_name else None,
         forbids_early_input=parameters.smtpd_forbid_unauth_pipelining,
         bare_newline_code=parameters.smtpd_forbid_bare_newline_reject_code,
+        has_login=has_login,
     )
 
 
@@ -86,6 +88,8 @@ class CommandFilter:
             return _FILTER_TROUBLE
         if found is None:
             return line
+        if line[:5].upper() == b"AUTH ":
+            line = b"AUTH ..."  # what else stands there is for nobody's eyes
         executed = found.encode("utf-8", "surrogateescape")
         shown = f'"{printable(line, 100)}" with "{printable(executed, 100)}"'
         self._observer.emit(Note("smtpd", f"replacing client command {shown}"))

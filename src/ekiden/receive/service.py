@@ -14,16 +14,17 @@ from ekiden.message.queued import QueuedMessage
 from ekiden.message.reply import Reply
 from ekiden.observe.events import Observer
 from ekiden.policy.client_limits import ClientCounts, ClientLimits, ClientRates, LocalRates
-from ekiden.policy.login_failures import FailureCounts, LoginFailures
 from ekiden.policy.relay_access import RelayAccess
 from ekiden.protocol.smtp import server_replies
 from ekiden.protocol.smtp.data import BareNewline
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames
 from ekiden.receive.extensions import Offers
+from ekiden.receive.login_service import LoginService
 from ekiden.receive.protocol_rules import protocol_rules
 from ekiden.receive.reject_footer import RejectFooter
 from ekiden.receive.upstream_proxy import UpstreamProxy
+from ekiden.sasl.exchange import Mechanisms
 from ekiden.tables.match import client_list
 from ekiden.tables.open import open_tables
 
@@ -57,13 +58,13 @@ class SmtpService:
         load: Callable[[], float] = lambda: 0.0,
         rates: ClientRates | None = None,
         rate_unit_s: float | None = None,
-        login_failures: FailureCounts | None = None,
         name: str = "smtpd",
+        mechanisms: Mechanisms | None = None,
     ) -> None:
         """``load`` gives the host's load average; ``name`` is the service's in master.cf.
 
-        ``rates``, ``rate_unit_s`` (anvil_rate_time_unit) and ``login_failures`` are common to all services; without
-        them this one has its own.
+        ``rates`` and ``rate_unit_s`` (anvil_rate_time_unit) are common to all services; without them this one has its
+        own. ``mechanisms`` are those of login, None where nobody can log in.
         """
         self.parameters = parameters
         self.intake = intake
@@ -89,8 +90,6 @@ class SmtpService:
             service=name,
             unit_s=parameters.anvil_rate_time_unit if rate_unit_s is None else rate_unit_s,
         )
-        counts_of_failures = LocalRates(clock.monotonic) if login_failures is None else login_failures
-        self.login_failures = LoginFailures(parameters, counts_of_failures)
         self.xclient_hosts = client_list(parameters, "smtpd_authorized_xclient_hosts")
         self.xforward_hosts = client_list(parameters, "smtpd_authorized_xforward_hosts")
         self.unlimited = client_list(parameters, "smtpd_client_event_limit_exceptions")
@@ -98,7 +97,8 @@ class SmtpService:
         self.bare_newline = _BARE_NEWLINE[parameters.smtpd_forbid_bare_newline]
         has_proxy = parameters.smtpd_upstream_proxy_protocol
         self.upstream_proxy = UpstreamProxy(parameters, observer) if has_proxy else None
-        self.rules = protocol_rules(parameters, observer)
+        self.rules = protocol_rules(parameters, observer, has_login=mechanisms is not None)
+        self.login = None if mechanisms is None else LoginService(parameters, mechanisms, observer)
         self.greeting = Reply(220, None, (parameters.smtpd_banner,))
         self.helo_reply = server_replies.helo_reply(parameters.myhostname)
         self.offers = Offers(parameters)

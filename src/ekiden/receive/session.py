@@ -18,6 +18,7 @@ from ekiden.protocol.smtp.server import SmtpServer
 from ekiden.receive.client_attributes import Forwarded
 from ekiden.receive.connection import Connection, ServerStops
 from ekiden.receive.handlers import HANDLERS
+from ekiden.receive.login import LoginExchange
 from ekiden.receive.service import SmtpService
 from ekiden.receive.transaction import Transaction
 from ekiden.tables.table import TableTrouble
@@ -37,6 +38,7 @@ class SmtpSession:
         self.forwarded: Forwarded | None = None  # what XFORWARD said of the next message
         self.transaction: Transaction | None = None
         self.received = 0  # messages that are in the queue
+        self.exchange: LoginExchange | None = None  # a login that is under way
         self.errors = 0
         self.junk = 0
         self.last_command = "CONNECT"
@@ -93,6 +95,8 @@ class SmtpSession:
         finally:
             service.sessions -= 1
             await self.drop_transaction()
+            if self.exchange is not None:
+                self.exchange.abandon()
             if self.network:
                 service.counts.disconnect(self.network)
             connection.close()

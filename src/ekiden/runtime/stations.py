@@ -32,12 +32,12 @@ from ekiden.message.queued import QueuedMessage
 from ekiden.message.status import Status
 from ekiden.observe.events import Note, Observer
 from ekiden.policy.client_limits import ClientCounts, ClientRates
-from ekiden.policy.login_failures import FailureCounts
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames, read_hosts
 from ekiden.receive.service import SmtpService
 from ekiden.route.transport import Transport, parse_transport
 from ekiden.runtime.decisions import Decisions
+from ekiden.runtime.logins import Logins
 from ekiden.tables.open import open_tables
 
 _ANY_FILTER = "default_delivery_status_filter"
@@ -60,7 +60,6 @@ class Doors:
         clock: Clock,
         load: Callable[[], float] = lambda: 0.0,
         rates: ClientRates | None = None,
-        login_failures: FailureCounts | None = None,
     ) -> None:
         self.intake = intake
         self.content_writer = content_writer
@@ -72,7 +71,6 @@ class Doors:
         self.clock = clock
         self.load = load
         self.rates = rates
-        self.login_failures = login_failures
 
 
 class Stations:
@@ -82,6 +80,7 @@ class Stations:
         self._doors = doors
         self.decisions = Decisions(configuration, doors.clock)
         self.router, self.cleanup = self.decisions.router, self.decisions.cleanup
+        self._logins = Logins(doors.clock)
         self._local_transports = {service.name for service in configuration.services if service.command == "local"}
         self._agents = {
             service.name: self._filtered(service) for service in configuration.services if service.type == "unix"
@@ -123,12 +122,13 @@ class Stations:
             clock=doors.clock,
             load=doors.load,
             rates=doors.rates,
-            login_failures=doors.login_failures,
             rate_unit_s=self.configuration.parameters.anvil_rate_time_unit,
             name=service.name,
+            mechanisms=self._logins.of(parameters),
         )
 
     async def close(self) -> None:
+        await self._logins.close()
         await asyncio.gather(*(agent.close() for agent in self._agents.values() if agent is not None))
         await self.decisions.close()
 

@@ -172,7 +172,6 @@ class Worker:
             mailboxes=self._mailboxes,
             counts=context.counts,
             rates=context.rates,
-            login_failures=context.login_failures,
             observer=self._log,
             clock=self._clock,
             load=load.now,

@@ -32,7 +32,7 @@ class MadeUp(Struct, frozen=True):
     ``salt_bytes`` and ``iterations`` are those of real accounts; ``canonical`` is how the accounts compare names.
     """
 
-    secret: bytes
+    secret: Callable[[], bytes]
     salt_bytes: int = 16
     iterations: int = scram.ITERATIONS_FLOOR
     canonical: Callable[[str], str] = str.casefold
@@ -47,7 +47,7 @@ class MadeUp(Struct, frozen=True):
 
     def _derived(self, what: str, algorithm: ScramHash, name: str) -> bytes:
         text = f"{what}\0{algorithm.value}\0{self.canonical(name)}"
-        return hmac.digest(self.secret, text.encode("utf-8", "surrogatepass"), "sha512")
+        return hmac.digest(self.secret(), text.encode("utf-8", "surrogatepass"), "sha512")
 
 
 class ScramServer:

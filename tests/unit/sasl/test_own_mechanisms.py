@@ -15,7 +15,7 @@ from ekiden.sasl.scram import ScramHash
 from ekiden.sasl.scram_server import MadeUp
 from support.sasl import KnownAccounts, ScramTalk
 
-MADE_UP = MadeUp(b"server secret")
+MADE_UP = MadeUp(lambda: b"server secret")
 NO_TLS = Facts()
 TLS = Facts(tls=True, channel_bindings={"tls-exporter": b"exported", "tls-server-end-point": b"hash"})
 BY_CERTIFICATE = Facts(tls=True, certificate_verified=True, certificate_name="bob")
@@ -216,7 +216,7 @@ def test_a_salt_for_who_does_not_exist_is_always_the_same_and_looks_like_the_oth
     assert len({challenge(name).salt for name in ("nobody", "other", "bob")}) == 3
     assert challenge("Nobody").salt == nobody.salt
     assert challenge("nobody", "SCRAM-SHA-1").salt != nobody.salt
-    assert challenge("nobody", made_up=MadeUp(b"another")).salt != nobody.salt
+    assert challenge("nobody", made_up=MadeUp(lambda: b"another")).salt != nobody.salt
     steps = scram_talk(ScramTalk(ScramHash.SHA256, "nobody", "secret"), "SCRAM-SHA-256")
     assert steps[-1] == Failure("authentication failure", account="nobody")
 

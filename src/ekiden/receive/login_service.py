@@ -1,0 +1,108 @@
+"""Which mechanisms of login a client may use now, and what they may know of its connection (RFC 4954 §3, RFC 4422)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ekiden.config.parameters.smtpd_sasl import SECURITY_OPTIONS
+from ekiden.config.snapshot import Parameters
+from ekiden.message.tls_facts import TlsFacts
+from ekiden.observe.events import Observer
+from ekiden.receive.protocol_rules import CommandList
+from ekiden.sasl.exchange import Facts, Mechanisms, MechanismTraits
+from ekiden.sasl.external import EXTERNAL
+from ekiden.sasl.scram_server import PLUS
+from ekiden.tables.match import client_list
+from ekiden.tables.open import open_table, open_tables
+
+if TYPE_CHECKING:
+    from ekiden.receive.session import SmtpSession
+
+# A client that takes a -PLUS mechanism may know no other kind of binding than this one (RFC 5802 §6, RFC 9266 §3).
+_EXPECTED_BINDINGS = frozenset({"tls-unique", "tls-exporter"})
+
+
+class LoginService:
+    """Login at one smtpd service; all its sessions share this."""
+
+    def __init__(self, parameters: Parameters, mechanisms: Mechanisms, observer: Observer) -> None:
+        """Raises ConfigError when a table that a parameter names cannot be had."""
+        self.mechanisms = mechanisms
+        self._parameters = parameters
+        self._filter = CommandList(
+            parameters.smtpd_sasl_mechanism_filter, observer, lambda word: open_table(word, parameters=parameters)
+        )
+        self._exceptions = client_list(parameters, "smtpd_sasl_exceptions_networks")
+        self._certificates = open_tables(parameters.smtpd_sasl_certificate_maps, parameters=parameters)
+        self._clear = frozenset(parameters.smtpd_sasl_security_options)
+        self._encrypted = frozenset(parameters.smtpd_sasl_tls_security_options)
+
+    def needs_tls(self, tls: TlsFacts | None) -> bool:
+        """Whether nobody can log in before STARTTLS."""
+        return tls is None and self._parameters.smtpd_tls_auth_only
+
+    async def announced(self, session: SmtpSession) -> tuple[str, ...]:
+        """The mechanisms for the answer to EHLO. Raises TableTrouble."""
+        client = session.client
+        if self.needs_tls(client.tls) or await self._exceptions.matches(client.address, client.name):
+            return ()
+        return await self.usable(await self.facts(session))
+
+    async def usable(self, facts: Facts) -> tuple[str, ...]:
+        """The mechanisms that work over this connection and are good enough for it, in the order of preference."""
+        wanted = self._encrypted if facts.tls else self._clear
+        found = []
+        for traits in await self.mechanisms.mechanisms():
+            name = traits.name
+            if name == EXTERNAL.name and not facts.certificate_name:
+                continue
+            if name.endswith(PLUS) and _EXPECTED_BINDINGS.isdisjoint(facts.channel_bindings):
+                continue
+            if _is_worth(traits, wanted) and self._filter.holds(name.encode()):
+                found.append(name)
+        return tuple(found)
+
+    async def facts(self, session: SmtpSession) -> Facts:
+        """Raises TableTrouble."""
+        tls = session.client.tls
+        transport = session.connection.transport
+        here = transport.get_extra_info("sockname") or ("", 0)
+        name = "" if tls is None else await self._certificate_name(tls)
+        return Facts(
+            service=self._parameters.smtpd_sasl_service,
+            local_address=str(here[0]),
+            local_port=int(here[1]),
+            remote_address=session.client.address,
+            remote_port=session.client.port,
+            tls=tls is not None,
+            server_name=(tls.server_name if tls is not None else "") or self._parameters.myhostname,
+            certificate_verified=bool(name),
+            certificate_name=name,
+        )
+
+    async def _certificate_name(self, tls: TlsFacts) -> str:
+        """The account that the client's certificate is for; "" for none."""
+        if not self._certificates:
+            return ""
+        keys = [tls.fingerprint, tls.key_fingerprint]
+        if tls.trusted:
+            # What a certificate says of itself counts only where we trust who made it.
+            keys.append(tls.peer_name)
+        for key in keys:
+            if key and (found := await self._certificates.lookup(key)) is not None:
+                return found.strip()
+        return ""
+
+
+def _is_worth(traits: MechanismTraits, options: frozenset[str]) -> bool:
+    """Whether a mechanism meets all the security options."""
+    met = {
+        "noanonymous": not traits.anonymous,
+        "noplaintext": not traits.plaintext,
+        "nodictionary": not traits.dictionary,
+        "noactive": not traits.active,
+        "forward_secrecy": traits.forward_secrecy,
+        "mutual_auth": traits.mutual,
+    }
+    assert met.keys() == set(SECURITY_OPTIONS)
+    return all(met[option] for option in options)
