@@ -46,7 +46,9 @@ class Deed(enum.Enum):
     CONNECTION = "connection"
     MESSAGE = "message"
     RECIPIENT = "recipient"
-    LOGIN = "login"  # an AUTH command, whatever becomes of it
+    AUTH = "auth"  # an AUTH command, whatever becomes of it
+    LOGIN = "login"
+    LOGIN_FAILURE = "login failure"
 
 
 class ClientRates(Protocol):
@@ -59,16 +61,23 @@ class LocalRates:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._window = -1
-        self._counts: dict[tuple[Deed, str], int] = {}
+        self._windows: dict[float, tuple[int, dict[tuple[Deed, str], int]]] = {}  # by unit of time
 
     def count(self, deed: Deed, client: str, unit_s: float) -> int:
-        window = int(self._monotonic() / unit_s)
-        if window != self._window:
-            self._window = window
-            self._counts.clear()
-        count = self._counts[deed, client] = self._counts.get((deed, client), 0) + 1
+        counts = self._counts(unit_s)
+        count = counts[deed, client] = counts.get((deed, client), 0) + 1
         return count
+
+    def present(self, deed: Deed, client: str, unit_s: float) -> int:
+        """As count, without counting one in."""
+        return self._counts(unit_s).get((deed, client), 0)
+
+    def _counts(self, unit_s: float) -> dict[tuple[Deed, str], int]:
+        window = int(self._monotonic() / unit_s)
+        found = self._windows.get(unit_s)
+        if found is None or found[0] != window:
+            found = self._windows[unit_s] = (window, {})
+        return found[1]
 
 
 class ClientLimits:
@@ -89,7 +98,7 @@ class ClientLimits:
             Deed.CONNECTION: parameters.smtpd_client_connection_rate_limit,
             Deed.MESSAGE: parameters.smtpd_client_message_rate_limit,
             Deed.RECIPIENT: parameters.smtpd_client_recipient_rate_limit,
-            Deed.LOGIN: parameters.smtpd_client_auth_rate_limit,
+            Deed.AUTH: parameters.smtpd_client_auth_rate_limit,
         }
         self.has_rates = any(self._limits.values())
 
@@ -127,5 +136,5 @@ _WORDS = {
     Deed.CONNECTION: ("Connection", 421, "4.7.0", "Error: too many connections"),
     Deed.MESSAGE: ("Message delivery request", 450, "4.7.1", "Error: too much mail"),
     Deed.RECIPIENT: ("Recipient address", 450, "4.7.1", "Error: too many recipients"),
-    Deed.LOGIN: ("AUTH command", 450, "4.7.1", "Error: too many AUTH commands"),
+    Deed.AUTH: ("AUTH command", 450, "4.7.1", "Error: too many AUTH commands"),
 }

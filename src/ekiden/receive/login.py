@@ -52,7 +52,7 @@ async def start(session: SmtpSession, event: commands.AuthStart) -> None:
     if client.login:
         await session.answer("AUTH", _ALREADY)
         return
-    if (refusal := session.check_rate(Deed.LOGIN)) is not None:
+    if (refusal := session.check_rate(Deed.AUTH)) is not None:
         await session.refuse("AUTH", refusal)
         return
     if service.needs_tls(client.tls):

@@ -14,6 +14,7 @@ from ekiden.message.queued import QueuedMessage
 from ekiden.message.reply import Reply
 from ekiden.observe.events import Observer
 from ekiden.policy.client_limits import ClientCounts, ClientLimits, ClientRates, LocalRates
+from ekiden.policy.login_failures import FailureCounts, LoginFailures
 from ekiden.policy.relay_access import RelayAccess
 from ekiden.protocol.smtp import server_replies
 from ekiden.protocol.smtp.data import BareNewline
@@ -58,13 +59,14 @@ class SmtpService:
         load: Callable[[], float] = lambda: 0.0,
         rates: ClientRates | None = None,
         rate_unit_s: float | None = None,
+        login_failures: FailureCounts | None = None,
         name: str = "smtpd",
         mechanisms: Mechanisms | None = None,
     ) -> None:
         """``load`` gives the host's load average; ``name`` is the service's in master.cf.
 
-        ``rates`` and ``rate_unit_s`` (anvil_rate_time_unit) are common to all services; without them this one has its
-        own. ``mechanisms`` are those of login, None where nobody can log in.
+        ``rates``, ``rate_unit_s`` (anvil_rate_time_unit) and ``login_failures`` are common to all services; without
+        them this one has its own. ``mechanisms`` are those of login, None where nobody can log in.
         """
         self.parameters = parameters
         self.intake = intake
@@ -90,6 +92,8 @@ class SmtpService:
             service=name,
             unit_s=parameters.anvil_rate_time_unit if rate_unit_s is None else rate_unit_s,
         )
+        counts_of_failures = LocalRates(clock.monotonic) if login_failures is None else login_failures
+        self.login_failures = LoginFailures(parameters, counts_of_failures)
         self.xclient_hosts = client_list(parameters, "smtpd_authorized_xclient_hosts")
         self.xforward_hosts = client_list(parameters, "smtpd_authorized_xforward_hosts")
         self.unlimited = client_list(parameters, "smtpd_client_event_limit_exceptions")

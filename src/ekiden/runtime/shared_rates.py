@@ -48,11 +48,20 @@ class WorkerRates:
     def count(self, deed: Deed, client: str, unit_s: float) -> int:
         numbers = self._numbers
         window = int(self._clock() / unit_s) & 0xFFFF_FFFF
-        smallest = -1
-        for slot in self._slots(f"{deed.value} {client}"):
+        slots = self._slots(f"{deed.value} {client}")
+        for slot in slots:
             own = self._base + slot
             numbers[own + 1] = numbers[own + 1] + 1 if numbers[own] == window else 1
             numbers[own] = window
+        return self._smallest(slots, window)
+
+    def present(self, deed: Deed, client: str, unit_s: float) -> int:
+        """As count, without counting one in."""
+        return self._smallest(self._slots(f"{deed.value} {client}"), int(self._clock() / unit_s) & 0xFFFF_FFFF)
+
+    def _smallest(self, slots: list[int], window: int) -> int:
+        numbers, smallest = self._numbers, -1
+        for slot in slots:
             at = range(slot, self._workers * _WORKER_NUMBERS, _WORKER_NUMBERS)
             total = sum([numbers[each + 1] for each in at if numbers[each] == window])
             if smallest < 0 or total < smallest:

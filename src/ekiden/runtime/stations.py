@@ -32,6 +32,7 @@ from ekiden.message.queued import QueuedMessage
 from ekiden.message.status import Status
 from ekiden.observe.events import Note, Observer
 from ekiden.policy.client_limits import ClientCounts, ClientRates
+from ekiden.policy.login_failures import FailureCounts
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames, read_hosts
 from ekiden.receive.service import SmtpService
@@ -60,6 +61,7 @@ class Doors:
         clock: Clock,
         load: Callable[[], float] = lambda: 0.0,
         rates: ClientRates | None = None,
+        login_failures: FailureCounts | None = None,
     ) -> None:
         self.intake = intake
         self.content_writer = content_writer
@@ -71,6 +73,7 @@ class Doors:
         self.clock = clock
         self.load = load
         self.rates = rates
+        self.login_failures = login_failures
 
 
 class Stations:
@@ -122,6 +125,7 @@ class Stations:
             clock=doors.clock,
             load=doors.load,
             rates=doors.rates,
+            login_failures=doors.login_failures,
             rate_unit_s=self.configuration.parameters.anvil_rate_time_unit,
             name=service.name,
             mechanisms=self._logins.of(parameters),

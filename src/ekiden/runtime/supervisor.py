@@ -96,6 +96,8 @@ class Supervisor:
         self._services = [Child("deliverer", owner=None)]
         self._counts = SharedCounts(len(self._workers))
         self._rates = SharedRates(len(self._workers))
+        # A table of its own: what shares a slot there has the same unit of time, and makes a count no lower.
+        self._login_failures = SharedRates(len(self._workers))
         self._pace = SharedPace(Path(configuration.parameters.queue_directory) / "run" / "pace.lock")
         self._stopping: Stopping | None = None
         self._serving = False
@@ -190,6 +192,7 @@ class Supervisor:
                     started_as_root=self._as_root,
                     counts=self._counts.of_worker(child.index),
                     rates=self._rates.of_worker(child.index),
+                    login_failures=self._login_failures.of_worker(child.index),
                     pace=self._pace,
                 )
             )

@@ -172,6 +172,7 @@ class Worker:
             mailboxes=self._mailboxes,
             counts=context.counts,
             rates=context.rates,
+            login_failures=context.login_failures,
             observer=self._log,
             clock=self._clock,
             load=load.now,

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from ekiden.config.load import Configuration
 from ekiden.config.master_cf import Service
 from ekiden.policy.client_limits import ClientCounts, ClientRates, LocalCounts
+from ekiden.policy.login_failures import FailureCounts
 from ekiden.queue.pace import Pace
 from ekiden.runtime.control import ListenerKey
 
@@ -39,3 +40,4 @@ class WorkerContext(Struct, frozen=True):
     pace: Pace | None = None  # of deliveries, common to all workers
     counts: ClientCounts = field(default_factory=LocalCounts)  # of connections by client, common to all workers
     rates: ClientRates | None = None  # of what clients do, common to all workers
+    login_failures: FailureCounts | None = None  # common to all workers

@@ -62,10 +62,19 @@ class AccountParameters(Group):
     sasl_pam_threads = Int("4", minimum=1, maximum=64, doc="How many logins each worker has with PAM at a time.")
     smtpd_auth_failure_limit = Int(
         "10",
-        doc="After so many wrong passwords of a client, or for an account, in smtpd_auth_failure_time, further logins "
-        "are refused without a look until that time is over; 0 sets no limit.",
+        doc="After so many wrong passwords of one client in an smtpd_auth_failure_time its logins are refused without "
+        "a look until that time is over; 0 sets no limit. It does not bind smtpd_client_event_limit_exceptions.",
     )
-    smtpd_auth_failure_time = Duration("600s", minimum=1, doc="The time that smtpd_auth_failure_limit is for.")
+    smtpd_auth_account_failure_limit = Int(
+        "100",
+        doc="After so many wrong passwords for one account in an smtpd_auth_failure_time, from wherever, only clients "
+        "that logged in to it on the same day may, until that time is over; 0 sets no limit.",
+    )
+    smtpd_auth_failure_time = Duration(
+        "600s", minimum=1, doc="The time that the limits of wrong passwords are for; it begins at its multiples."
+    )
     smtpd_auth_failure_sleep_time = Duration(
-        "1s", doc="How much longer the reply to each further wrong password in that time waits; at most ten times this."
+        "1s",
+        doc="How much longer the reply to each further wrong password of a client waits within that time, at most ten "
+        "times this.",
     )
