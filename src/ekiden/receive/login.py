@@ -52,7 +52,8 @@ async def start(session: SmtpSession, event: commands.AuthStart) -> None:
     if client.login:
         await session.answer("AUTH", _ALREADY)
         return
-    if (refusal := session.check_rate(Deed.AUTH)) is not None:
+    refusal = session.service.login_failures.before(client, session.network) or session.check_rate(Deed.AUTH)
+    if refusal is not None:
         await session.refuse("AUTH", refusal)
         return
     if service.needs_tls(client.tls):
@@ -105,12 +106,25 @@ async def _go_on(session: SmtpSession, exchange: LoginExchange, step: Step) -> N
             _challenge(session, final)
             return
     session.exchange = None
+    client, failures = session.client, session.service.login_failures
     if isinstance(step, Success):
-        session.client = structs.replace(session.client, login=step.account, login_method=exchange.mechanism)
+        judgement = failures.after(client, session.network, step.account, accepted=True)
+        if judgement.refusal is not None:
+            await _refuse(
+                session, exchange.mechanism, judgement.refusal.reply, judgement.refusal.detail, account=step.account
+            )
+            return
+        session.client = structs.replace(client, login=step.account, login_method=exchange.mechanism)
         session.accept("AUTH", server_replies.LOGGED_IN)
         return
     assert isinstance(step, Failure)
     answer = _MALFORMED if step.malformed else _TEMPORARY if step.temporary else _FAILED
+    if answer is _FAILED:
+        judgement = failures.after(client, session.network, step.account, accepted=False)
+        if judgement.refusal is not None:
+            answer = judgement.refusal.reply
+        if judgement.wait_s:
+            await session.service.clock.sleep(judgement.wait_s)
     await _refuse(session, exchange.mechanism, answer, step.reason, account=step.account)
 
 

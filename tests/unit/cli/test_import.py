@@ -88,7 +88,7 @@ def test_postfix_own_configuration_is_carried(tmp_path: Path, capsys: pytest.Cap
     shutil.copy("/etc/postfix/master.cf", source)
     (source / "main.cf").write_text(
         "myhostname = mx.example.com\nvirtual_alias_maps = hash:/etc/postfix/virtual\n"
-        "tls_medium_cipherlist = x\nmade_up_name = y\nberkeley_db_read_buffer_size = 1\n"
+        "milter_protocol = x\nmade_up_name = y\nberkeley_db_read_buffer_size = 1\n"
     )
     (source / "virtual").write_text("a@example.com b@example.com\n")
     (source / "virtual.db").write_bytes(b"\0")
@@ -100,7 +100,7 @@ def test_postfix_own_configuration_is_carried(tmp_path: Path, capsys: pytest.Cap
     assert f"hash:{target}/virtual" in (target / "main.cf").read_text()
     outcome = {finding["setting"].partition(" ")[0]: finding["outcome"] for finding in findings}
     assert outcome["myhostname"] == outcome["virtual_alias_maps"] == outcome["smtp"] == "carried"
-    assert outcome["made_up_name"] == outcome["tls_medium_cipherlist"] == "not carried"
+    assert outcome["made_up_name"] == outcome["milter_protocol"] == "not carried"
 
 
 def test_a_configuration_that_is_there_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -416,3 +416,39 @@ def test_a_certificate_names_an_account_only_where_a_table_says_so() -> None:
     assert name(trusted, "inline:{bob.example=bob}") == "bob"
     assert name(trusted, "regexp:{{/^([a-z]+)[.]example$$/ $$1}}") == "bob"
     assert name(trusted, "") == ""
+
+
+STRANGER = {"smtpd_client_event_limit_exceptions": "", "smtpd_hard_error_limit": "100"}
+
+
+def plain(name: str, password: str) -> str:
+    return f"AUTH PLAIN {b64(chr(0) + name + chr(0) + password)}"
+
+
+@honours("smtpd_client_event_limit_exceptions")
+def test_who_guesses_waits_and_is_refused_at_last() -> None:
+    service = world(**STRANGER, smtpd_auth_failure_limit="4", smtpd_auth_failure_sleep_time="3")
+    answers = heard(service, *[plain("bob", f"guess{number}") for number in range(4)])
+    assert answers == ["535 5.7.8 Error: authentication failed: (reason unavailable)"] * 4
+    assert [slept for slept in service.clock.slept if slept > 1] == [3.0, 6.0, 9.0]
+    # The right password does not help either, and nobody is asked about it.
+    (last,) = heard(service, plain("bob", "secret"))
+    assert last.startswith("421 4.7.0 ")
+    trusted = world(smtpd_auth_failure_limit="4", smtpd_client_event_limit_exceptions="127.0.0.0/8")
+    assert heard(trusted, *[plain("bob", "guess")] * 5, plain("bob", "secret"))[-1].startswith("235 ")
+
+
+def test_an_account_that_is_guessed_at_is_closed_to_strangers_whatever_they_say() -> None:
+    service = world(**STRANGER, smtpd_auth_failure_limit="0", smtpd_auth_account_failure_limit="3")
+    heard(service, *[plain("bob", "guess")] * 3)
+    for password in ("guess", "secret"):
+        assert heard(service, plain("bob", password)) == ["454 4.7.0 Temporary authentication failure"]
+
+
+def test_broken_exchanges_and_trouble_are_no_guesses() -> None:
+    accounts = KnownAccounts()
+    service = world(accounts, **STRANGER, smtpd_auth_failure_limit="2")
+    accounts.trouble = "server away"
+    heard(service, "AUTH PLAIN AA==", "AUTH PLAIN", "*", plain("bob", "secret"), "AUTH LOGIN !")
+    accounts.trouble = ""
+    assert heard(service, plain("bob", "secret"))[0].startswith("235 ")
