@@ -33,6 +33,8 @@ from ekiden.protocol.smtp.replies import ReplyLimits
 LIMITS = ReplyLimits(line_bytes=64, lines=8, reply_bytes=256)
 STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
+COMMANDS = (b"EHLO", b"LHLO", b"HELO", b"MAIL", b"RCPT", b"BDAT", b"RSET", b"QUIT", b"STAR")
+
 _EHLO = b"220 mx\r\n|250-mx\r\n250-SIZE 9\r\n250 PIPELINING\r\n|"
 _GREETED = b"220 mx\r\n|250-mx\r\n250 "
 _TAKEN = b"|250 Ok\r\n|250 Ok\r\n|550 no\r\n|354 go\r\n|250 Ok\r\n"
@@ -45,6 +47,8 @@ SEEDS = [
     b"220 mx\r\n|250 mx\r\n|250 Ok\r\n|421 bye\r\n",
     b"554 no\r\n",
     _EHLO + b"250 Ok\r\n250 Ok\r\n250 Ok\r\n354 go\r\n552 too big\r\n",
+    _EHLO + b"250 Ok\r\n250 Ok\r\n550 no\r\n250 Ok\r\n|250 Ok\r\n250 Ok\r\n250 Ok\r\n|250 Ok\r\n250 Ok\r\n",
+    _EHLO + b"250 Ok\r\n250 Ok\r\n550 no\r\n|250 Ok\r\n|250 Ok\r\n250 Ok\r\n250 Ok\r\n|552 big\r\n250 Ok\r\n",
     _GREETED + b"STARTTLS\r\n|220 go\r\n|250 mx\r\n" + _TAKEN,
     _GREETED + b"STARTTLS\r\n|220 go\r\n250 mx\r\n|250 mx\r\n",
     _GREETED + b"STARTTLS\r\n|454 no\r\n" + _TAKEN,
@@ -75,7 +79,9 @@ class Exchange:
 _NO_HANDSHAKE = Trouble(Stage.STARTTLS, "more than one reply")
 
 
-def held(turns: list[bytes], content: bytes, chunk: int, *, lmtp: bool) -> tuple[list[Event], bytes, list[object]]:
+def held(
+    turns: list[bytes], content: bytes, chunk: int, *, lmtp: bool, chunked: bool = False
+) -> tuple[list[Event], bytes, list[object]]:
     """The events of a conversation of up to two transactions, all that was sent, and the outcomes of both."""
     client = SmtpClient(ClientRules("client.example", lmtp=lmtp, replies=LIMITS))
     events: list[Event] = []
@@ -100,12 +106,13 @@ def held(turns: list[bytes], content: bytes, chunk: int, *, lmtp: bool) -> tuple
             continue
         event = met[-1]
         if isinstance(event, SendContent) and client.stage is Stage.CONTENT:
-            for at in range(0, len(content), chunk):
-                client.send_content(content[at : at + chunk])
+            step = 64 if chunked else chunk  # each piece is a chunk of BDAT, with a reply of its own
+            for at in range(0, len(content), step):
+                client.send_content(content[at : at + step])
             client.end_content()
             wire = client.take_output()
             # Nothing goes out when the server has already begun to say something.
-            assert not wire or (b"\r\n" + wire).find(b"\r\n.\r\n") == len(wire) - 3
+            assert chunked or not wire or (b"\r\n" + wire).find(b"\r\n.\r\n") == len(wire) - 3
             sent += wire
         elif isinstance(event, StartTls):
             assert event is START_TLS
@@ -127,11 +134,27 @@ def held(turns: list[bytes], content: bytes, chunk: int, *, lmtp: bool) -> tuple
             outcomes += client.outcomes
             if begun < 2:
                 begun += 1
-                client.begin(Transaction(b"<s@s.example>", [b"<a@d.example>", b"<b@d.example>"], size=9))
+                paths = [b"<a@d.example>", b"<b@d.example>"]
+                early = content if begun == 1 else None
+                client.begin(Transaction(b"<s@s.example>", paths, size=9, chunked=chunked, content=early))
             else:
                 client.quit()
             sent += client.take_output()
     return events, bytes(sent), [*outcomes, *client.outcomes]
+
+
+def commands(sent: bytes) -> list[bytes]:
+    """What a server takes for commands, where chunks have the size that they claim."""
+    found: list[bytes] = []
+    at = 0
+    while at < len(sent):
+        end = sent.index(b"\r\n", at)
+        found.append(sent[at:end])
+        at = end + 2
+        if found[-1].startswith(b"BDAT "):
+            at += int(found[-1].split()[1])
+    assert at == len(sent)
+    return found
 
 
 def one_input(data: bytes) -> None:
@@ -146,3 +169,14 @@ def one_input(data: bytes) -> None:
             if outcome is not None and outcome.reply.code < 400:  # type: ignore[attr-defined]
                 assert outcome.stage is Stage.END_OF_DATA  # type: ignore[attr-defined]
                 assert b".\r\n" in sent
+        chunked = held(turns, data, max(1, len(data)), lmtp=lmtp, chunked=True)
+        for chunk in (1, 5):
+            assert held(turns, data, chunk, lmtp=lmtp, chunked=True) == chunked
+        _, sent, outcomes = chunked
+        assert STRAY.search(sent) is None
+        found = commands(sent)
+        assert b"AUTH" in {line[:4] for line in found} or {line[:4] for line in found} <= {*COMMANDS}
+        for outcome in outcomes:
+            if outcome is not None and outcome.reply.code < 400:  # type: ignore[attr-defined]
+                assert outcome.stage is Stage.END_OF_DATA  # type: ignore[attr-defined]
+                assert b" LAST\r\n" in sent

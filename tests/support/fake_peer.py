@@ -2,7 +2,8 @@
 
     async with FakePeer({"RCPT": [b"250 Ok\\r\\n", b"550 5.1.1 no\\r\\n"], "DOT": Act.CLOSE}) as peer: ...
 
-``script`` gives the answers by command: "GREETING", the verbs, "DOT" for the end of the content. An answer is bytes,
+``script`` gives the answers by command: "GREETING", the verbs, "DOT" for the end of the content, "BDAT" for a chunk
+that is not the last one. An answer is bytes,
 an Act, a function of the command line that gives one of these, or a tuple of them, one after the other. A list is used
 up, one answer a command; its last stays. What the script leaves out is answered well.
 """
@@ -34,7 +35,9 @@ _GOOD: dict[str, Answer] = {
     "MAIL": b"250 2.1.0 Ok\r\n",
     "RCPT": b"250 2.1.5 Ok\r\n",
     "DATA": b"354 go\r\n",
+    "BDAT": b"250 2.0.0 Ok\r\n",
     "DOT": b"250 2.0.0 Ok: queued as F00\r\n",
+    "NOBODY": b"554 5.5.1 no valid recipients\r\n",
     "RSET": b"250 2.0.0 Ok\r\n",
     "QUIT": (b"221 2.0.0 Bye\r\n", Act.CLOSE),
 }
@@ -56,6 +59,7 @@ class FakePeer:
         self.open = 0
         self.lines: list[bytes] = []
         self.contents: list[bytes] = []
+        self.chunks: list[int] = []  # the sizes of all chunks of BDAT
 
     @property
     def host(self) -> Host:
@@ -105,12 +109,26 @@ class FakePeer:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         lmtp = False
         accepted = 0
+        chunked = bytearray()
         if not await self._answer("GREETING", b"", reader, writer):
             return
         while line := await reader.readline():
             self.lines.append(line)
             verb = line[:4].decode("ascii", "replace").upper().strip()
             lmtp = lmtp or verb == "LHLO"
+            if verb == "BDAT":
+                words = line.split()
+                self.chunks.append(int(words[1]))
+                chunked += await reader.readexactly(self.chunks[-1])
+                if len(words) == 3:
+                    if accepted:
+                        self.contents.append(bytes(chunked))
+                    chunked.clear()
+                    for _ in range(accepted if lmtp and accepted else 1):
+                        answer = "DOT" if accepted else "NOBODY"
+                        if not await self._answer(answer, line, reader, writer):
+                            return
+                    continue
             said = await self._answer(verb, line, reader, writer)
             if not said:
                 return

@@ -10,6 +10,7 @@ from ekiden.config.parameters.accounts import AccountParameters
 from ekiden.config.parameters.commands import CommandParameters
 from ekiden.config.parameters.delivery import DeliveryParameters
 from ekiden.config.parameters.dns import DnsParameters
+from ekiden.config.parameters.extensions import ExtensionParameters
 from ekiden.config.parameters.general import GeneralParameters
 from ekiden.config.parameters.local import LocalParameters
 from ekiden.config.parameters.log import LogParameters
@@ -55,6 +56,7 @@ class Parameters(
     CommandParameters,
     AccountParameters,
     TlsParameters,
+    ExtensionParameters,
 ):
     """All parameters, parsed. ``Parameters({"myhostname": "mx.example"})``: what is not given has its default.
 

@@ -283,7 +283,7 @@ class Engine:
                 job.left = [] if reused else waiting
                 return not reused
             try:
-                event = await converse(connection, job, asked, now=self._clock.time())
+                event = await converse(connection, job, asked, self._settings, now=self._clock.time())
             except StoreTrouble as trouble:
                 connection.abort()
                 job.settle(deferred(Status(4, 3, 0), f"cannot read the content: {trouble}"))

@@ -12,9 +12,10 @@ from msgspec import Struct
 from ekiden.deliver.connection import Connection
 from ekiden.deliver.smtp_job import Job
 from ekiden.deliver.smtp_outcome import label
+from ekiden.deliver.smtp_settings import SmtpSettings
 from ekiden.dns.name import dns_name
 from ekiden.message.address import Address
-from ekiden.message.content import OutgoingContent
+from ekiden.message.content import InlineContent, OutgoingContent
 from ekiden.message.delivery import DeliveryResult, failed
 from ekiden.message.envelope import BodyType
 from ekiden.message.status import Status
@@ -30,7 +31,9 @@ class Form(Struct):
     content: OutgoingContent
 
 
-async def form_for(job: Job, asked: list[int], connection: Connection, *, now: float) -> Form | DeliveryResult:
+async def form_for(
+    job: Job, asked: list[int], connection: Connection, settings: SmtpSettings, *, now: float
+) -> Form | DeliveryResult:
     """``now``: seconds since the epoch. Raises StoreTrouble."""
     request, extensions = job.request, connection.client.extensions
     sender, paths, content = job.sender, [job.paths[at] for at in asked], job.content
@@ -60,12 +63,16 @@ async def form_for(job: Job, asked: list[int], connection: Connection, *, now: f
         for place, at in enumerate(asked):
             if not asks_nothing(request.recipients[at]):
                 paths[place] += recipient_parameters(request.recipients[at], smtputf8=utf8)
+    chunked = extensions.chunking and settings.chunking
+    is_early = content.size <= settings.early_content
     transaction = Transaction(
         sender + mail_parameters(request.envelope, extensions, now=now),
         paths,
         size=content.size,
         eight_bit=request.envelope.body is BodyType.EIGHT_BIT_MIME,
         smtputf8=needs_utf8,
+        chunked=chunked,
+        content=content.data if chunked and isinstance(content, InlineContent) and is_early else None,
     )
     return Form(asked, transaction, content)
 

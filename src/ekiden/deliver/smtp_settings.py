@@ -45,6 +45,8 @@ class SmtpSettings(Struct, frozen=True):
     assume_final: bool  # what is accepted has reached the mailbox
     quotes: bool  # local parts that need it
     content_rate: int  # bytes a second that the server must take content at; 0: none
+    chunking: bool  # content goes by BDAT where that is offered
+    early_content: int  # bytes of content that may go before the recipients are answered; 0: none
     discard_maps: Maps  # from a server's address to the extensions that are not used with it
 
 
@@ -91,6 +93,8 @@ def smtp_settings(parameters: Parameters) -> SmtpSettings:
         assume_final=False,
         quotes=parameters.smtp_quote_rfc821_envelope,
         content_rate=parameters.smtp_min_data_rate if parameters.smtp_per_request_deadline else 0,
+        chunking=parameters.smtp_chunking,
+        early_content=parameters.smtp_early_content_limit,
         discard_maps=open_tables(parameters.smtp_discard_ehlo_keyword_address_maps, parameters=parameters),
     )
 
@@ -137,6 +141,8 @@ def lmtp_settings(parameters: Parameters) -> SmtpSettings:
         assume_final=parameters.lmtp_assume_final,
         quotes=parameters.lmtp_quote_rfc821_envelope,
         content_rate=parameters.lmtp_min_data_rate if parameters.lmtp_per_request_deadline else 0,
+        chunking=parameters.lmtp_chunking,
+        early_content=parameters.smtp_early_content_limit,
         discard_maps=open_tables(parameters.lmtp_discard_lhlo_keyword_address_maps, parameters=parameters),
     )
 

@@ -6,6 +6,7 @@ from ekiden.deliver.connection import Connection, Lost, TimedOut
 from ekiden.deliver.smtp_job import Job
 from ekiden.deliver.smtp_message import form_for
 from ekiden.deliver.smtp_outcome import facts_of, of_reply, of_trouble
+from ekiden.deliver.smtp_settings import SmtpSettings
 from ekiden.message.content import InlineContent
 from ekiden.message.delivery import DeliveryResult
 from ekiden.protocol.smtp.client import Event, Finished, SendContent, SmtpClient, Stage, Trouble
@@ -41,14 +42,16 @@ def has_room(connection: Connection) -> bool:
     return not 0 < connection.client.extensions.limits.transactions <= connection.uses
 
 
-async def converse(connection: Connection, job: Job, asked: list[int], *, now: float) -> Event | None:
+async def converse(
+    connection: Connection, job: Job, asked: list[int], settings: SmtpSettings, *, now: float
+) -> Event | None:
     """MAIL to the last reply: the event that ends it, or None when there was no need for a word.
 
     ``asked`` are the recipients to ask for; ``job.asked`` those that the server heard of. The others have their result.
     ``now``: seconds since the epoch.
     """
     client = connection.client
-    form = await form_for(job, asked, connection, now=now)
+    form = await form_for(job, asked, connection, settings, now=now)
     if isinstance(form, DeliveryResult):
         job.settle(form)
         return None
@@ -96,11 +99,20 @@ def judge(event: Event, connection: Connection, job: Job, transmit_s: float, *, 
                     event = Trouble(connection.client.stage, "no reply for every recipient")
                 trouble = of_trouble(event, endpoint, facts)
             result = trouble
-            # After the final dot the message may have arrived: another server now would make a duplicate likely.
-            if isinstance(event, Lost | TimedOut | Trouble) and event.stage is Stage.END_OF_DATA:
+            if isinstance(event, Lost | TimedOut | Trouble) and _may_have_arrived(event, connection.client):
                 closed.add(at)
         job.results[at] = result
     job.open = [at for at in job.open if at not in closed]
+
+
+def _may_have_arrived(event: Lost | TimedOut | Trouble, client: SmtpClient) -> bool:
+    """The server has all of the message: to try another one now would make a duplicate likely.
+
+    That is so after the final dot, and with a slow server that has the content before its turn.
+    """
+    if event.stage is Stage.END_OF_DATA:
+        return True
+    return isinstance(event, TimedOut) and client.transaction is not None and client.transaction.content is not None
 
 
 def was_stale(event: Event, client: SmtpClient) -> bool:

@@ -390,3 +390,55 @@ def test_quit(chunk: int) -> None:
 )
 def test_no_address_can_hold_a_command(address: Address, path: bytes | None, chunk: int) -> None:
     assert wire_path(address) == path
+
+
+# -- BDAT (RFC 3030)
+
+CHUNKING = EHLO.replace(b"8BITMIME", b"CHUNKING")
+
+
+def test_small_content_goes_with_the_envelope_in_one_write(chunk: int) -> None:
+    client = started(chunk, CHUNKING)
+    paths = [b"<a@d.example>", b"<b@d.example>"]
+    client.begin(Transaction(b"<s@s.example>", paths, size=10, chunked=True, content=b"\r\n.\nx"))
+    assert client.take_output() == BURST.replace(b"DATA\r\n", b"BDAT 8 LAST\r\n\r\n.\r\nx\r\n")
+    event, out = feed(client, b"250 Ok\r\n250 Ok\r\n550 no\r\n250 2.0.0 queued\r\n", chunk)
+    assert (event, out) == (FINISHED, b"")
+    assert decided(client) == [("END_OF_DATA", 250), ("RCPT", 550)]
+    assert client.reusable
+
+
+def test_a_partial_reply_to_a_chunk_loses_no_content(chunk: int) -> None:
+    client = started(chunk, CHUNKING)
+    client.begin(Transaction(b"<s@s.example>", [b"<a@d.example>"], size=10, chunked=True))
+    client.take_output()
+    assert feed(client, b"250 Ok\r\n250 Ok\r\n", chunk) == (SEND_CONTENT, b"")
+    client.send_content(b"one\r\n")
+    client.send_content(b"two\r\n")
+    assert client.take_output() == b"BDAT 5\r\none\r\n"
+    assert feed(client, b"250 ch", chunk)[0] is None
+    client.send_content(b"three\r\n")
+    client.end_content()
+    assert client.take_output() == b"BDAT 5\r\ntwo\r\nBDAT 7 LAST\r\nthree\r\n"
+    assert feed(client, b"unk\r\n250 chunk\r\n250 all\r\n", chunk) == (FINISHED, b"")
+    assert decided(client) == [("END_OF_DATA", 250)]
+
+
+def test_binary_content_goes_as_it_is(chunk: int) -> None:
+    """RFC 3030 §3: no line is broken, no bare newline mended."""
+    client = started(chunk, CHUNKING.replace(b"250 ", b"250-BINARYMIME\r\n250 "))
+    data = b"\r\r\n\x00\n" + b"x" * 5000
+    client.begin(Transaction(b"<s@s.example>", [b"<a@d.example>"], size=10, chunked=True, binary=True, content=data))
+    out = client.take_output()
+    assert b" BODY=BINARYMIME\r\n" in out
+    assert out.endswith(b"BDAT 5005 LAST\r\n" + data)
+
+
+def test_lmtp_answers_the_last_chunk_once_a_recipient(chunk: int) -> None:
+    client = started(chunk, CHUNKING, LMTP)
+    paths = [b"<a@d.example>", b"<b@d.example>"]
+    client.begin(Transaction(b"<s@s.example>", paths, size=10, chunked=True, content=b"x"))
+    client.take_output()
+    assert feed(client, b"250 Ok\r\n250 Ok\r\n250 Ok\r\n250 a\r\n", chunk)[0] is None
+    assert feed(client, b"452 b\r\n", chunk)[0] == FINISHED
+    assert decided(client) == [("END_OF_DATA", 250), ("END_OF_DATA", 452)]

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from ekiden.message.reply import Reply
+from ekiden.protocol.smtp.client_chunks import Chunks
 from ekiden.protocol.smtp.client_content import ContentEncoder
 from ekiden.protocol.smtp.client_events import (
     CLOSED,
@@ -72,8 +73,8 @@ class SmtpClient:
     """One connection. ``own_name``: the name that no other server can have; empty: do not look for loops."""
 
     __slots__ = (
-        "_content", "_ended", "_exchange", "_needs_reset", "_out", "_own_name", "_reader", "_rules", "extensions",
-        "logged_in", "stage", "transaction",
+        "_chunks", "_content", "_ended", "_exchange", "_needs_reset", "_out", "_own_name", "_reader", "_rules",
+        "extensions", "logged_in", "stage", "transaction",
     )  # fmt: skip
 
     def __init__(self, rules: ClientRules, *, own_name: str = "") -> None:
@@ -82,6 +83,7 @@ class SmtpClient:
         self._reader = ReplyReader(rules.replies, rules.filter_reply)
         self._out: list[bytes] = []
         self._content = ContentEncoder(rules.line_length_limit)
+        self._chunks: Chunks | None = None  # of a transaction whose content goes by BDAT
         self._needs_reset = False  # the server still holds a transaction that was given up
         self._ended = False  # nothing the server says counts any more
         self._exchange: Exchange | LoginProblem | None = None  # of the AUTH command that is under way
@@ -159,6 +161,7 @@ class SmtpClient:
         """Start a transaction: with PIPELINING all of it up to DATA in one burst (RFC 2920 §3.1)."""
         self._must_be_idle("a transaction")
         self.transaction = transaction
+        self._chunks = Chunks(self._rules.line_length_limit, binary=transaction.binary) if transaction.chunked else None
         if self._reader.pending:
             return  # what the server said unasked makes the next event: the session is not to be trusted
         if self._needs_reset:
@@ -174,12 +177,20 @@ class SmtpClient:
 
     def send_content(self, data: bytes) -> None:
         """The next piece of the content, lines as they come. Ignored once the server has broken off."""
+        if self._chunks is not None:
+            if self.stage is Stage.CONTENT and (chunk := self._chunks.put(data)):
+                self._out.append(chunk)
+            return
         # A reply in the middle of the content is read first: it decides whether there is any sense in the rest.
         if self.stage is Stage.CONTENT and not self._reader.pending and (encoded := self._content.encode(data)):
             self._out.append(encoded)
 
     def end_content(self) -> None:
-        """All of the content was given: the final dot, in the same output as the last piece."""
+        """All of the content was given: the final dot, in the same output as the last piece; or the last chunk."""
+        if self._chunks is not None:
+            if self.stage is Stage.CONTENT:
+                self._ask(Stage.END_OF_DATA, self._chunks.end())
+            return
         if self.stage is Stage.CONTENT and not self._reader.pending:
             self._out.append(self._content.end())
             self.stage = Stage.END_OF_DATA
@@ -204,7 +215,9 @@ class SmtpClient:
         command = b"MAIL FROM:" + transaction.sender
         if extensions.size:
             command += b" SIZE=%d" % transaction.size
-        if transaction.eight_bit and extensions.eight_bit_mime:
+        if transaction.binary:
+            command += b" BODY=BINARYMIME"
+        elif transaction.eight_bit and extensions.eight_bit_mime:
             command += b" BODY=8BITMIME"
         if transaction.needs_utf8 and extensions.smtputf8:
             command += b" SMTPUTF8"
@@ -214,7 +227,12 @@ class SmtpClient:
 
     def _burst(self, transaction: Transaction) -> bytes:
         recipients = b"\r\nRCPT TO:".join(transaction.recipients)
-        return self._mail(transaction) + b"RCPT TO:" + recipients + b"\r\nDATA\r\n"
+        envelope = self._mail(transaction) + b"RCPT TO:" + recipients
+        if self._chunks is None:
+            return envelope + b"\r\nDATA\r\n"
+        if transaction.content is None:
+            return envelope + b"\r\n"
+        return envelope + b"\r\n" + self._chunks.put(transaction.content) + self._chunks.end()
 
     # -- answers, one handler a stage --
 
@@ -348,12 +366,17 @@ class SmtpClient:
         if transaction.next < len(transaction.recipients):
             if not pipelining:
                 self._out.append(b"RCPT TO:" + transaction.recipients[transaction.next] + b"\r\n")
-        elif pipelining:
+        elif pipelining and self._chunks is None:
             self.stage = Stage.DATA
+        elif pipelining and transaction.content is not None:
+            self.stage = Stage.END_OF_DATA
         elif transaction.accepted:
+            if self._chunks is not None:
+                self.stage = Stage.CONTENT
+                return SEND_CONTENT
             self._ask(Stage.DATA, b"DATA\r\n")
         else:
-            self._needs_reset = True
+            self._needs_reset = not transaction.refused
             return self._finish()
         return None
 
@@ -384,8 +407,22 @@ class SmtpClient:
     def _amid_content(self, reply: Reply) -> Event | None:
         """The server does not wait for the dot: a refusal is one, but it cannot accept what it has not seen."""
         assert self.transaction is not None
+        if self._chunks is not None and self._chunks.unanswered:
+            return self._after_chunk(reply, self._chunks)
         if reply.code // 100 < 4 or self._rules.lmtp:
             return self._trouble(f"a reply before the end of the message: {reply.text}")
+        self.transaction.decide_open(Stage.END_OF_DATA, reply)
+        self._ended = True
+        return self._finish()
+
+    def _after_chunk(self, reply: Reply, chunks: Chunks) -> Event | None:
+        """RFC 3030 §2: each chunk has its reply; a refusal of one is that of the message, whatever follows."""
+        assert self.transaction is not None
+        if reply.code // 100 == 3:
+            return self._trouble(f"a reply that does not fit the command: {reply.text}")
+        if reply.code // 100 == 2:
+            chunks.unanswered -= 1
+            return None
         self.transaction.decide_open(Stage.END_OF_DATA, reply)
         self._ended = True
         return self._finish()
@@ -393,6 +430,12 @@ class SmtpClient:
     def _after_content(self, reply: Reply) -> Event | None:
         transaction = self.transaction
         assert transaction is not None
+        if self._chunks is not None:
+            if self._chunks.unanswered:
+                return self._after_chunk(reply, self._chunks)
+            if not transaction.accepted and reply.code != 421:  # the content was sent for nobody
+                self._needs_reset = not transaction.refused
+                return self._finish()
         if reply.code // 100 == 3:
             return self._trouble(f"a reply that does not fit the command: {reply.text}")
         if reply.code == 421:

@@ -14,9 +14,10 @@ _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 class ContentEncoder:
     """Encodes one content. ``line_length_limit`` counts bytes without CRLF and stuffed dot; 0 breaks no line."""
 
-    __slots__ = ("_column", "_held", "_limit")
+    __slots__ = ("_column", "_held", "_limit", "_stuffs")
 
-    def __init__(self, line_length_limit: int) -> None:
+    def __init__(self, line_length_limit: int, *, stuffs: bool = True) -> None:
+        self._stuffs = stuffs
         # A continuation needs a place for its space and one for a byte.
         self._limit = max(line_length_limit, 2) if line_length_limit else 0
         self._column = 0  # bytes of the line that the last chunk left open
@@ -37,9 +38,12 @@ class ContentEncoder:
             data = _STRAY.sub(_settle, data)
         if self._limit and not self._lines_fit(data):
             data = self._broken(data)
-        stuffed = data.replace(b"\n.", b"\n..") if b"." in text and b"\n." in data else data
-        if self._column == 0 and data[0] == 46:
-            stuffed = b"." + stuffed
+        stuffed = data
+        if self._stuffs:
+            if b"." in text and b"\n." in data:
+                stuffed = data.replace(b"\n.", b"\n..")
+            if self._column == 0 and data[0] == 46:
+                stuffed = b"." + stuffed
         newline = data.rfind(b"\n")
         self._column = len(data) - newline - 1 if newline >= 0 else self._column + len(data)
         return stuffed

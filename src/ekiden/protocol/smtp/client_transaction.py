@@ -66,18 +66,27 @@ class Transaction:
 
     ``sender`` and ``recipients`` are paths of wire_path(), each with its parameters behind it (client_parameters), but
     for those that the core adds: SIZE, BODY, SMTPUTF8. ``size`` is the content's in bytes, before dot-stuffing.
-    ``smtputf8``: the message needs it for more than its paths.
+    ``smtputf8``: the message needs it for more than its paths. ``chunked``: the content goes by BDAT, which the server
+    must offer; ``binary`` content goes as it is, and in no other way. ``content`` is one so small that it may be sent
+    before the server has said whether it wants it: all of it goes with the first burst where that is allowed.
     """
 
-    __slots__ = ("accepted", "eight_bit", "needs_utf8", "next", "outcomes", "recipients", "refused", "sender", "size")
+    __slots__ = (
+        "accepted", "binary", "chunked", "content", "eight_bit", "needs_utf8", "next", "outcomes", "recipients",
+        "refused", "sender", "size",
+    )  # fmt: skip
 
     def __init__(
-        self, sender: bytes, recipients: Sequence[bytes], *, size: int, eight_bit: bool = False, smtputf8: bool = False
-    ) -> None:
+        self, sender: bytes, recipients: Sequence[bytes], *, size: int, eight_bit: bool = False, smtputf8: bool = False,
+        chunked: bool = False, binary: bool = False, content: bytes | None = None,
+    ) -> None:  # fmt: skip
         self.sender = sender
         self.recipients = recipients
         self.size = size
         self.eight_bit = eight_bit
+        self.chunked = chunked
+        self.binary = binary
+        self.content = content if chunked else None
         self.needs_utf8 = smtputf8 or not sender.isascii() or not all(map(bytes.isascii, recipients))
         self.outcomes: list[Outcome | None] = [None] * len(recipients)
         self.accepted: list[int] = []  # recipients with a 2xx reply to RCPT that still wait for the end of data
