@@ -76,7 +76,7 @@ class Clock:
 class World:
     """One service on a loopback port, with everything behind it faked."""
 
-    def __init__(self, mechanisms: Mechanisms | None = None, /, **settings: str) -> None:
+    def __init__(self, mechanisms: Mechanisms | None = None, command: str = "smtpd", /, **settings: str) -> None:
         self.queued: list[QueuedMessage] = []
         self.events: list[Event] = []
         self.writers: list[Writer] = []
@@ -100,6 +100,7 @@ class World:
             observer=self,
             clock=self.clock,
             mechanisms=mechanisms,
+            is_lmtp=command == "lmtpd",
         )
 
     def emit(self, event: Event) -> None:

@@ -11,7 +11,7 @@ from ekiden.config.load import Configuration
 from ekiden.config.master_cf import Service
 from ekiden.config.postfix_names import not_needed, postfix_defaults
 from ekiden.config.problem import Level, Problem
-from ekiden.config.services import ABSORBED, COMMANDS, NOT_YET
+from ekiden.config.services import ABSORBED, COMMANDS, LISTENING, NOT_YET
 from ekiden.config.unsafe import unsafe_values
 
 _INITIAL = "initial_destination_concurrency"  # the one whose default does not begin with default_
@@ -106,11 +106,14 @@ def _services(configuration: Configuration) -> Iterator[Problem]:
         about = f"service {service.name}"
         if service.command not in COMMANDS | ABSORBED:
             yield Problem(file, service.line, *_about_command(service))
-        elif service.type == "inet" and service.command != "smtpd":
-            text = f"{about}: {service.command} does not listen on the network; only smtpd does"
+        elif service.type == "inet" and service.command not in LISTENING:
+            text = f"{about}: {service.command} does not listen on the network; only {' and '.join(LISTENING)} do"
             yield Problem(file, service.line, Level.ERROR, text)
-        elif service.command == "smtpd" and service.type != "inet":
-            text = f"{about}: smtpd is of type inet here; type {service.type} is not served yet"
+        elif service.command == "lmtpd" and service.endpoint is not None and service.endpoint.port == 25:
+            text = f"{about}: LMTP must not be spoken on port 25, which is SMTP's (RFC 2033 §5)"
+            yield Problem(file, service.line, Level.ERROR, text)
+        elif service.command in LISTENING and service.type not in ("inet", "unix"):
+            text = f"{about}: {service.command} is of type inet or unix here; type {service.type} is not served yet"
             yield Problem(file, service.line, Level.WARNING, text)
         if service.chroot:
             chroots.append(service)

@@ -6,8 +6,24 @@ from ekiden.config.master_cf import Service
 
 # What a service of master.cf can run here.
 COMMANDS = frozenset(
-    {"bounce", "cleanup", "discard", "error", "lmtp", "local", "pickup", "pipe", "qmgr", "smtp", "smtpd", "virtual"}
+    {
+        "bounce",
+        "cleanup",
+        "discard",
+        "error",
+        "lmtp",
+        "lmtpd",
+        "local",
+        "pickup",
+        "pipe",
+        "qmgr",
+        "smtp",
+        "smtpd",
+        "virtual",
+    }
 )
+# Those that listen: SMTP servers and LMTP servers (RFC 2033).
+LISTENING = ("smtpd", "lmtpd")
 # Programs of Postfix whose work is done inside the worker: their lines are accepted and start nothing.
 ABSORBED = frozenset(
     {"anvil", "flush", "oqmgr", "postlogd", "proxymap", "scache", "showq", "tlsmgr", "trivial-rewrite", "verify"}

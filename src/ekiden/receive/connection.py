@@ -7,6 +7,7 @@ looked at by one timer (DeadlineWatch): ten thousand idle sessions cost no timer
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
@@ -122,6 +123,15 @@ class Connection(asyncio.Protocol):
             writable.set_result(None)
 
     # What a session calls.
+
+    @property
+    def local_peer(self) -> tuple[str, int] | None:
+        """Who is at the other end of a socket of this host, whose address is its place in the file system; else None.
+
+        As in Postfix, that is a client at the loopback address: who may connect, the file system has decided.
+        """
+        sock = self.transport.get_extra_info("socket")
+        return ("127.0.0.1", 0) if sock is not None and sock.family == socket.AF_UNIX else None
 
     async def read(self) -> bytes:
         """The next bytes of the client; b"" when it has closed. Raises TimeoutError at the deadline, ServerStops."""

@@ -52,7 +52,9 @@ async def end_of_content(session: SmtpSession, event: commands.EndOfContent) -> 
     session.junk = 0
     if event.has_bare_newline and event.refusal is None:
         session.service.observer.emit(
-            events.Note("smtpd", f"bare newline in content from {session.client}", queue_id=transaction.queue_id)
+            events.Note(
+                session.service.program, f"bare newline in content from {session.client}", queue_id=transaction.queue_id
+            )
         )
     refusal = await transaction.check_end(session.parameters.hopcount_limit) or event.refusal
     if refusal is None:

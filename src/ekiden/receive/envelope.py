@@ -60,10 +60,12 @@ def open_message(session: SmtpSession, transaction: Transaction) -> None:
     transaction.queue_id = session.service.new_queue_id()
     forwarded = session.forwarded
     if forwarded is None:
-        accepting = events.Accepting(transaction.queue_id, session.client)
+        accepting = events.Accepting(transaction.queue_id, session.client, service=session.service.program)
     else:
         original = forwarded.client if forwarded.names_client else None
-        accepting = events.Accepting(transaction.queue_id, session.client, original, forwarded.ident)
+        accepting = events.Accepting(
+            transaction.queue_id, session.client, original, forwarded.ident, session.service.program
+        )
     session.service.observer.emit(accepting)
 
 

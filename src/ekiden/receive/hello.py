@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 async def helo(session: SmtpSession, event: commands.Helo) -> None:
     await session.drop_transaction()
     client = session.client
-    protocol = "ESMTP" if event.extended else "SMTP"
+    verb, protocol = _PLAIN if not event.extended else _LMTP if session.service.is_lmtp else _EXTENDED
     session.client = structs.replace(client, helo=event.name, protocol=protocol)
     session.count_junk()
     core = session.core
     assert core is not None  # there is a conversation
     if not event.extended:
         core.offer(_NOTHING)
-        session.accept("HELO", session.service.helo_reply)
+        session.accept(verb, session.service.helo_reply)
         return
     login = session.service.login
     try:
         discarded = await session.service.discarded_keywords(client.address)
         mechanisms = () if login is None else await login.announced(session)
     except TableTrouble as trouble:
-        await session.refuse("EHLO", table_refusal(trouble))
+        await session.refuse(verb, table_refusal(trouble))
         return
     occasion = Occasion(
         discarded,
@@ -46,7 +46,9 @@ async def helo(session: SmtpSession, event: commands.Helo) -> None:
     )
     offered = session.service.offers.on(occasion)
     core.offer(offered.keywords)
-    session.accept("EHLO", offered.reply)
+    session.accept(verb, offered.reply)
 
 
+# The verb, and the protocol that Received: names (RFC 5321 §4.4, RFC 3848).
+_PLAIN, _EXTENDED, _LMTP = ("HELO", "SMTP"), ("EHLO", "ESMTP"), ("LHLO", "LMTP")
 _NOTHING: frozenset[str] = frozenset()

@@ -12,7 +12,22 @@ if TYPE_CHECKING:
     from ekiden.receive.session import SmtpSession
 
 _KNOWN_VERBS = frozenset(
-    {"AUTH", "HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "HELP", "QUIT", "XCLIENT", "XFORWARD"}
+    {
+        "AUTH",
+        "HELO",
+        "EHLO",
+        "LHLO",
+        "MAIL",
+        "RCPT",
+        "DATA",
+        "RSET",
+        "NOOP",
+        "VRFY",
+        "HELP",
+        "QUIT",
+        "XCLIENT",
+        "XFORWARD",
+    }
 )
 
 
@@ -43,13 +58,13 @@ async def invalid(session: SmtpSession, event: commands.Invalid) -> None:
     stage = event.verb or "UNKNOWN"
     # DATA that was pipelined behind refused recipients (RFC 2920 §3.1): their refusals say it all, and a log
     # analyser would count each such message twice.
-    if event.reply is not server_replies.NO_VALID_RECIPIENTS:
+    if event.reply not in (server_replies.NO_VALID_RECIPIENTS, server_replies.LMTP_NO_VALID_RECIPIENTS):
         session.log_refusal(Refusal(event.reply, event.reason), stage)
     if event.reason == "improper-pipelining":
         assert session.core is not None
         unread = "..." if stage == "AUTH" else _without_secrets(session.core.unread(100))
         text = f"improper command pipelining after {stage} from {session.client}: {unread}"
-        session.service.observer.emit(events.Note("smtpd", text))
+        session.service.observer.emit(events.Note(session.service.program, text))
     if event.junk:
         session.count_junk()
     await session.answer(stage if stage in _KNOWN_VERBS else "UNKNOWN", event.reply)

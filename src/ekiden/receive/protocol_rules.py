@@ -19,7 +19,9 @@ from ekiden.tables.table import Table, TableTrouble
 _FILTER_TROUBLE = reply(451, "4.3.0", "Error: a lookup table is not available")
 
 
-def protocol_rules(parameters: Parameters, observer: Observer, *, has_login: bool = False) -> Rules:
+def protocol_rules(
+    parameters: Parameters, observer: Observer, *, has_login: bool = False, is_lmtp: bool = False
+) -> Rules:
     """Raises ConfigError when a table that a parameter names cannot be had."""
     limits = Limits(
         command_line_bytes=parameters.line_length_limit,
@@ -45,6 +47,7 @@ def protocol_rules(parameters: Parameters, observer: Observer, *, has_login: boo
         forbids_early_input=parameters.smtpd_forbid_unauth_pipelining,
         bare_newline_code=parameters.smtpd_forbid_bare_newline_reject_code,
         has_login=has_login,
+        is_lmtp=is_lmtp,
     )
 
 

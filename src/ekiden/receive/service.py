@@ -18,6 +18,8 @@ from ekiden.policy.login_failures import FailureCounts, LoginFailures
 from ekiden.policy.relay_access import RelayAccess
 from ekiden.protocol.smtp import server_replies
 from ekiden.protocol.smtp.data import BareNewline
+from ekiden.protocol.smtp.lmtp_server import LmtpServer
+from ekiden.protocol.smtp.server import SmtpServer
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames
 from ekiden.receive.extensions import Offers
@@ -62,13 +64,18 @@ class SmtpService:
         login_failures: FailureCounts | None = None,
         name: str = "smtpd",
         mechanisms: Mechanisms | None = None,
+        is_lmtp: bool = False,
     ) -> None:
         """``load`` gives the host's load average; ``name`` is the service's in master.cf.
+        ``is_lmtp``: clients speak LMTP here (RFC 2033).
 
         ``rates``, ``rate_unit_s`` (anvil_rate_time_unit) and ``login_failures`` are common to all services; without
         them this one has its own. ``mechanisms`` are those of login, None where nobody can log in.
         """
         self.parameters = parameters
+        self.is_lmtp = is_lmtp
+        self.program = "lmtpd" if is_lmtp else "smtpd"
+        self.core: type[SmtpServer] = LmtpServer if is_lmtp else SmtpServer
         self.intake = intake
         self.content_writer = content_writer
         self.has_space = has_space
@@ -100,8 +107,8 @@ class SmtpService:
         self.newline_exclusions = client_list(parameters, "smtpd_forbid_bare_newline_exclusions")
         self.bare_newline = _BARE_NEWLINE[parameters.smtpd_forbid_bare_newline]
         has_proxy = parameters.smtpd_upstream_proxy_protocol
-        self.upstream_proxy = UpstreamProxy(parameters, observer) if has_proxy else None
-        self.rules = protocol_rules(parameters, observer, has_login=mechanisms is not None)
+        self.upstream_proxy = UpstreamProxy(parameters, observer, self.program) if has_proxy else None
+        self.rules = protocol_rules(parameters, observer, has_login=mechanisms is not None, is_lmtp=is_lmtp)
         self.login = None if mechanisms is None else LoginService(parameters, mechanisms, observer)
         self.greeting = Reply(220, None, (parameters.smtpd_banner,))
         self.helo_reply = server_replies.helo_reply(parameters.myhostname)

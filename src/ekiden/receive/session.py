@@ -47,7 +47,7 @@ class SmtpSession:
     async def run(self) -> None:
         service, connection = self.service, self.connection
         problem = ""
-        address = connection.transport.get_extra_info("peername")
+        address = connection.transport.get_extra_info("peername") or connection.local_peer
         if not address:  # the client is gone already
             connection.abort()
             return
@@ -76,7 +76,7 @@ class SmtpSession:
                 text = f"{self.parameters.myhostname} Error: temporary lookup failure"
                 refusal = Refusal(reply(421, "4.3.0", text, closes=True), "table-trouble", str(trouble))
             count = await service.counts.connect(self.network) if self.network else 0
-            service.observer.emit(events.Connected(self.client))
+            service.observer.emit(events.Connected(self.client, service.program))
             refusal = refusal or self._admission(count)
             if refusal is not None:
                 self.log_refusal(refusal, "CONNECT")
@@ -90,7 +90,7 @@ class SmtpSession:
             # A bug of ours. The client is told to come back, and nothing was acknowledged that is not in the queue.
             problem = "internal error"
             text = f"internal error after {self.last_command}: {type(error).__name__}: {error}"
-            service.observer.emit(events.Note("smtpd", text, "error"))
+            service.observer.emit(events.Note(service.program, text, "error"))
             connection.write(reply(421, "4.3.0", f"{self.parameters.myhostname} Error: internal error").render())
         finally:
             service.sessions -= 1
@@ -101,12 +101,13 @@ class SmtpSession:
                 service.counts.disconnect(self.network)
             connection.close()
             if problem:
-                service.observer.emit(events.ConnectionLost(self.client, problem, self.last_command))
+                service.observer.emit(events.ConnectionLost(self.client, problem, self.last_command, service.program))
             service.observer.emit(
                 events.Disconnected(
                     self.client,
                     {verb: (ok, all_) for verb, (ok, all_) in self.counts.items()},
                     received=self.received,
+                    service=service.program,
                 )
             )
 
@@ -177,7 +178,7 @@ class SmtpSession:
     async def _converse(self, newline: BareNewline) -> str:
         """The conversation itself. Returns how it ended when the client did not say QUIT, else ""."""
         service, connection, timeout_s = self.service, self.connection, self.parameters.smtpd_timeout
-        core = self.core = SmtpServer(rules=service.rules, bare_newline=newline)
+        core = self.core = service.core(rules=service.rules, bare_newline=newline)
         connection.write(service.greeting.render())
         handlers, now = HANDLERS, connection.loop.time
         in_content = False
@@ -275,6 +276,7 @@ class SmtpSession:
                 recipient=recipient,
                 detail=refusal.detail,
                 queue_id=transaction.queue_id if transaction is not None else "",
+                service=self.service.program,
             )
         )
 

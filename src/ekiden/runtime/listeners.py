@@ -2,6 +2,8 @@
 
 SO_REUSEPORT lets the kernel spread new connections over the workers' sockets (socket(7)), so that no worker waits for
 another. The supervisor keeps all of them open: connections that come while a worker is restarted wait in its backlog.
+
+A socket in the file system is one that all workers share.
 """
 
 from __future__ import annotations
@@ -11,16 +13,16 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from ekiden.config.errors import ConfigError
 from ekiden.config.master_cf import Service
+from ekiden.config.services import LISTENING
 from ekiden.config.snapshot import Parameters
 from ekiden.runtime.control import ListenerKey
 
 # What a host without IPv6 (or without IPv4) answers; for an address nobody asked for by name that is no error.
 _NOT_ON_THIS_HOST = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-
-_LISTENING_COMMANDS = ("smtpd",)
 
 
 class ListenTrouble(Exception):
@@ -45,11 +47,23 @@ def wanted_listeners(services: Sequence[Service], parameters: Parameters) -> lis
     """Every address to listen on, without doubles. Raises ListenTrouble for a name that means no address."""
     found: dict[tuple[str, int], WantedListener] = {}
     for service in services:
-        if service.type != "inet" or service.command not in _LISTENING_COMMANDS:
+        if service.command not in LISTENING:
             continue
-        for listener in _of_service(service, parameters):
+        if service.type == "unix":
+            path = socket_path(service, parameters)
+            listeners = iter((WantedListener(ListenerKey(service_key(service), str(path)), service, optional=False),))
+        elif service.type == "inet":
+            listeners = _of_service(service, parameters)
+        else:
+            continue
+        for listener in listeners:
             found.setdefault((listener.key.address, listener.key.port), listener)
     return list(found.values())
+
+
+def socket_path(service: Service, parameters: Parameters) -> Path:
+    """Where a service of type unix listens (master(5)): below ``private``, or ``public`` for every user."""
+    return Path(parameters.queue_directory, "private" if service.private else "public", service.name)
 
 
 def _of_service(service: Service, parameters: Parameters) -> Iterator[WantedListener]:
@@ -111,6 +125,8 @@ def open_listeners(wanted: WantedListener, count: int, backlog: int, *, probe: b
     ``probe`` refuses an address that is in use. Raises ListenTrouble.
     """
     key = wanted.key
+    if key.address.startswith("/"):
+        return _open_in_file_system(key, count, backlog)
     sockets: list[socket.socket] = []
     try:
         if probe and key.port:
@@ -128,6 +144,31 @@ def open_listeners(wanted: WantedListener, count: int, backlog: int, *, probe: b
             return []
         raise ListenTrouble(f"cannot listen on {key}: {_cause(error, key)}") from error
     return sockets
+
+
+def _open_in_file_system(key: ListenerKey, count: int, backlog: int) -> list[socket.socket]:
+    """The directory says who may connect. A socket that a server left behind is taken away."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if _answers(key.address):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        Path(key.address).unlink(missing_ok=True)
+        # Not chmod, which could be led elsewhere: the directory is not root's.
+        mask = os.umask(0o111)
+        try:
+            sock.bind(key.address)
+        finally:
+            os.umask(mask)
+        sock.listen(backlog)
+        return [sock, *(sock.dup() for _ in range(count - 1))]
+    except OSError as error:
+        sock.close()
+        raise ListenTrouble(f"cannot listen on {key}: {error.strerror or error}") from error
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as probe:
+        return probe.connect_ex(path) in (0, errno.EAGAIN)
 
 
 def _bound(key: ListenerKey, *, reuse_port: bool) -> socket.socket:

@@ -5,6 +5,7 @@ queue_directory     0755  who starts the server    ekiden.pid
   maildrop/        01733  mail_owner               where sendmail leaves messages: anybody may add, nobody list
   run/              0700  mail_owner               control sockets
   public/           0755  mail_owner               what programs of other users may knock at
+  private/          0700  mail_owner               sockets of services of type unix that only mail_owner may use
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from ekiden.runtime.privileges import Owner
 
-SUBDIRECTORIES = {"shards": 0o700, "maildrop": 0o1733, "run": 0o700, "public": 0o755}
+SUBDIRECTORIES = {"shards": 0o700, "maildrop": 0o1733, "run": 0o700, "public": 0o755, "private": 0o700}
 
 
 class DirectoryTrouble(Exception):

@@ -107,7 +107,7 @@ class Stations:
         return await self.deliver(request)
 
     def smtp_service(self, service: Service) -> SmtpService:
-        """The receiving side of a line of master.cf whose command is smtpd."""
+        """The receiving side of a line of master.cf whose command is smtpd or lmtpd."""
         doors, decisions, parameters = self._doors, self.decisions, self.configuration.parameters_of(service)
         resolver = decisions.resolver if parameters.smtpd_peername_lookup else None
         return SmtpService(
@@ -129,6 +129,7 @@ class Stations:
             rate_unit_s=self.configuration.parameters.anvil_rate_time_unit,
             name=service.name,
             mechanisms=self._logins.of(parameters),
+            is_lmtp=service.command == "lmtpd",
         )
 
     async def close(self) -> None:

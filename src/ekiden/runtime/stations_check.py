@@ -17,6 +17,7 @@ from ekiden.config.errors import ConfigError
 from ekiden.config.load import Configuration
 from ekiden.config.master_cf import Service
 from ekiden.config.problem import Level, Problem
+from ekiden.config.services import LISTENING
 from ekiden.deliver.mailbox_channel import MailboxChannel
 from ekiden.deliver.pipe_service import parse_pipe_service
 from ekiden.observe.events import Event
@@ -49,7 +50,7 @@ def _stations(configuration: Configuration) -> Iterator[Problem]:
         yield _problem(configuration, error)
         return
     for service in configuration.services:
-        if service.command not in ("smtpd", "pickup"):
+        if service.command not in (*LISTENING, "pickup"):
             continue
         try:
             stations.smtp_service(service)

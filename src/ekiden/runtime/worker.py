@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ekiden import __version__
 from ekiden.config.load import load
@@ -245,7 +246,13 @@ class Worker:
             return Connection(lambda accepted: SmtpSession(service, accepted).run(), self._watch, loop)
 
         backlog = self._configuration.parameters.smtpd_listen_backlog
-        self._servers[listener.key] = await loop.create_server(connection, sock=listener.socket, backlog=backlog)
+        if listener.socket.family == socket.AF_UNIX:
+            # The socket stays when one worker stops: the others go on with it.
+            stays: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+            server = await loop.create_unix_server(connection, sock=listener.socket, backlog=backlog, **stays)
+        else:
+            server = await loop.create_server(connection, sock=listener.socket, backlog=backlog)
+        self._servers[listener.key] = server
 
     # -- what the supervisor says
 

@@ -52,18 +52,23 @@ def test_services() -> None:
         "a unix - - n - - smptd\n"
         "b unix - - n - - spawn\n"
         "26 inet n - n - - smtp\n"
-        "c unix - - n - - smtpd\n"
+        "c pass - - n - - lmtpd\n"
         "d unix - - n - - xyz\n"
+        "e unix - - n - - smtpd\n"
+        "lmtp unix n - n - - lmtpd\n"
+        "127.0.0.1:26 inet n - n - - lmtpd\n"
+        "127.0.0.2:25 inet n - n - - lmtpd\n"
     )
     assert said("", master) == [
         "master.cf:1: info: chroot = y is not honoured (25): no process changes its root; write n",
         "master.cf:2: error: service smtp listens on 25, where 25 of line 1 does",
         "master.cf:3: error: service a: unknown command 'smptd'; did you mean smtpd?",
         "master.cf:4: warning: service b: spawn is not there yet; this service is not started",
-        "master.cf:5: error: service 26: smtp does not listen on the network; only smtpd does",
-        "master.cf:6: warning: service c: smtpd is of type inet here; type unix is not served yet",
+        "master.cf:5: error: service 26: smtp does not listen on the network; only smtpd and lmtpd do",
+        "master.cf:6: warning: service c: lmtpd is of type inet or unix here; type pass is not served yet",
         "master.cf:7: error: service d: unknown command 'xyz'; the commands are bounce, cleanup, discard, error, lmtp, "
-        "local, pickup, pipe, qmgr, smtp, smtpd, virtual",
+        "lmtpd, local, pickup, pipe, qmgr, smtp, smtpd, virtual",
+        "master.cf:11: error: service 127.0.0.2:25: LMTP must not be spoken on port 25, which is SMTP's (RFC 2033 §5)",
     ]
     assert said("", "smtp unix - - n - - smtp\n") == [
         "master.cf: warning: no service of type inet: nothing listens for mail"

@@ -43,7 +43,7 @@ from ekiden.protocol.smtp.parse_envelope import is_ascii
 from ekiden.protocol.smtp.printable import printable
 from ekiden.protocol.smtp.server_replies import ehlo_reply, greeting, helo_reply, queued_reply, vrfy_reply
 from ekiden.protocol.smtp.states import State, next_state
-from ekiden.protocol.smtp.verbs import NOT_IMPLEMENTED, OUT_OF_ORDER, Rules
+from ekiden.protocol.smtp.verbs import NOT_IMPLEMENTED, Rules
 
 __all__ = [
     "BareNewline",
@@ -172,6 +172,7 @@ class SmtpServer:
             self._content = DataReceiver(bare_newline=self.bare_newline, size_limit=self._rules.size_limit)
         elif state is State.CONNECTED:
             self._extended = False  # another client's session begins
+            self.offer(frozenset())
         elif state is State.CLOSED:
             self._lines.clear()
 
@@ -198,7 +199,9 @@ class SmtpServer:
         if verb is None:
             return self._unknown(name.upper())
         if self.state not in verb.states:
-            return Invalid(printable(verb.name), OUT_OF_ORDER[verb.name, self.state], "bad-sequence", verb.junk)
+            return Invalid(
+                printable(verb.name), self._rules.out_of_order(verb.name, self.state), "bad-sequence", verb.junk
+            )
         if verb.extension and verb.extension not in self._rules.offered:
             return Invalid(printable(verb.name), replies.NOT_IMPLEMENTED, "not-implemented", verb.junk)
         command = verb.parse(arguments.strip(b" "), self._rules)

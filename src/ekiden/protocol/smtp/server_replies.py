@@ -36,9 +36,11 @@ NEED_MAIL = reply(503, "5.5.1", "Error: need MAIL command")
 NEED_RCPT = reply(503, "5.5.1", "Error: need RCPT command")
 IN_TRANSACTION = reply(503, "5.5.1", "Error: MAIL transaction in progress")
 NO_VALID_RECIPIENTS = reply(554, "5.5.1", "Error: no valid recipients")
+LMTP_NO_VALID_RECIPIENTS = reply(503, "5.5.1", "Error: no valid recipients")  # RFC 2033 §4.2 wants this code
 
 # Arguments.
 HELO_SYNTAX = reply(501, "5.5.4", "Syntax: HELO hostname")
+LHLO_SYNTAX = reply(501, "5.5.4", "Syntax: LHLO hostname")
 EHLO_SYNTAX = reply(501, "5.5.4", "Syntax: EHLO hostname")
 HELO_TOO_LONG = reply(501, "5.5.4", "Error: host name too long")
 MAIL_SYNTAX = reply(501, "5.5.4", "Syntax: MAIL FROM:<address>")

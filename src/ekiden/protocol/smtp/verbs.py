@@ -54,6 +54,7 @@ class Rules:
             "forbids_early_input",
             "has_login",
             "is_forbidden",
+            "is_lmtp",
             "is_noop",
             "limits",
         ),
@@ -73,6 +74,7 @@ class Rules:
         forbids_early_input: bool = False,
         bare_newline_code: int = replies.BARE_LF.code,
         has_login: bool = False,
+        is_lmtp: bool = False,
     ) -> None:
         """``size_limit`` is in octets of content; 0 is no limit (``message_size_limit``).
 
@@ -80,7 +82,7 @@ class Rules:
         of SMTP's, end the session (FOREIGN). ``is_noop``: which verbs of any kind do nothing. Both get upper case.
         ``filter_line`` gives the command to execute in place of a line (without its line end), or refuses it.
         ``forbids_early_input``: what a client sends before its turn (RFC 2920 §3.1) ends the session.
-        ``has_login``: AUTH is a command here.
+        ``has_login``: AUTH is a command here. ``is_lmtp``: LHLO takes the place of HELO and EHLO (RFC 2033 §4.1).
         """
         self.soft_bounce = soft_bounce
         self.limits = limits
@@ -92,7 +94,9 @@ class Rules:
         self.forbids_early_input = forbids_early_input
         self.bare_newline_code = bare_newline_code
         self.has_login = has_login
-        self.verbs = VERBS | {b"AUTH": _AUTH} if has_login else VERBS
+        self.is_lmtp = is_lmtp
+        verbs = LMTP_VERBS if is_lmtp else VERBS
+        self.verbs = verbs | {b"AUTH": _AUTH} if has_login else verbs
         if is_noop is not None:
             noops = {name: Verb(name, VERBS[b"NOOP"].parse, junk=True) for name in self.verbs if is_noop(name)}
             self.verbs = self.verbs | noops
@@ -117,6 +121,11 @@ class Rules:
             rules._offer(extensions)
             self._siblings[extensions] = rules
         return rules
+
+    def out_of_order(self, verb: bytes, state: State) -> Reply:
+        """The answer to a verb in a state where it is not legal."""
+        found = OUT_OF_ORDER[b"EHLO" if verb == b"LHLO" else verb, state]
+        return replies.LMTP_NO_VALID_RECIPIENTS if self.is_lmtp and found is replies.NO_VALID_RECIPIENTS else found
 
     def known(self, line: bytes) -> tuple[Verb, Command] | None:
         return self._known.get(line)
@@ -145,6 +154,10 @@ def _parse_helo(arguments: bytes, rules: Rules) -> Command | Invalid:
     return _hello("HELO", arguments, rules, replies.HELO_SYNTAX)
 
 
+def _parse_lhlo(arguments: bytes, rules: Rules) -> Command | Invalid:
+    return _hello("LHLO", arguments, rules, replies.LHLO_SYNTAX)
+
+
 def _parse_ehlo(arguments: bytes, rules: Rules) -> Command | Invalid:
     return _hello("EHLO", arguments, rules, replies.EHLO_SYNTAX)
 
@@ -154,7 +167,7 @@ def _hello(verb: str, arguments: bytes, rules: Rules, syntax: Reply) -> Command 
         return Invalid(verb, syntax, "syntax", junk=True)
     if len(arguments) > rules.limits.helo_bytes:
         return Invalid(verb, replies.HELO_TOO_LONG, "too-long", junk=True)
-    return Helo(arguments.translate(NEUTERED).decode("ascii"), verb == "EHLO")
+    return Helo(arguments.translate(NEUTERED).decode("ascii"), verb != "HELO")
 
 
 def _parse_vrfy(arguments: bytes, _rules: Rules) -> Command | Invalid:
@@ -214,6 +227,12 @@ VERBS: dict[bytes, Verb] = {
 
 # One of the verbs where Rules.has_login says so.
 _AUTH = Verb(b"AUTH", lambda arguments, _rules: parse_auth(arguments), frozenset({State.GREETED}))
+
+# RFC 2033 §4.1: neither HELO nor EHLO may be answered with success.
+LMTP_VERBS: dict[bytes, Verb] = {
+    **{name: verb for name, verb in VERBS.items() if name not in (b"HELO", b"EHLO")},
+    b"LHLO": Verb(b"LHLO", _parse_lhlo, VERBS[b"EHLO"].states, junk=True),
+}
 
 # The answer to a verb in each state where it is not legal (RFC 5321 §4.1.4).
 OUT_OF_ORDER: dict[tuple[bytes, State], Reply] = {
