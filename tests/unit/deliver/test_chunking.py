@@ -156,7 +156,7 @@ def test_how_much_goes_early_is_a_limit() -> None:
 
 
 def test_a_slow_server_that_has_the_content_is_not_followed_by_another() -> None:
-    """It may take the message when it comes to it: RFC 1047 has the same trouble with the final dot."""
+    """It may take the message when it comes to it."""
 
     async def work() -> None:
         async with FakePeer({"EHLO": EHLO, "RCPT": Act.STALL}) as slow, FakePeer() as next_one:
