@@ -25,6 +25,7 @@ from ekiden.config.parameters.smtpd_sasl import SmtpdSaslParameters
 from ekiden.config.parameters.store import StoreParameters
 from ekiden.config.parameters.tables import TableParameters
 from ekiden.config.parameters.tls import TlsParameters
+from ekiden.config.parameters.tls_policy import TlsPolicyParameters
 from ekiden.config.postfix_names import postfix_defaults
 from ekiden.config.registry import Parameter
 
@@ -57,6 +58,7 @@ class Parameters(
     AccountParameters,
     TlsParameters,
     ExtensionParameters,
+    TlsPolicyParameters,
 ):
     """All parameters, parsed. ``Parameters({"myhostname": "mx.example"})``: what is not given has its default.
 

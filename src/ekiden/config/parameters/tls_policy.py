@@ -1,0 +1,35 @@
+"""What domains say of TLS with their servers, and what comes of it: DANE, MTA-STS, TLSRPT."""
+
+from __future__ import annotations
+
+from ekiden.config.registry import Choice, Duration, Group, Int, Size
+
+
+class TlsPolicyParameters(Group):
+    smtp_mta_sts_policy = Choice(
+        "enforce",
+        "none",
+        "testing",
+        "enforce",
+        doc="What becomes of the MTA-STS policies of domains (RFC 8461) where smtp_tls_security_level is may, encrypt "
+        "or dane: enforce does as they say, testing only reports, none does not look for any.",
+    )
+    smtp_mta_sts_timeout = Duration(
+        "60s", minimum=1, doc="How long the fetch of an MTA-STS policy may take, look-up to last byte (RFC 8461 §3.3)."
+    )
+    smtp_mta_sts_size_limit = Size("65536", minimum=1024, doc="The longest MTA-STS policy that is taken, in bytes.")
+    smtp_mta_sts_max_age_limit = Duration(
+        "366d", minimum=1, doc="The longest time that an MTA-STS policy is kept, whatever its max_age says."
+    )
+    smtp_mta_sts_refresh_time = Duration(
+        "1d",
+        minimum=60,
+        doc="An MTA-STS policy that is older is fetched anew before its time is over, used or not, so that nobody who "
+        "blocks DNS can wait for its end (RFC 8461 §10.2).",
+    )
+    smtp_mta_sts_retry_time = Duration(
+        "5m", doc="How long the fetch of an MTA-STS policy that failed is not tried again (RFC 8461 §3.3)."
+    )
+    smtp_mta_sts_cache_limit = Int(
+        "10000", minimum=10, doc="The most domains whose MTA-STS policies are kept; those that end first leave first."
+    )

@@ -1,0 +1,153 @@
+"""The MTA-STS policies that were fetched, in a file that survives restarts and that all workers share (RFC 8461 §5.1).
+
+In:   a path, the most rows; policies with their id and times (seconds since the epoch).
+Out:  the policy of a domain while its max_age lasts; which domains are due for a refresh.
+Never: waits for another process for longer than a moment, raises when the file is full, locked or broken: a policy that
+       cannot be kept is fetched again, and one that was read stays in memory.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from msgspec import Struct
+
+from ekiden.tls.mta_sts import Policy, PolicyError, parse_policy
+
+R = TypeVar("R")
+
+_BUSY_MS = 50
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS policy (
+    domain TEXT PRIMARY KEY,
+    id TEXT NOT NULL,
+    fetched REAL NOT NULL,
+    expires REAL NOT NULL,
+    text BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS policy_expires ON policy (expires);
+CREATE INDEX IF NOT EXISTS policy_fetched ON policy (fetched);
+"""
+
+
+class Kept(Struct, frozen=True):
+    """A policy as it was fetched. ``id`` is that of the record that led to it."""
+
+    id: str
+    policy: Policy
+    fetched: float
+    expires: float
+
+
+class StsCache:
+    """``warn`` hears what is wrong with the file, once each time that it begins to be."""
+
+    def __init__(self, path: Path, *, limit: int, warn: Callable[[str], None]) -> None:
+        self._path = path
+        self._limit = limit
+        self._warn = warn
+        self._memory: dict[str, Kept] = {}
+        self._database: sqlite3.Connection | None = None
+        self._broken = False
+
+    def get(self, domain: str, now: float) -> Kept | None:
+        """The policy, if it has not expired."""
+        kept = self._memory.get(domain)
+        if kept is None or kept.expires <= now:
+            kept = self._read(domain)
+            if kept is None or kept.expires <= now:
+                self._memory.pop(domain, None)
+                return None
+            self._remember(domain, kept)
+        return kept
+
+    def renewed(self, domain: str, now: float) -> Kept | None:
+        """As get(), but another process's newer policy counts."""
+        kept = self._read(domain)
+        if kept is not None and kept.expires > now:
+            self._remember(domain, kept)
+        return self.get(domain, now)
+
+    def put(self, domain: str, kept: Kept) -> None:
+        self._remember(domain, kept)
+        text = "\n".join(kept.policy.lines()).encode()
+
+        def write(database: sqlite3.Connection) -> None:
+            row = domain, kept.id, kept.fetched, kept.expires, text
+            database.execute("INSERT OR REPLACE INTO policy VALUES (?, ?, ?, ?, ?)", row)
+            database.execute("DELETE FROM policy WHERE expires <= ?", (kept.fetched,))
+            (count,) = database.execute("SELECT count(*) FROM policy").fetchone()
+            if count > self._limit:
+                database.execute(
+                    "DELETE FROM policy WHERE domain IN (SELECT domain FROM policy ORDER BY expires LIMIT ?)",
+                    (count - self._limit,),
+                )
+
+        self._use(write)
+
+    def due(self, fetched_before: float, now: float, count: int) -> list[str]:
+        """Up to ``count`` domains whose policies live and are older than that, the oldest first."""
+
+        def read(database: sqlite3.Connection) -> list[str]:
+            rows = database.execute(
+                "SELECT domain FROM policy WHERE fetched < ? AND expires > ? ORDER BY fetched LIMIT ?",
+                (fetched_before, now, count),
+            )
+            return [domain for (domain,) in rows]
+
+        found: list[str] | None = self._use(read)
+        return found or []
+
+    def close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _remember(self, domain: str, kept: Kept) -> None:
+        self._memory.pop(domain, None)
+        while len(self._memory) >= self._limit:
+            del self._memory[next(iter(self._memory))]
+        self._memory[domain] = kept
+
+    def _read(self, domain: str) -> Kept | None:
+        row = self._use(
+            lambda database: database.execute(
+                "SELECT id, fetched, expires, text FROM policy WHERE domain = ?", (domain,)
+            ).fetchone()
+        )
+        if row is None:
+            return None
+        policy_id, fetched, expires, text = row
+        try:
+            return Kept(str(policy_id), parse_policy(bytes(text)), float(fetched), float(expires))
+        except (PolicyError, TypeError, ValueError):
+            return None
+
+    def _use(self, work: Callable[[sqlite3.Connection], R]) -> R | None:
+        try:
+            if self._database is None:
+                self._database = self._open()
+            with self._database:
+                result = work(self._database)
+        except sqlite3.Error as error:
+            if not self._broken:
+                self._warn(f"{self._path}: {error}; MTA-STS policies are kept in memory")
+            self._broken = True
+            self.close()
+            return None
+        self._broken = False
+        return result
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, check_same_thread=False)
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+            database.executescript(_SCHEMA)
+        except sqlite3.Error:
+            database.close()
+            raise
+        return database
