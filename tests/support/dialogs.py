@@ -251,7 +251,7 @@ class CorePeer:
                 return server_replies.HELP
             case commands.Quit():
                 return server_replies.BYE
-            case commands.AuthStart() | commands.AuthResponse():
+            case commands.AuthStart() | commands.AuthResponse() | commands.StartTls():
                 return server_replies.NOT_IMPLEMENTED  # its rules have no login
             case commands.Invalid(reply=answer):
                 return answer

@@ -22,6 +22,9 @@ from ekiden.receive.service import SmtpService
 from ekiden.receive.session import SmtpSession
 from ekiden.sasl.exchange import Mechanisms
 from ekiden.tables.table import TableTrouble
+from ekiden.tls.key_files import KeyFileReader
+from ekiden.tls.server_context import ServerTls, server_tls
+from ekiden.tls.tickets import TicketKeys
 from support.cleanup import cleanup_for, rewrite_clients_for
 
 
@@ -101,6 +104,17 @@ class World:
             clock=self.clock,
             mechanisms=mechanisms,
             is_lmtp=command == "lmtpd",
+            tls=self._tls(parameters),
+        )
+
+    def _tls(self, parameters: Parameters) -> ServerTls | None:
+        return server_tls(
+            parameters,
+            KeyFileReader([parameters]).read(),
+            service="smtp",
+            observer=self,
+            tickets=TicketKeys(0.0),
+            monotonic=self.clock.monotonic,
         )
 
     def emit(self, event: Event) -> None:
@@ -136,7 +150,7 @@ class World:
             async with asyncio.timeout(20):
                 await talk(Talk(reader, writer))
             writer.close()
-            with contextlib.suppress(ConnectionResetError):  # the server dropped what was still coming
+            with contextlib.suppress(OSError):  # the server dropped what was still coming, or cut a TLS session
                 await writer.wait_closed()
             while watch.connections:
                 await asyncio.sleep(0)

@@ -22,6 +22,7 @@ from ekiden.config.parameters.smtp import SmtpParameters
 from ekiden.config.parameters.smtpd import SmtpdParameters
 from ekiden.config.parameters.smtpd_proxy import SmtpdProxyParameters
 from ekiden.config.parameters.smtpd_sasl import SmtpdSaslParameters
+from ekiden.config.parameters.smtpd_tls import SmtpdTlsParameters
 from ekiden.config.parameters.store import StoreParameters
 from ekiden.config.parameters.tables import TableParameters
 from ekiden.config.parameters.tls import TlsParameters
@@ -43,6 +44,7 @@ class Parameters(
     SmtpdParameters,
     SmtpdProxyParameters,
     SmtpdSaslParameters,
+    SmtpdTlsParameters,
     SmtpParameters,
     QueueParameters,
     StoreParameters,

@@ -41,6 +41,21 @@ class ConnectionLost(Event, frozen=True, tag="connection-lost"):
     service: str = "smtpd"
 
 
+class TlsEstablished(Event, frozen=True, tag="tls"):
+    """A handshake is done: ``client.tls`` says how."""
+
+    client: Client
+    service: str = "smtpd"
+
+
+class TlsFailed(Event, frozen=True, tag="tls-failed"):
+    """A handshake did not come about; ``reason`` is OpenSSL's, where it has one."""
+
+    client: Client
+    reason: str
+    service: str = "smtpd"
+
+
 class Accepting(Event, frozen=True, tag="accepting"):
     """A transaction got its queue id: the log's ``client=`` line.
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 
 from ekiden.message.delivery import Action
 from ekiden.message.envelope import Client
+from ekiden.message.tls_facts import TlsFacts
 from ekiden.observe.events import (
     Accepting,
     Activated,
@@ -32,6 +33,8 @@ from ekiden.observe.events import (
     PickedUp,
     Rejected,
     Removed,
+    TlsEstablished,
+    TlsFailed,
 )
 
 Rendered = tuple[str, str]
@@ -160,6 +163,22 @@ def _connection_lost(event: ConnectionLost) -> Rendered:
     return event.service, f"{event.problem} after {field(event.after)} from {_client(event.client)}"
 
 
+def _tls_established(event: TlsEstablished) -> Rendered:
+    facts = event.client.tls
+    assert facts is not None  # the event says that there was a handshake
+    trust = "Trusted" if facts.trusted else "Untrusted" if facts.fingerprint else "Anonymous"
+    name = f" to {field(facts.server_name)}" if facts.server_name else ""
+    return event.service, f"{trust} TLS connection established from {_client(event.client)}{name}: {_cipher(facts)}"
+
+
+def _tls_failed(event: TlsFailed) -> Rendered:
+    return event.service, f"SSL_accept error from {_client(event.client)}: {free(event.reason)}"
+
+
+def _cipher(facts: TlsFacts) -> str:
+    return f"{facts.protocol} with cipher {facts.cipher} ({facts.bits}/{facts.bits} bits)"
+
+
 def _accepting(event: Accepting) -> Rendered:
     text = f"{event.queue_id}: client={_client(event.client)}{_login(event.client)}"
     if event.original_id:
@@ -250,6 +269,8 @@ def _anything(event: Event) -> Rendered:
 
 
 _RENDERERS: dict[type[Event], Callable[..., Rendered]] = {
+    TlsEstablished: _tls_established,
+    TlsFailed: _tls_failed,
     Connected: _connected,
     Disconnected: _disconnected,
     ConnectionLost: _connection_lost,

@@ -2,6 +2,9 @@
 
 A session waits for one thing at a time, so one waiter is enough. Deadlines of all connections of a worker are
 looked at by one timer (DeadlineWatch): ten thousand idle sessions cost no timer each.
+
+TLS is a layer of our own between the two, not the event loop's: so what came before the handshake, and how long it
+takes, is decided here.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import asyncio
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
+
+from ekiden.tls.layer import TlsFailure, TlsLayer
 
 # Bytes of a client that may wait while its session is busy; then reading pauses and TCP slows the client down.
 _READ_AHEAD_BYTES = 262_144
@@ -52,7 +57,9 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_eof",
+        "_handshaking",
         "_hurried",
+        "_layer",
         "_paused_reading",
         "_received",
         "_serve",
@@ -80,7 +87,9 @@ class Connection(asyncio.Protocol):
         self.expired = False
         self.lost = False
         self._eof = False
+        self._handshaking = False
         self._hurried = False
+        self._layer: TlsLayer | None = None
         self._paused_reading = False
         self._received: bytes = b""
         self._waiter: asyncio.Future[None] | None = None
@@ -95,6 +104,10 @@ class Connection(asyncio.Protocol):
         self._task = self.loop.create_task(self._serve(self))
 
     def data_received(self, data: bytes) -> None:
+        if self._layer is not None:
+            data = self._decrypted(self._layer, data)
+            if not data:
+                return
         self._received = self._received + data if self._received else data
         if self._waiter is not None:
             self._wake()
@@ -156,8 +169,63 @@ class Connection(asyncio.Protocol):
         self._received = data + self._received
 
     def write(self, data: bytes) -> None:
-        if not self.lost:
-            self.transport.write(data)
+        """While a handshake goes on nothing can be said."""
+        if self.lost or self._handshaking:
+            return
+        if self._layer is not None:
+            try:
+                self._layer.send(data)
+            except TlsFailure:
+                self.abort()
+                return
+            data = self._layer.take_output()
+        self.transport.write(data)
+
+    @property
+    def has_unread(self) -> bool:
+        """The client has said more than the session has read."""
+        return bool(self._received)
+
+    async def start_tls(self, layer: TlsLayer) -> None:
+        """The handshake: what comes from now on is TLS, and so is what has come and nobody has read.
+
+        Raises TlsFailure, TimeoutError at the deadline, ServerStops; the connection is of no more use then, and says
+        nothing any more.
+        """
+        self._handshaking = True
+        while True:
+            data = await self.read()
+            if not data:
+                raise TlsFailure("lost connection")
+            try:
+                done = layer.handshake(data)
+                # What the client said at once behind its part of the handshake.
+                early = layer.receive(b"") if done else b""
+            finally:
+                # After a failure that is an alert, which tells the client why.
+                if (output := layer.take_output()) and not self.lost:
+                    self.transport.write(output)
+            if done:
+                break
+        self._layer, self._handshaking = layer, False
+        self._received = early
+        if layer.ended:
+            self._eof = True
+
+    def _decrypted(self, layer: TlsLayer, data: bytes) -> bytes:
+        """What the client says in ``data``; what cannot be read ends the connection, as if it were cut."""
+        try:
+            data = layer.receive(data)
+        except TlsFailure:
+            data = b""
+            self._eof = True
+        if layer.ended:
+            self._eof = True
+        if (output := layer.take_output()) and not self.lost:
+            self.transport.write(output)
+        if self._eof and not data:
+            self._wake()
+        return data
 
     @property
     def congested(self) -> bool:
@@ -174,6 +242,9 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Send what is written, then close."""
         self._watch.connections.discard(self)
+        if self._layer is not None and not self.lost:
+            self._layer.close()
+            self.transport.write(self._layer.take_output())
         self.transport.close()
 
     def abort(self) -> None:

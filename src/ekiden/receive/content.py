@@ -34,6 +34,8 @@ async def data(session: SmtpSession, _event: commands.Data) -> None:
         hides_client=session.parameters.smtpd_hide_client_session,
         smtputf8=transaction.terms.options.smtputf8,
         names_login=session.parameters.smtpd_sasl_authenticated_header,
+        shows_tls=session.parameters.smtpd_tls_received_header,
+        asked_certificate=session.service.tls is not None and session.service.tls.asks_certificate,
     )
     scan = HeaderScan(session.parameters.header_block_limit)
     transaction.begin_content(service.content_writer(transaction.queue_id), scan, trace)

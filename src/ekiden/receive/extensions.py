@@ -24,6 +24,7 @@ class Occasion(Struct, frozen=True):
     may_xforward: bool = False
     minute: int = 0  # since the epoch
     mechanisms: tuple[str, ...] = ()  # of login (SASL) that it may use
+    can_encrypt: bool = False  # there is a certificate for a handshake
 
 
 class Extension(Protocol):
@@ -94,6 +95,11 @@ def _old_auth(parameters: Parameters, occasion: Occasion) -> str | None:
     return f"AUTH={' '.join(occasion.mechanisms)}" if occasion.mechanisms else None
 
 
+def _starttls(parameters: Parameters, occasion: Occasion) -> str | None:
+    """RFC 3207 §4.2: not offered again when it is done."""
+    return "STARTTLS" if occasion.can_encrypt and not occasion.is_encrypted else None
+
+
 # In the order of the answer.
 EXTENSIONS: tuple[Extension, ...] = (
     _always("PIPELINING"),
@@ -101,6 +107,7 @@ EXTENSIONS: tuple[Extension, ...] = (
     _vrfy,
     _auth,
     _old_auth,
+    _starttls,
     _always("ENHANCEDSTATUSCODES"),
     _always("8BITMIME"),
     _always("DSN"),

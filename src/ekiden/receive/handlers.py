@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ekiden.protocol.smtp import commands
-from ekiden.receive import client_attributes, content, envelope, hello, login, other_commands
+from ekiden.receive import client_attributes, content, envelope, hello, login, other_commands, starttls
 
 # By the type of a command: called with the session and the command.
 HANDLERS: Mapping[type, Callable[[Any, Any], Awaitable[None]]] = {
@@ -24,6 +24,7 @@ HANDLERS: Mapping[type, Callable[[Any, Any], Awaitable[None]]] = {
     commands.Help: other_commands.help,
     commands.XClient: client_attributes.xclient,
     commands.XForward: client_attributes.xforward,
+    commands.StartTls: starttls.starttls,
     commands.Quit: other_commands.quit,
     commands.Invalid: other_commands.invalid,
 }

@@ -34,10 +34,12 @@ async def helo(session: SmtpSession, event: commands.Helo) -> None:
     except TableTrouble as trouble:
         await session.refuse(verb, table_refusal(trouble))
         return
+    tls = session.service.tls
     occasion = Occasion(
         discarded,
         is_trusted=session.trusted or bool(client.login),
         is_encrypted=client.tls is not None,
+        can_encrypt=tls is not None and tls.is_ready,
         minute=int(session.service.clock.time() / 60),
         may_xclient=session.may_xclient,
         may_xforward=session.may_xforward,

@@ -25,6 +25,7 @@ _KNOWN_VERBS = frozenset(
         "VRFY",
         "HELP",
         "QUIT",
+        "STARTTLS",
         "XCLIENT",
         "XFORWARD",
     }

@@ -10,7 +10,7 @@ from ekiden.message.reply import Reply, reply
 from ekiden.observe.events import Note, Observer
 from ekiden.protocol.smtp.limits import RFC_PATH_LIMITS, Limits, PathLimits
 from ekiden.protocol.smtp.printable import printable
-from ekiden.protocol.smtp.verbs import Rules
+from ekiden.protocol.smtp.verbs import Encryption, Rules
 from ekiden.tables.at_once import look_up_at_once
 from ekiden.tables.open import is_table, open_table
 from ekiden.tables.questions import waits
@@ -20,9 +20,17 @@ _FILTER_TROUBLE = reply(451, "4.3.0", "Error: a lookup table is not available")
 
 
 def protocol_rules(
-    parameters: Parameters, observer: Observer, *, has_login: bool = False, is_lmtp: bool = False
+    parameters: Parameters,
+    observer: Observer,
+    *,
+    has_login: bool = False,
+    is_lmtp: bool = False,
+    encryption: Encryption = Encryption.NONE,
 ) -> Rules:
-    """Raises ConfigError when a table that a parameter names cannot be had."""
+    """``encryption``: what STARTTLS is in the session.
+
+    Raises ConfigError when a table that a parameter names cannot be had.
+    """
     limits = Limits(
         command_line_bytes=parameters.line_length_limit,
         auth_line_bytes=parameters.smtpd_sasl_response_limit,
@@ -48,6 +56,7 @@ def protocol_rules(
         bare_newline_code=parameters.smtpd_forbid_bare_newline_reject_code,
         has_login=has_login,
         is_lmtp=is_lmtp,
+        encryption=encryption,
     )
 
 

@@ -20,6 +20,7 @@ from ekiden.protocol.smtp import server_replies
 from ekiden.protocol.smtp.data import BareNewline
 from ekiden.protocol.smtp.lmtp_server import LmtpServer
 from ekiden.protocol.smtp.server import SmtpServer
+from ekiden.protocol.smtp.verbs import Encryption, Rules
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames
 from ekiden.receive.extensions import Offers
@@ -30,6 +31,7 @@ from ekiden.receive.upstream_proxy import UpstreamProxy
 from ekiden.sasl.exchange import Mechanisms
 from ekiden.tables.match import client_list
 from ekiden.tables.open import open_tables
+from ekiden.tls.server_context import ServerTls
 
 _BARE_NEWLINE = {
     "reject": BareNewline.REJECT,
@@ -65,12 +67,14 @@ class SmtpService:
         name: str = "smtpd",
         mechanisms: Mechanisms | None = None,
         is_lmtp: bool = False,
+        tls: ServerTls | None = None,
     ) -> None:
         """``load`` gives the host's load average; ``name`` is the service's in master.cf.
         ``is_lmtp``: clients speak LMTP here (RFC 2033).
 
         ``rates``, ``rate_unit_s`` (anvil_rate_time_unit) and ``login_failures`` are common to all services; without
-        them this one has its own. ``mechanisms`` are those of login, None where nobody can log in.
+        them this one has its own. ``mechanisms`` are those of login, None where nobody can log in; ``tls`` is None
+        where there is none.
         """
         self.parameters = parameters
         self.is_lmtp = is_lmtp
@@ -108,7 +112,16 @@ class SmtpService:
         self.bare_newline = _BARE_NEWLINE[parameters.smtpd_forbid_bare_newline]
         has_proxy = parameters.smtpd_upstream_proxy_protocol
         self.upstream_proxy = UpstreamProxy(parameters, observer, self.program) if has_proxy else None
-        self.rules = protocol_rules(parameters, observer, has_login=mechanisms is not None, is_lmtp=is_lmtp)
+        self.tls = tls
+        self.is_encrypted = tls is not None and tls.is_implicit  # from the first byte on
+        self.known_certificates = open_tables(parameters.relay_clientcerts, parameters=parameters)
+
+        def rules(encryption: Encryption) -> Rules:
+            has_login = mechanisms is not None
+            return protocol_rules(parameters, observer, has_login=has_login, is_lmtp=is_lmtp, encryption=encryption)
+
+        self.rules = rules(_encryption(tls, parameters))
+        self.secured_rules = self.rules if tls is None else rules(Encryption.ACTIVE)
         self.login = None if mechanisms is None else LoginService(parameters, mechanisms, observer)
         self.greeting = Reply(220, None, (parameters.smtpd_banner,))
         self.helo_reply = server_replies.helo_reply(parameters.myhostname)
@@ -123,6 +136,13 @@ class SmtpService:
         """The EHLO keywords that the client at ``address`` is not offered. Raises TableTrouble."""
         found = await self.discard_maps.lookup(address) if self.discard_maps else None
         return self._discarded if found is None else _keywords(split_words(found))
+
+
+def _encryption(tls: ServerTls | None, parameters: Parameters) -> Encryption:
+    """What STARTTLS is while the connection is in the clear."""
+    if tls is None or "STARTTLS" in _keywords(parameters.smtpd_discard_ehlo_keywords):
+        return Encryption.NONE
+    return Encryption.REQUIRED if tls.is_mandatory else Encryption.OFFERED
 
 
 def _keywords(words: Iterable[str]) -> frozenset[str]:

@@ -20,6 +20,7 @@ from ekiden.receive.connection import Connection, ServerStops
 from ekiden.receive.handlers import HANDLERS
 from ekiden.receive.login import LoginExchange
 from ekiden.receive.service import SmtpService
+from ekiden.receive.starttls import NoTls, begin_encrypted, certificate_refusal
 from ekiden.receive.transaction import Transaction
 from ekiden.tables.table import TableTrouble
 
@@ -78,11 +79,18 @@ class SmtpSession:
             count = await service.counts.connect(self.network) if self.network else 0
             service.observer.emit(events.Connected(self.client, service.program))
             refusal = refusal or self._admission(count)
+            if service.is_encrypted and refusal is None:
+                await begin_encrypted(self)
+                refusal = certificate_refusal(self)
             if refusal is not None:
                 self.log_refusal(refusal, "CONNECT")
-                connection.write(refusal.reply.render())
+                # A client that waits for a handshake would not understand plain text.
+                if not service.is_encrypted or self.client.tls is not None:
+                    connection.write(refusal.reply.render())
                 return
             problem = await self._converse(newline)
+        except NoTls:
+            problem = "lost connection"
         except TimeoutError:
             problem = "timeout"
             connection.write(reply(421, "4.4.2", f"{self.parameters.myhostname} Error: timeout exceeded").render())
@@ -178,7 +186,8 @@ class SmtpSession:
     async def _converse(self, newline: BareNewline) -> str:
         """The conversation itself. Returns how it ended when the client did not say QUIT, else ""."""
         service, connection, timeout_s = self.service, self.connection, self.parameters.smtpd_timeout
-        core = self.core = service.core(rules=service.rules, bare_newline=newline)
+        rules = service.rules if self.client.tls is None else service.secured_rules
+        core = self.core = service.core(rules=rules, bare_newline=newline)
         connection.write(service.greeting.render())
         handlers, now = HANDLERS, connection.loop.time
         in_content = False

@@ -112,7 +112,7 @@ class StandaloneSession:
                 return _DENIED
             case commands.Quit():
                 return server_replies.BYE
-            case commands.AuthStart() | commands.AuthResponse():
+            case commands.AuthStart() | commands.AuthResponse() | commands.StartTls():
                 return server_replies.NOT_IMPLEMENTED  # the rules have no login
             case commands.Invalid(reply=answer):
                 return answer

@@ -67,6 +67,15 @@ class Reload(Message, frozen=True, tag="reload"):
     """Reread the configuration directory (the supervisor has found it good); new sessions use it."""
 
 
+class KeysChanged(Message, frozen=True, tag="keys-changed"):
+    """Carries one descriptor: what the files of keys and certificates hold now (runtime.key_vault).
+
+    ``reloading``: a Reload comes next, and it is for the configuration that comes with that.
+    """
+
+    reloading: bool = False
+
+
 class Stop(Message, frozen=True, tag="stop"):
     """Accept nothing new, finish what is in flight, and exit with 0 within ``timeout_s`` seconds."""
 
@@ -83,7 +92,7 @@ class Failed(Message, frozen=True, tag="failed"):
     text: str
 
 
-AnyMessage = AddPeer | AddListeners | RemoveListeners | Reload | Stop | Ready | Failed
+AnyMessage = AddPeer | AddListeners | RemoveListeners | Reload | KeysChanged | Stop | Ready | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyMessage)

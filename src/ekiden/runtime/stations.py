@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from ekiden.config.load import Configuration
 from ekiden.config.master_cf import Service
+from ekiden.config.snapshot import Parameters
 from ekiden.deliver.agent import Agent
 from ekiden.deliver.discard import DiscardAgent
 from ekiden.deliver.error import ErrorAgent
@@ -40,9 +41,15 @@ from ekiden.route.transport import Transport, parse_transport
 from ekiden.runtime.decisions import Decisions
 from ekiden.runtime.logins import Logins
 from ekiden.tables.open import open_tables
+from ekiden.tls.key_files import KeyFiles
+from ekiden.tls.server_context import ServerTls, server_tls
+from ekiden.tls.tickets import TicketKeys
 
 _ANY_FILTER = "default_delivery_status_filter"
 _NO_TRANSPORT = Status(4, 3, 5)  # RFC 3463 §3.4: system incorrectly configured
+
+
+_NO_KEYS = KeyFiles()
 
 
 class Doors:
@@ -62,7 +69,14 @@ class Doors:
         load: Callable[[], float] = lambda: 0.0,
         rates: ClientRates | None = None,
         login_failures: FailureCounts | None = None,
+        key_files: KeyFiles = _NO_KEYS,
+        tickets: TicketKeys | None = None,
+        announces: bool = True,
     ) -> None:
+        """``key_files`` is what the files of keys and certificates hold; who holds the doors puts newer ones there.
+
+        ``announces``: what all workers find alike, this one says.
+        """
         self.intake = intake
         self.content_writer = content_writer
         self.has_space = has_space
@@ -74,6 +88,9 @@ class Doors:
         self.load = load
         self.rates = rates
         self.login_failures = login_failures
+        self.key_files = key_files
+        self.announces = announces
+        self.tickets = tickets or TicketKeys(clock.monotonic())
 
 
 class Stations:
@@ -130,6 +147,21 @@ class Stations:
             name=service.name,
             mechanisms=self._logins.of(parameters),
             is_lmtp=service.command == "lmtpd",
+            tls=self._server_tls(service, parameters),
+        )
+
+    def _server_tls(self, service: Service, parameters: Parameters) -> ServerTls | None:
+        if service.command not in ("smtpd", "lmtpd"):
+            return None
+        doors = self._doors
+        return server_tls(
+            parameters,
+            doors.key_files,
+            service=service.name,
+            observer=doors.observer,
+            tickets=doors.tickets,
+            monotonic=doors.clock.monotonic,
+            announces=doors.announces,
         )
 
     async def close(self) -> None:

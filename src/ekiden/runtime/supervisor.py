@@ -32,11 +32,13 @@ from ekiden.runtime.control import (
     AddPeer,
     ControlTrouble,
     Failed,
+    KeysChanged,
     ListenerKey,
     Ready,
     Reload,
     RemoveListeners,
 )
+from ekiden.runtime.key_vault import KeyVault, take_keys
 from ekiden.runtime.listeners import ListenTrouble, WantedListener, open_listeners, wanted_listeners
 from ekiden.runtime.pidfile import PidFile
 from ekiden.runtime.privileges import Owner, argument_area, set_process_title
@@ -46,6 +48,7 @@ from ekiden.runtime.shared_rates import SharedRates
 from ekiden.runtime.stopping import Stopping
 from ekiden.runtime.wakeup import SignalWakeup
 from ekiden.runtime.worker_context import Listener, WorkerContext
+from ekiden.tls.tickets import TicketKeys
 
 WorkerMain = Callable[[WorkerContext], int | None]
 DelivererMain = Callable[[Configuration, socket.socket], int | None]
@@ -99,6 +102,9 @@ class Supervisor:
         # A table of its own: what shares a slot there has the same unit of time, and makes a count no lower.
         self._login_failures = SharedRates(len(self._workers))
         self._pace = SharedPace(Path(configuration.parameters.queue_directory) / "run" / "pace.lock")
+        self._vault = KeyVault(configuration)
+        self._tickets = TicketKeys(self._monotonic())
+        self._look_at_keys = self._monotonic() + self._parameters.tls_certificate_check_interval
         self._stopping: Stopping | None = None
         self._serving = False
         self._exit_code = os.EX_OK
@@ -142,6 +148,7 @@ class Supervisor:
                     self._give_up(f"not ready within process_start_timeout: {late}")
                     continue
             self._restart_due(now)
+            self._watch_keys(now)
             for key, _ in self._selector.select(self._sleep_s(start_deadline)):
                 key.data()
 
@@ -150,12 +157,14 @@ class Supervisor:
             for sock in sockets:
                 sock.close()
         self._listeners.clear()
+        self._vault.close()
         self._selector.close()
         self._wakeup.close()
 
     # -- children ---------------------------------------------------------------------------------------------------
 
     def _start(self, child: Child) -> None:
+        self._tickets.advance(self._monotonic())
         try:
             fork(
                 child,
@@ -194,6 +203,8 @@ class Supervisor:
                     rates=self._rates.of_worker(child.index),
                     login_failures=self._login_failures.of_worker(child.index),
                     pace=self._pace,
+                    key_files=take_keys(self._vault.descriptor),
+                    tickets=self._tickets,
                 )
             )
         return self._programs.deliverer(self._configuration, sock)
@@ -204,6 +215,8 @@ class Supervisor:
         self._wakeup.close_copy()
         self._pid_file.close_copy()
         self._close_log()
+        if not child.is_worker:
+            self._vault.close()
         for other in self._children:
             if other.control is not None:
                 other.control.close()
@@ -296,7 +309,25 @@ class Supervisor:
             times += [child.restart_at for child in self._children if child.restart_at is not None]
             if not self._serving:
                 times.append(start_deadline)
+            if self._vault.watches:
+                times.append(self._look_at_keys)
         return max(0.0, min(times) - self._monotonic()) if times else None
+
+    # -- keys -------------------------------------------------------------------------------------------------------
+
+    def _watch_keys(self, now: float) -> None:
+        """Certificates are renewed every few weeks; nobody shall have to think of a reload then."""
+        if now < self._look_at_keys or self._stopping is not None:
+            return
+        self._look_at_keys = now + self._parameters.tls_certificate_check_interval
+        if self._vault.look():
+            self._tell_keys(reloading=False)
+
+    def _tell_keys(self, *, reloading: bool) -> None:
+        for worker in self._workers:
+            if worker.control is not None and not worker.tell(KeysChanged(reloading), (self._vault.descriptor,)):
+                self._note(f"{worker.role} does not take new keys: killing it", "error")
+                worker.signal(signal.SIGKILL)
 
     # -- stop and reload --------------------------------------------------------------------------------------------
 
@@ -359,6 +390,8 @@ class Supervisor:
         self._listeners.update(opened)
         self._configuration = replace(fresh, parameters=kept)
         self._reload_log(kept)
+        self._vault.configure(self._configuration)
+        self._tell_keys(reloading=True)
         self._tell_reload(opened, list(gone))
         _close_all(gone.values())
         self._note("configuration reloaded")

@@ -38,6 +38,7 @@ from ekiden.receive.service import SmtpService
 from ekiden.receive.session import SmtpSession
 from ekiden.runtime import control
 from ekiden.runtime.control_socket import ControlServer
+from ekiden.runtime.key_vault import take_keys
 from ekiden.runtime.requests import WorkerStatus
 from ekiden.runtime.stations import Doors, Stations
 from ekiden.runtime.system_clock import SystemClock
@@ -177,6 +178,9 @@ class Worker:
             observer=self._log,
             clock=self._clock,
             load=load.now,
+            key_files=context.key_files,
+            tickets=context.tickets,
+            announces=context.index == 0,
         )
         self._stations = Stations(self._configuration, self._doors)
         self._control_server = ControlServer(
@@ -277,6 +281,10 @@ class Worker:
                     for key in keys:
                         if (server := self._servers.pop(key, None)) is not None:
                             server.close()
+                case control.KeysChanged(reloading=reloading):
+                    self._doors.key_files = take_keys(descriptors[0])
+                    if not reloading:
+                        self._renew_keys()
                 case control.Reload():
                     self._reload()
                 case control.Stop(timeout_s=timeout_s):
@@ -295,6 +303,11 @@ class Worker:
                 sock.close()
                 continue
             await self._listen(Listener(service, sock, key))
+
+    def _renew_keys(self) -> None:
+        for service in (*self._services.values(), *self._retired):
+            if service.tls is not None:
+                service.tls.renew(self._doors.key_files)
 
     def _reload(self) -> None:
         """New sessions and deliveries use the new configuration; those that run end as they began."""

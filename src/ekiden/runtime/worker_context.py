@@ -13,6 +13,8 @@ from ekiden.policy.client_limits import ClientCounts, ClientRates, LocalCounts
 from ekiden.policy.login_failures import FailureCounts
 from ekiden.queue.pace import Pace
 from ekiden.runtime.control import ListenerKey
+from ekiden.tls.key_files import KeyFiles
+from ekiden.tls.tickets import TicketKeys
 
 
 class Listener(Struct, frozen=True):
@@ -39,5 +41,7 @@ class WorkerContext(Struct, frozen=True):
     started_as_root: bool
     pace: Pace | None = None  # of deliveries, common to all workers
     counts: ClientCounts = field(default_factory=LocalCounts)  # of connections by client, common to all workers
+    key_files: KeyFiles = KeyFiles()  # what the files of keys and certificates held when it was started
+    tickets: TicketKeys | None = None  # of TLS sessions, common to all workers
     rates: ClientRates | None = None  # of what clients do, common to all workers
     login_failures: FailureCounts | None = None  # common to all workers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ekiden.config.errors import ConfigError
 from ekiden.config.registry import split_words
 from ekiden.tables.table import Opening, Table, folded
@@ -30,6 +32,10 @@ class InlineTable(Table):
 
     async def lookup(self, key: str) -> str | None:
         return self._values.get(folded(key, self._fold))
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """All entries."""
+        yield from self._values.items()
 
 
 def _entries(text: str) -> list[str]:

@@ -5,6 +5,7 @@ A changed file is read again without a reload (tables.files has the rule).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from ekiden.tables.files import Watched, absolute, findings, warn_of
@@ -20,6 +21,10 @@ class TexthashTable(Table):
 
     async def lookup(self, key: str) -> str | None:
         return self._source.get().entries.get(folded(key, self._opening.fold))
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """All entries, in the order of the file. Raises TableTrouble."""
+        yield from self._source.get().entries.items()
 
     def place(self, key: str) -> str:
         return place_of(self._path, key, aliases=self._opening.aliases, fold=self._opening.fold)

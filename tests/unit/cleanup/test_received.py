@@ -9,6 +9,7 @@ import pytest
 from ekiden.cleanup.received import received_field
 from ekiden.message.address import Address
 from ekiden.message.envelope import Client, Recipient
+from ekiden.message.tls_facts import TlsFacts
 
 
 def field(client: Client, *recipients: str) -> str:
@@ -67,3 +68,35 @@ def test_smtputf8_shows_in_the_name_of_the_protocol(protocol: str, name: str) ->
         mail_name="Ekiden", at=0.0, smtputf8=True,
     ).decode()  # fmt: skip
     assert f" with {name} id Q1" in text
+
+
+@pytest.mark.parametrize(
+    ("protocol", "tls", "login", "word"),
+    [
+        ("ESMTP", False, "", "ESMTP"),
+        ("ESMTP", True, "", "ESMTPS"),
+        ("ESMTP", False, "bob", "ESMTPA"),
+        ("ESMTP", True, "bob", "ESMTPSA"),
+        ("SMTP", True, "", "SMTP"),
+    ],
+)
+def test_with_says_what_protected_the_message(protocol: str, tls: bool, login: str, word: str) -> None:
+    """RFC 3848."""
+    facts = TlsFacts("TLSv1.3", "TLS_AES_128_GCM_SHA256", 128) if tls else None
+    client = Client(helo="h", protocol=protocol, tls=facts, login=login)
+    assert f"with {word} id Q1" in field(client, "a@b.example")
+
+
+def test_names_of_a_certificate_stay_inside_their_comment() -> None:
+    facts = TlsFacts("TLSv1.2", "X", 1, peer_name='a" (b)\r\nBcc: z', issuer="é\\", fingerprint="00")
+    text = received_field(
+        client=Client(helo="h", tls=facts),
+        queue_id="Q1",
+        recipients=(),
+        hostname="mx.example",
+        mail_name="Ekiden",
+        at=0.0,
+        shows_tls=True,
+        asked_certificate=True,
+    ).decode()
+    assert '\t(Client CN "a? ?b???Bcc: z", Issuer "??" (not verified))\r\n' in text

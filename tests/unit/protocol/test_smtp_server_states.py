@@ -20,11 +20,12 @@ from ekiden.protocol.smtp.commands import (
     Quit,
     Rcpt,
     Rset,
+    StartTls,
     XClient,
 )
 from ekiden.protocol.smtp.limits import Limits
 from ekiden.protocol.smtp.states import State, next_state
-from ekiden.protocol.smtp.verbs import FOREIGN, NOT_IMPLEMENTED, OUT_OF_ORDER, VERBS, Rules
+from ekiden.protocol.smtp.verbs import FOREIGN, NOT_IMPLEMENTED, OUT_OF_ORDER, VERBS, Encryption, Rules
 
 QUESTIONS = typing.get_args(commands.Question)
 CODES = (250, 354, 450, 550)
@@ -39,6 +40,8 @@ def expected(state: State, question: type, code: int) -> State:
             return State.GREETED
         if question is Quit:
             return State.CLOSED
+        if question is StartTls:
+            return State.CONNECTED
         if question is Rset and state is not State.CONNECTED:
             return State.GREETED
         if question is XClient and state is State.GREETED:
@@ -74,7 +77,7 @@ def test_a_reply_that_closes_ends_the_session_from_everywhere(state: State, ques
 
 
 def test_each_verb_is_legal_or_has_an_answer_in_every_state_that_reads_commands() -> None:
-    rules = Rules(Limits(), 0, False, has_login=True)
+    rules = Rules(Limits(), 0, False, has_login=True, encryption=Encryption.OFFERED)
     for verb in rules.verbs.values():
         for state in OPEN:
             assert (state in verb.states) is ((verb.name, state) not in OUT_OF_ORDER), (verb.name, state)

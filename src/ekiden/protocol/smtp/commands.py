@@ -90,6 +90,10 @@ class Quit(Struct, frozen=True, gc=False):
     pass
 
 
+class StartTls(Struct, frozen=True, gc=False):
+    """STARTTLS (RFC 3207 §4). A 220 reply is the last thing that is said in the clear; the session begins anew."""
+
+
 class AuthStart(Struct, frozen=True, gc=False):
     """AUTH (RFC 4954 §4). ``mechanism`` is in upper case; ``initial`` is None without an initial response.
 
@@ -148,6 +152,6 @@ class EndOfContent(Struct, frozen=True):
     has_bare_newline: bool = False  # bare CR or LF were there: refused, or made whole (see BareNewline)
 
 
-Command = Helo | Mail | Rcpt | Data | Rset | Noop | Vrfy | Help | Quit | AuthStart | XClient | XForward
+Command = Helo | Mail | Rcpt | Data | Rset | Noop | Vrfy | Help | Quit | StartTls | AuthStart | XClient | XForward
 Question = Command | AuthResponse | Invalid | EndOfContent
 Event = Question | Content

@@ -34,6 +34,7 @@ from ekiden.protocol.smtp.commands import (
     Noop,
     Question,
     Rcpt,
+    StartTls,
 )
 from ekiden.protocol.smtp.data import BareNewline, DataReceiver
 from ekiden.protocol.smtp.limits import Limits, PathLimits
@@ -59,13 +60,13 @@ __all__ = [
 ]
 
 # RFC 2920 §3.1: what a client says next must wait for the reply to one of these; that to other commands need not.
-_ENDS_GROUP = frozenset({"AUTH", "DATA", "EHLO", "HELO", "NOOP", "VRFY", "XCLIENT"})
+_ENDS_GROUP = frozenset({"AUTH", "DATA", "EHLO", "HELO", "NOOP", "STARTTLS", "VRFY", "XCLIENT"})
 
 # "Subject:" for a command: the content of a message that nobody asked for, or a web client's request.
 _HEADER_FIELD = re.compile(rb"[!-9;-~]+:")
 
 # Whatever follows these was sent too early, whoever allows what else.
-_LOGIN = frozenset({AuthStart, AuthResponse})
+_LAST = frozenset({AuthStart, AuthResponse, StartTls})
 
 _CONTROL_CHARACTERS = bytes((*range(0x20), 0x7F))
 
@@ -95,9 +96,7 @@ class SmtpServer:
         self.state = State.CONNECTED
         self._rules = rules
         self.bare_newline = bare_newline
-        limits = rules.limits
-        longest = max(limits.command_line_bytes, limits.auth_line_bytes if rules.has_login else 0)
-        self._lines = LineBuffer(longest)
+        self._lines = _line_buffer(rules)
         self._open: Question | None = None  # the question that waits for its reply
         self._content: DataReceiver | None = None
         self._extended = False  # the client said EHLO and was told what it may do
@@ -126,7 +125,7 @@ class SmtpServer:
                 self._open = self._login_response(line)
             else:
                 self._open = self._parse(line) if rules.filter_line is None else self._parse_filtered(line)
-            if (rules.forbids_early_input or type(self._open) in _LOGIN) and self._lines.waits:
+            if (rules.forbids_early_input or type(self._open) in _LAST) and self._lines.waits:
                 self._open = self._early(self._open)
         elif self.state is not State.LOGIN and (first := self._lines.first_byte()) and _is_foreign(first):
             self._open = Invalid("", replies.NOT_SMTP, "not-smtp")
@@ -153,6 +152,17 @@ class SmtpServer:
         A parameter or verb of any other extension is refused (RFC 5321 §4.1.1.11).
         """
         self._rules = self._rules.offering(extensions)
+
+    def secure(self, rules: Rules) -> None:
+        """The connection is encrypted from now on, and these are its rules. What was said before is forgotten.
+
+        Raises RuntimeError while a question is open.
+        """
+        if self._open is not None:
+            raise RuntimeError("a question is open")
+        self._rules = rules
+        self._extended = False
+        self._lines = _line_buffer(rules)
 
     def unread(self, limit: int) -> str:
         """What the client has said and nobody has read, as far as it can be shown: for the log."""
@@ -240,6 +250,10 @@ class SmtpServer:
                 # What comes behind is part of an exchange that has not got so far, or of a session that is not yet
                 # somebody's: nobody could say as whom it was meant (RFC 4954 §4).
                 verb = "AUTH"
+            case StartTls():
+                # It came in the clear, and may be of somebody between the client and us, who would have it taken for
+                # what the client says under encryption (RFC 3207 §6, CVE-2011-0411).
+                verb = "STARTTLS"
             case Invalid(verb=verb):
                 if verb.upper().encode() not in self._rules.verbs:
                     return question
@@ -285,6 +299,11 @@ class SmtpServer:
             refusal = structs.replace(refusal, reply=self._rules.coded(refusal.reply))
         self._open = EndOfContent(refusal, receiver.size, receiver.has_bare_newline)
         return self._open
+
+
+def _line_buffer(rules: Rules) -> LineBuffer:
+    limits = rules.limits
+    return LineBuffer(max(limits.command_line_bytes, limits.auth_line_bytes if rules.has_login else 0))
 
 
 def _is_foreign(first_byte: bytes) -> bool:

@@ -15,6 +15,7 @@ SENDER_OK = reply(250, "2.1.0", "Ok")
 RECIPIENT_OK = reply(250, "2.1.5", "Ok")
 SEND_CONTENT = reply(354, None, "End data with <CR><LF>.<CR><LF>")
 BYE = reply(221, "2.0.0", "Bye", closes=True)
+READY_TO_START_TLS = reply(220, "2.0.0", "Ready to start TLS")
 HELP = reply(214, "2.0.0", "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT")
 
 # Lines that are no command.
@@ -31,6 +32,9 @@ UNKNOWN_COMMAND = reply(500, "5.5.2", "Error: command not recognized")  # RFC 53
 NOT_IMPLEMENTED = reply(502, "5.5.1", "Error: command not implemented")
 
 # Commands at the wrong time.
+TLS_REQUIRED = reply(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 §4
+TLS_ACTIVE = reply(554, "5.5.1", "Error: TLS already active")
+TLS_NOT_AVAILABLE = reply(454, "4.7.0", "TLS not available due to local problem")
 NESTED_MAIL = reply(503, "5.5.1", "Error: nested MAIL command")
 NEED_MAIL = reply(503, "5.5.1", "Error: need MAIL command")
 NEED_RCPT = reply(503, "5.5.1", "Error: need RCPT command")
@@ -47,6 +51,7 @@ MAIL_SYNTAX = reply(501, "5.5.4", "Syntax: MAIL FROM:<address>")
 RCPT_SYNTAX = reply(501, "5.5.4", "Syntax: RCPT TO:<address>")
 DATA_SYNTAX = reply(501, "5.5.4", "Syntax: DATA")
 RSET_SYNTAX = reply(501, "5.5.4", "Syntax: RSET")
+STARTTLS_SYNTAX = reply(501, "5.5.4", "Syntax: STARTTLS")
 QUIT_SYNTAX = reply(501, "5.5.4", "Syntax: QUIT")
 VRFY_SYNTAX = reply(501, "5.5.4", "Syntax: VRFY address")
 XCLIENT_SYNTAX = reply(501, "5.5.4", "Syntax: XCLIENT attribute=value...")

@@ -16,6 +16,7 @@ from ekiden.protocol.smtp.commands import (
     Quit,
     Rcpt,
     Rset,
+    StartTls,
     XClient,
 )
 
@@ -38,6 +39,8 @@ _OPEN = (State.CONNECTED, State.GREETED, State.SENDER, State.RECIPIENTS)
 TRANSITIONS: dict[tuple[State, type[Question], int], State] = {
     # RFC 5321 §4.1.4: an EHLO in the middle of a session resets it as RSET does.
     **{(state, Helo, Severity.OK): State.GREETED for state in _OPEN},
+    # RFC 3207 §4.2: with the handshake all that was said before is forgotten.
+    **{(state, StartTls, Severity.OK): State.CONNECTED for state in _OPEN},
     # RFC 4954 §4: between two transactions; succeeded, failed or cancelled, an exchange leads back there.
     (State.GREETED, AuthStart, Severity.MORE): State.LOGIN,
     (State.LOGIN, AuthResponse, Severity.OK): State.GREETED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import enum
 from collections.abc import Callable
 
 from msgspec import Struct, structs
@@ -19,6 +20,7 @@ from ekiden.protocol.smtp.commands import (
     Noop,
     Quit,
     Rset,
+    StartTls,
     Vrfy,
     XClient,
     XForward,
@@ -34,6 +36,15 @@ from ekiden.protocol.smtp.states import State
 _KNOWN_LINES = 1024
 _KNOWN_LINE_BYTES = 128
 _SIBLINGS = 16  # sets of extensions that clients are offered; a service has a handful
+
+
+class Encryption(enum.Enum):
+    """What STARTTLS is in a session (RFC 3207 §4)."""
+
+    NONE = "there is no such command"
+    OFFERED = "the client may encrypt"
+    REQUIRED = "the client must encrypt before it says anything of weight"
+    ACTIVE = "the session is encrypted"
 
 
 class Rules:
@@ -75,6 +86,7 @@ class Rules:
         bare_newline_code: int = replies.BARE_LF.code,
         has_login: bool = False,
         is_lmtp: bool = False,
+        encryption: Encryption = Encryption.NONE,
     ) -> None:
         """``size_limit`` is in octets of content; 0 is no limit (``message_size_limit``).
 
@@ -83,6 +95,7 @@ class Rules:
         ``filter_line`` gives the command to execute in place of a line (without its line end), or refuses it.
         ``forbids_early_input``: what a client sends before its turn (RFC 2920 §3.1) ends the session.
         ``has_login``: AUTH is a command here. ``is_lmtp``: LHLO takes the place of HELO and EHLO (RFC 2033 §4.1).
+        ``encryption``: what STARTTLS is here.
         """
         self.soft_bounce = soft_bounce
         self.limits = limits
@@ -97,6 +110,10 @@ class Rules:
         self.is_lmtp = is_lmtp
         verbs = LMTP_VERBS if is_lmtp else VERBS
         self.verbs = verbs | {b"AUTH": _AUTH} if has_login else verbs
+        if encryption is not Encryption.NONE:
+            self.verbs = self.verbs | {b"STARTTLS": _STARTTLS_AGAIN if encryption is Encryption.ACTIVE else _STARTTLS}
+        if encryption is Encryption.REQUIRED:
+            self.verbs = {name: verb if verb.before_tls else _not_in_clear(verb) for name, verb in self.verbs.items()}
         if is_noop is not None:
             noops = {name: Verb(name, VERBS[b"NOOP"].parse, junk=True) for name in self.verbs if is_noop(name)}
             self.verbs = self.verbs | noops
@@ -204,24 +221,25 @@ class Verb(Struct, frozen=True):
     states: frozenset[State] = _ANY
     junk: bool = False  # smtpd_junk_command_limit counts it
     extension: str = ""  # the EHLO keyword that offers it: without that it is "not implemented"; "": always there
+    before_tls: bool = False  # it may be said where encryption is required and has not begun (RFC 3207 §4)
 
 
 VERBS: dict[bytes, Verb] = {
     verb.name: verb
     for verb in (
-        Verb(b"HELO", _parse_helo, junk=True),
-        Verb(b"EHLO", _parse_ehlo, junk=True),
+        Verb(b"HELO", _parse_helo, junk=True, before_tls=True),
+        Verb(b"EHLO", _parse_ehlo, junk=True, before_tls=True),
         # smtpd_helo_required is the driver's: without it a session may begin with MAIL, as in Postfix.
         Verb(b"MAIL", parse_mail, frozenset({State.CONNECTED, State.GREETED})),
         Verb(b"RCPT", parse_rcpt, frozenset({State.SENDER, State.RECIPIENTS})),
         Verb(b"DATA", _without_arguments(Data(), replies.DATA_SYNTAX), frozenset({State.RECIPIENTS})),
         Verb(b"RSET", _without_arguments(Rset(), replies.RSET_SYNTAX, junk=True), junk=True),
-        Verb(b"NOOP", _any_arguments(Noop()), junk=True),
+        Verb(b"NOOP", _any_arguments(Noop()), junk=True, before_tls=True),
         Verb(b"VRFY", _parse_vrfy, junk=True),
         Verb(b"HELP", _any_arguments(Help()), junk=True),
         Verb(b"XCLIENT", _parse_xclient, frozenset({State.CONNECTED, State.GREETED}), junk=True),
         Verb(b"XFORWARD", _parse_xforward, frozenset({State.CONNECTED, State.GREETED})),
-        Verb(b"QUIT", _without_arguments(Quit(), replies.QUIT_SYNTAX)),
+        Verb(b"QUIT", _without_arguments(Quit(), replies.QUIT_SYNTAX), before_tls=True),
     )
 }
 
@@ -231,8 +249,17 @@ _AUTH = Verb(b"AUTH", lambda arguments, _rules: parse_auth(arguments), frozenset
 # RFC 2033 §4.1: neither HELO nor EHLO may be answered with success.
 LMTP_VERBS: dict[bytes, Verb] = {
     **{name: verb for name, verb in VERBS.items() if name not in (b"HELO", b"EHLO")},
-    b"LHLO": Verb(b"LHLO", _parse_lhlo, VERBS[b"EHLO"].states, junk=True),
+    b"LHLO": Verb(b"LHLO", _parse_lhlo, VERBS[b"EHLO"].states, junk=True, before_tls=True),
 }
+# The same where Rules.encryption says so.
+_STARTTLS = Verb(b"STARTTLS", _without_arguments(StartTls(), replies.STARTTLS_SYNTAX), before_tls=True)
+_STARTTLS_AGAIN = Verb(b"STARTTLS", lambda _arguments, _rules: Invalid("STARTTLS", replies.TLS_ACTIVE, "tls-active"))
+
+
+def _not_in_clear(verb: Verb) -> Verb:
+    refused = Invalid(verb.name.decode("ascii"), replies.TLS_REQUIRED, "tls-required", verb.junk)
+    return Verb(verb.name, lambda _arguments, _rules: refused)
+
 
 # The answer to a verb in each state where it is not legal (RFC 5321 §4.1.4).
 OUT_OF_ORDER: dict[tuple[bytes, State], Reply] = {

@@ -1,0 +1,166 @@
+"""The files that hold keys and certificates, and what is in them: read by whoever may, used by whoever needs them.
+
+Keys are readable by root alone. So the supervisor reads them (and looks at nothing of what is in them), and hands
+KeyFiles to the workers, which have given up root: at their start, and again when a file has changed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+
+from msgspec import Struct
+
+from ekiden.config.errors import ConfigError
+from ekiden.config.registry import split_words
+from ekiden.config.snapshot import Parameters
+from ekiden.tables.index import IndexTable
+from ekiden.tables.inline import InlineTable
+from ekiden.tables.open import FILE_TYPES, open_table
+from ekiden.tables.table import TableTrouble
+from ekiden.tables.texthash import TexthashTable
+
+# A bundle of all the world's authorities has a quarter of this.
+_FILE_BYTES = 1 << 20
+_NO_FILE = ("", "none")
+
+_State = tuple[int, int, int, int] | None
+
+
+class KeyFiles(Struct, frozen=True):
+    """What the files hold now; what could not be read has its reason in ``troubles``, under the same name.
+
+    ``names``: for each table of tls_server_sni_maps, the PEM text of each server name.
+    """
+
+    contents: dict[str, bytes] = {}
+    names: dict[str, dict[str, bytes]] = {}
+    troubles: dict[str, str] = {}
+
+
+def offers_tls(parameters: Parameters) -> bool:
+    """Whether a service of smtpd with these parameters has TLS at all."""
+    level = parameters.smtpd_tls_security_level
+    if level:
+        return level != "none" or parameters.smtpd_tls_wrappermode
+    return parameters.smtpd_tls_wrappermode or parameters.smtpd_enforce_tls or parameters.smtpd_use_tls
+
+
+def key_pairs(parameters: Parameters) -> Iterator[tuple[str, str, str]]:
+    """Parameter, certificate file and key file of each certificate; one file has both for smtpd_tls_chain_files."""
+    if parameters.smtpd_tls_chain_files:
+        for path in parameters.smtpd_tls_chain_files:
+            yield "smtpd_tls_chain_files", path, path
+        return
+    for parameter, certificate, key in (
+        ("smtpd_tls_cert_file", parameters.smtpd_tls_cert_file, parameters.smtpd_tls_key_file),
+        ("smtpd_tls_eccert_file", parameters.smtpd_tls_eccert_file, parameters.smtpd_tls_eckey_file),
+    ):
+        if certificate.lower() not in _NO_FILE:
+            yield parameter, certificate, key
+
+
+def files_of(parameters: Parameters) -> Iterator[str]:
+    """The files of one service; its tables of server names have more."""
+    for _, certificate, key in key_pairs(parameters):
+        yield from (certificate, key)
+    if parameters.smtpd_tls_CAfile:
+        yield parameters.smtpd_tls_CAfile
+
+
+class KeyFileReader:
+    """Reads the files of all services. ``read`` gives what is there now, ``changed`` tells whether to read again."""
+
+    def __init__(self, services: Iterable[Parameters]) -> None:
+        wanted = [parameters for parameters in services if offers_tls(parameters)]
+        self._paths = sorted({path for parameters in wanted for path in files_of(parameters)})
+        self._tables = {word: parameters for parameters in wanted for word in parameters.tls_server_sni_maps}
+        self._states: dict[str, _State] = {}
+
+    @property
+    def has_any(self) -> bool:
+        return bool(self._paths or self._tables)
+
+    def changed(self) -> bool:
+        """Costs one stat() a file."""
+        return any(_state(path) != state for path, state in self._states.items())
+
+    def read(self) -> KeyFiles:
+        self._states = {}
+        contents: dict[str, bytes] = {}
+        troubles: dict[str, str] = {}
+        names: dict[str, dict[str, bytes]] = {}
+
+        def read(path: str) -> bytes:
+            if path not in contents:
+                # Looked at before it is read: what changes in between is seen the next time.
+                self._states[path] = _state(path)
+                contents[path] = _read(path)
+            return contents[path]
+
+        for path in self._paths:
+            try:
+                read(path)
+            except OSError as error:
+                troubles[path] = error.strerror or str(error)
+        for word, parameters in self._tables.items():
+            self._states.update((path, _state(path)) for path in _table_files(word))
+            try:
+                entries = list(_entries(word, parameters))
+            except (ConfigError, TableTrouble) as error:
+                troubles[word] = str(error)
+                continue
+            names[word] = {}
+            for name, value in entries:
+                try:
+                    names[word][name.lower()] = _pem_of(value, read)
+                except OSError as error:
+                    troubles[f"{word} {name}"] = f"{error.filename or value}: {error.strerror or error}"
+        return KeyFiles(contents, names, troubles)
+
+
+def _entries(word: str, parameters: Parameters) -> Iterator[tuple[str, str]]:
+    table = open_table(word, parameters=parameters)
+    if not isinstance(table, IndexTable | InlineTable | TexthashTable):
+        kinds = ", ".join(sorted({*FILE_TYPES, "inline"}))
+        raise ConfigError(f"{word}: server names must be in a table that can be listed: {kinds}")
+    yield from table.items()
+
+
+def _table_files(word: str) -> Iterator[str]:
+    kind, _, path = word.partition(":")
+    if kind in FILE_TYPES:
+        yield from (path.strip() + suffix for suffix in ("", ".db", ".cdb", ".lmdb"))
+
+
+def _pem_of(value: str, read: Callable[[str], bytes]) -> bytes:
+    """What a value of a table means: files, or the contents in base64 that ``postmap -F`` has put there."""
+    if not value.startswith("/"):
+        try:
+            return base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            pass  # a relative name, which open() judges
+    return b"\n".join(read(path) for path in split_words(value))
+
+
+def _read(path: str) -> bytes:
+    """Raises OSError, also for what is no plain file: a device has no end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "not a plain file", path)
+        if status.st_size > _FILE_BYTES:
+            raise OSError(0, f"larger than {_FILE_BYTES} bytes, which no key or certificate is", path)
+        return file.read(_FILE_BYTES)
+
+
+def _state(path: str) -> _State:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
