@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Choice, Duration, Group, Int, Size
+from ekiden.config.registry import Choice, Duration, Group, Int, Size, SomeOf
+
+_LEVELS = ("may", "encrypt", "dane")
 
 
 class TlsPolicyParameters(Group):
+    smtp_tls_dane_insecure_mx_policy = Choice(
+        "${{$smtp_tls_security_level} == {dane} ? {dane} : {may}}",
+        *_LEVELS,
+        doc="At level dane, what the TLSA records of a host are good for whose MX record DNSSEC does not prove: dane, "
+        "encrypt (their presence asks for TLS), or may (nothing).",
+    )
+    tls_dane_digests = SomeOf(
+        "sha512 sha256",
+        ("sha512", "sha256"),
+        doc="The digests of TLSA records that are used, the strongest first; of each usage and selector only the "
+        "strongest that a server has counts (RFC 7671 §9).",
+    )
     smtp_mta_sts_policy = Choice(
         "enforce",
         "none",
