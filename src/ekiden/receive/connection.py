@@ -10,6 +10,7 @@ takes, is decided here.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
@@ -185,6 +186,11 @@ class Connection(asyncio.Protocol):
     def has_unread(self) -> bool:
         """The client has said more than the session has read."""
         return bool(self._received)
+
+    @property
+    def encryption(self) -> ssl.SSLObject | None:
+        """The TLS connection, once its handshake is done."""
+        return self._layer.connection if self._layer is not None else None
 
     async def start_tls(self, layer: TlsLayer) -> None:
         """The handshake: what comes from now on is TLS, and so is what has come and nobody has read.

@@ -14,6 +14,7 @@ from ekiden.sasl.external import EXTERNAL
 from ekiden.sasl.scram_server import PLUS
 from ekiden.tables.match import client_list
 from ekiden.tables.open import open_table, open_tables
+from ekiden.tls.channel_binding import channel_bindings
 
 if TYPE_CHECKING:
     from ekiden.receive.session import SmtpSession
@@ -66,6 +67,7 @@ class LoginService:
         """Raises TableTrouble."""
         tls = session.client.tls
         transport = session.connection.transport
+        connection = session.connection.encryption
         here = transport.get_extra_info("sockname") or ("", 0)
         name = "" if tls is None else await self._certificate_name(tls)
         return Facts(
@@ -76,6 +78,7 @@ class LoginService:
             remote_port=session.client.port,
             tls=tls is not None,
             server_name=(tls.server_name if tls is not None else "") or self._parameters.myhostname,
+            channel_bindings={} if connection is None else channel_bindings(connection, is_server=True),
             certificate_verified=bool(name),
             certificate_name=name,
         )
