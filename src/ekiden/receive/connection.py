@@ -10,8 +10,8 @@ takes, is decided here.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import socket
+import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
