@@ -14,7 +14,7 @@ import asyncio
 import enum
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Union
+from typing import Self, Union
 
 from ekiden.message.host import Host
 
@@ -69,7 +69,7 @@ class FakePeer:
     def verbs(self) -> list[str]:
         return [line[:4].decode("ascii", "replace").upper() for line in self.lines]
 
-    async def __aenter__(self) -> FakePeer:
+    async def __aenter__(self) -> Self:
         if self._path:
             self._server = await asyncio.start_unix_server(self._serve, self._path, limit=1 << 24)
         else:

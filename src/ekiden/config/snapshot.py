@@ -19,6 +19,8 @@ from ekiden.config.parameters.queue import QueueParameters
 from ekiden.config.parameters.rewriting import RewritingParameters
 from ekiden.config.parameters.routing import RoutingParameters
 from ekiden.config.parameters.smtp import SmtpParameters
+from ekiden.config.parameters.smtp_sasl import SmtpSaslParameters
+from ekiden.config.parameters.smtp_tls import SmtpTlsParameters
 from ekiden.config.parameters.smtpd import SmtpdParameters
 from ekiden.config.parameters.smtpd_proxy import SmtpdProxyParameters
 from ekiden.config.parameters.smtpd_sasl import SmtpdSaslParameters
@@ -46,6 +48,8 @@ class Parameters(
     SmtpdSaslParameters,
     SmtpdTlsParameters,
     SmtpParameters,
+    SmtpTlsParameters,
+    SmtpSaslParameters,
     QueueParameters,
     StoreParameters,
     DeliveryParameters,

@@ -1,4 +1,4 @@
-"""One connection to an SMTP or LMTP server: the client core on a socket, and one deadline.
+"""One connection to an SMTP or LMTP server: the client core on a socket, with TLS between them if wanted, one deadline.
 
 The core is fed where the bytes arrive; a delivery sleeps until there is an event for it, and is woken once for each.
 """
@@ -12,7 +12,12 @@ from typing import cast
 from msgspec import Struct
 
 from ekiden.message.host import Host
+from ekiden.message.tls_facts import TlsFacts
 from ekiden.protocol.smtp.client import Event, SmtpClient, Stage, Transaction
+from ekiden.sasl.client_mechanisms import Credentials
+from ekiden.tls.client_context import ClientLayer
+from ekiden.tls.layer import TlsFailure
+from ekiden.tls.policy import TlsPolicy
 
 
 class UnixHost(Struct, frozen=True):
@@ -39,13 +44,27 @@ class TimedOut(Event, frozen=True):
     stage: Stage
 
 
+class Handshaken(Event, frozen=True):
+    """TLS is there; who the server is, is for the delivery to find out."""
+
+
+class HandshakeFailed(Event, frozen=True):
+    text: str
+
+
+HANDSHAKEN = Handshaken()
+
+
 class Connection(asyncio.Protocol):
-    """``timeouts`` are seconds by Stage; ``born`` is the loop's time."""
+    """``timeouts`` are seconds by Stage; ``born`` is the loop's time.
+
+    ``tls`` and ``policy`` are what a session with TLS was found to be, and the policy that it was made under.
+    """
 
     __slots__ = (
-        "_armed", "_content_rate", "_content_until", "_deadline", "_event", "_loop", "_retiring", "_stage", "_timeouts",
-        "_timer", "_transport", "_waiter", "_writable", "born", "client", "closed", "domains", "endpoint",
-        "idle_since", "lost", "relay", "uses",
+        "_armed", "_content_rate", "_content_until", "_deadline", "_event", "_loop", "_retiring", "_stage",
+        "_timeouts", "_timer", "_transport", "_waiter", "_writable", "born", "client", "closed", "credentials",
+        "domains", "endpoint", "idle_since", "layer", "lost", "next_hop", "policy", "relay", "tls", "uses",
     )  # fmt: skip
 
     def __init__(
@@ -56,8 +75,12 @@ class Connection(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
         *,
         content_rate: int = 0,
+        layer: ClientLayer | None = None,
     ) -> None:
-        """``content_rate``: the bytes a second that content must be taken at; 0 asks for some progress only."""
+        """``content_rate``: the bytes a second that content must be taken at; 0 asks for some progress only.
+
+        ``layer``: TLS begins with the connection (smtp_tls_wrappermode); the first event is that of the handshake.
+        """
         self.client = client
         self.endpoint = endpoint
         self.relay = str(endpoint)
@@ -66,6 +89,11 @@ class Connection(asyncio.Protocol):
         self.uses = 0  # transactions begun
         self.domains: set[str] = set()  # of recipients, where the server counts them (RFC 9422)
         self.lost = False
+        self.next_hop = ""  # that the server was found for
+        self.layer = layer
+        self.tls: TlsFacts | None = None
+        self.policy: TlsPolicy | None = None
+        self.credentials: Credentials | None = None  # that the session is logged in with
         self.closed: asyncio.Future[None] = loop.create_future()
         self._loop = loop
         self._timeouts = timeouts
@@ -90,12 +118,22 @@ class Connection(asyncio.Protocol):
             return event
         if self.lost:
             return Lost(self.client.stage)
+        if self.layer is not None and not self.layer.done:
+            return await self._wait(Stage.TLS)
         # A second reply in the segment of the last event: no more bytes will come to tell of it.
         if (event := self.client.next_event()) is not None:
             return event
-        self._expect()
+        return await self._wait(self.client.stage)
+
+    async def _wait(self, stage: Stage) -> Event:
+        self._expect(stage)
         self._waiter = self._loop.create_future()
         return await self._waiter
+
+    def start_tls(self, layer: ClientLayer) -> None:
+        """After StartTls: the next event is Handshaken, HandshakeFailed, or that there is no connection any more."""
+        self.layer = layer
+        self._shake_hands(b"")
 
     def begin(self, transaction: Transaction) -> None:
         self.uses += 1
@@ -105,8 +143,8 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write what the core wants written."""
-        if (output := self.client.take_output()) and self._transport is not None:
-            self._transport.write(output)
+        if output := self.client.take_output():
+            self._write(output)
 
     async def drain(self, size: int) -> bool:
         """Wait until there is room for more; False: an event has come, so that no more is wanted.
@@ -125,6 +163,12 @@ class Connection(asyncio.Protocol):
         return self._event is None and not self.lost
 
     @property
+    def local_address(self) -> str:
+        """The IP address that the connection is from; "" where there is none."""
+        name = self._transport.get_extra_info("sockname") if self._transport is not None else None
+        return str(name[0]) if isinstance(name, tuple) else ""
+
+    @property
     def usable(self) -> bool:
         """Another transaction can begin: the server has neither gone nor spoken unasked."""
         return (
@@ -141,7 +185,7 @@ class Connection(asyncio.Protocol):
             self._retiring = True
             self.client.quit()
             self.flush()
-            self._expect()
+            self._expect(self.client.stage)
             if not wait_for_reply:
                 self._close()
         else:
@@ -159,17 +203,23 @@ class Connection(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.layer is not None:
+            self._shake_hands(b"")
 
     def data_received(self, data: bytes) -> None:
+        if self.layer is not None:
+            data = self._decrypted(data)
+            if not data:
+                return
         client = self.client
         client.receive(data)
         event = client.next_event()
-        if (output := client.take_output()) and self._transport is not None:
-            self._transport.write(output)
+        if output := client.take_output():
+            self._write(output)
         if event is not None:
             self._tell(event)
         elif self._waiter is not None and client.stage is not self._stage:
-            self._expect()
+            self._expect(client.stage)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
@@ -189,6 +239,51 @@ class Connection(asyncio.Protocol):
         self._wake_writer()
 
     # -- inside --
+
+    def _write(self, output: bytes) -> None:
+        if self._transport is None or self.lost:
+            return
+        if self.layer is not None:
+            try:
+                self.layer.send(output)
+            except TlsFailure:
+                self._transport.abort()  # nothing is left to speak through; whoever waits hears that it is lost
+                return
+            output = self.layer.take_output()
+        self._transport.write(output)
+
+    def _shake_hands(self, data: bytes) -> None:
+        """One step of the handshake."""
+        assert self.layer is not None
+        event: Event | None
+        try:
+            event = HANDSHAKEN if self.layer.handshake(data) else None
+        except TlsFailure as failure:
+            event = HandshakeFailed(str(failure))
+        if (output := self.layer.take_output()) and self._transport is not None:
+            self._transport.write(output)  # what is told of a failure, too
+        if event is not None:
+            self._tell(event)
+
+    def _decrypted(self, data: bytes) -> bytes:
+        """What the server says, of what has come; b"" for nothing yet."""
+        assert self.layer is not None
+        if not self.layer.done:
+            self._shake_hands(data)
+            if not self.layer.done:
+                return b""
+            data = b""  # what came behind the handshake lies in the layer
+        try:
+            plain = self.layer.receive(data)
+        except TlsFailure:
+            self.abort()
+            return b""
+        if output := self.layer.take_output():  # an answer of TLS itself
+            assert self._transport is not None
+            self._transport.write(output)
+        if self.layer.ended and self._transport is not None:
+            self._transport.close()  # the server's farewell: what comes after it is nobody's
+        return plain
 
     def _tell(self, event: Event) -> None:
         self._deadline = float("inf")
@@ -211,10 +306,13 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         # What is still to be written may take as long as a reply to QUIT; then the deadline ends it.
         if self._transport is not None:
+            if self.layer is not None and self.layer.done and not self.layer.ended:
+                self.layer.close()
+                self._transport.write(self.layer.take_output())
             self._transport.close()
 
-    def _expect(self) -> None:
-        self._stage = self.client.stage
+    def _expect(self, stage: Stage) -> None:
+        self._stage = stage
         self._set_deadline(self._loop.time() + self._timeouts[self._stage])
 
     def _set_deadline(self, deadline: float) -> None:

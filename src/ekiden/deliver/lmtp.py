@@ -10,6 +10,7 @@ from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Endpoint, UnixHost
 from ekiden.deliver.generic import GenericMaps
 from ekiden.deliver.smtp import Engine, HostsFor
+from ekiden.deliver.smtp_security import Policies, Security
 from ekiden.deliver.smtp_settings import lmtp_settings, port_number
 from ekiden.message.clock import Clock
 from ekiden.message.delivery import DeliveryRequest, DeliveryResult, deferred
@@ -32,6 +33,7 @@ class LmtpAgent:
         observer: Observer,
         hostname: str | None = None,
         generic: GenericMaps | None = None,
+        policies: Policies | None = None,
     ) -> None:
         self._settings = lmtp_settings(parameters)
         self._hosts_for = hosts_for
@@ -43,6 +45,7 @@ class LmtpAgent:
             clock=clock,
             observer=observer,
             own_name=self._own_name,
+            security=Security(parameters, "lmtp", clock=clock, observer=observer, policies=policies),
             generic=generic,
         )
 
@@ -50,7 +53,7 @@ class LmtpAgent:
         return await self._engine.deliver(request)
 
     async def close(self) -> None:
-        await self._engine.pool.close()
+        await self._engine.close()
 
     async def _endpoints(self, next_hop: str) -> Sequence[Endpoint] | DeliveryResult:
         if next_hop.startswith("unix:"):

@@ -8,19 +8,18 @@ turn, and after them each of smtp_fallback_relay.
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import structs
 
-from ekiden.config.registry import split_words
 from ekiden.config.snapshot import Parameters
-from ekiden.deliver.connection import Connection, Endpoint, Lost, TimedOut, UnixHost
+from ekiden.deliver.connection import Connection, Endpoint
 from ekiden.deliver.connection_pool import ConnectionPool
 from ekiden.deliver.generic import GenericMaps
 from ekiden.deliver.smtp_job import Job
-from ekiden.deliver.smtp_outcome import LOOPS, facts_of, label, of_connect, of_loop, of_refusal, of_trouble
+from ekiden.deliver.smtp_outcome import LOOPS
+from ekiden.deliver.smtp_security import Policies, Security
+from ekiden.deliver.smtp_session import Sessions
 from ekiden.deliver.smtp_settings import SmtpSettings, smtp_settings
 from ekiden.deliver.smtp_transaction import converse, fitting, has_room, judge, was_stale
 from ekiden.message.clock import Clock
@@ -29,18 +28,10 @@ from ekiden.message.host import Host
 from ekiden.message.status import Status
 from ekiden.observe.events import Note, Observer
 from ekiden.protocol.smtp.client import (
-    ClientRules,
-    Event,
     Finished,
-    Ready,
-    Refused,
-    SmtpClient,
-    SpokeToSelf,
-    Trouble,
 )
 from ekiden.queue.store import StoreTrouble
 from ekiden.route.mx import BetterHosts
-from ekiden.tables.table import TableTrouble
 
 HostsFor = Callable[[str], Awaitable[Sequence[Host] | DeliveryResult]]
 PassOn = Callable[[DeliveryRequest], Awaitable[Sequence[DeliveryResult]]]
@@ -51,7 +42,7 @@ class SmtpAgent:
     """An Agent. ``hosts_for`` turns a next hop into its hosts in the order to try, or says why there are none.
 
     ``hostname`` is the name that tells a loop; myhostname unless given. ``loops_to`` delivers instead what would come
-    back to this host (best_mx_transport). ``generic`` replaces addresses on the way out.
+    back to this host (best_mx_transport). ``generic`` replaces addresses on the way out; ``policies`` see to TLS.
     """
 
     def __init__(
@@ -64,6 +55,7 @@ class SmtpAgent:
         hostname: str | None = None,
         loops_to: PassOn | None = None,
         generic: GenericMaps | None = None,
+        policies: Policies | None = None,
     ) -> None:
         name = parameters.myhostname if hostname is None else hostname
         self._loops_to = loops_to
@@ -73,6 +65,7 @@ class SmtpAgent:
             clock=clock,
             observer=observer,
             own_name=name,
+            security=Security(parameters, "smtp", clock=clock, observer=observer, policies=policies),
             generic=generic,
         )
 
@@ -88,7 +81,7 @@ class SmtpAgent:
         return results
 
     async def close(self) -> None:
-        await self._engine.pool.close()
+        await self._engine.close()
 
 
 class Engine:
@@ -102,6 +95,7 @@ class Engine:
         clock: Clock,
         observer: Observer,
         own_name: str,
+        security: Security,
         generic: GenericMaps | None = None,
     ) -> None:
         self.pool = ConnectionPool(settings)
@@ -109,8 +103,13 @@ class Engine:
         self._endpoints = endpoints
         self._clock = clock
         self._observer = observer
-        self._own_name = own_name
         self._generic = generic
+        self._security = security
+        self._sessions = Sessions(settings, security, self.pool, clock=clock, observer=observer, own_name=own_name)
+
+    async def close(self) -> None:
+        await self.pool.close()
+        await self._security.close()
 
     async def deliver(self, request: DeliveryRequest) -> list[DeliveryResult]:
         if self._generic is not None:
@@ -122,7 +121,10 @@ class Engine:
         else:
             job = Job(request, request.content, quotes=self._settings.quotes)
         if job.open and (connection := self.pool.take(request.next_hop)) is not None:
-            await self._reuse(connection, job)
+            if await self._sessions.fits(connection, job):
+                await self._reuse(connection, job)
+            else:
+                self.pool.retire(connection)
         if job.open:
             await self._try_next_hops(job)
         return [result if result is not None else _NO_SERVER for result in job.results]
@@ -151,7 +153,7 @@ class Engine:
                 elif _is_loop(found):  # a fallback relay would only send it round once more
                     break
                 continue
-            await self._try_servers(found, job, started)
+            await self._try_servers(found, next_hop, job, started)
             if not job.open or isinstance(found, BetterHosts):
                 return
         if problem is not None and problem.is_final:
@@ -169,7 +171,7 @@ class Engine:
                 job.results[at] = problem
         job.open = []
 
-    async def _try_servers(self, found: Sequence[Endpoint], job: Job, started: float) -> None:
+    async def _try_servers(self, found: Sequence[Endpoint], next_hop: str, job: Job, started: float) -> None:
         settings = self._settings
         if job.sessions >= settings.session_limit > 0:  # by a connection of the pool
             return
@@ -178,93 +180,18 @@ class Engine:
         for place, endpoint in enumerate(found):
             if endpoint == job.tried and not job.left:
                 continue
-            connection = await self._connect(endpoint, job, started, best=place == 0)
+            connection = await self._sessions.open(endpoint, next_hop, job, started, best=place == 0)
             if connection is not None:
                 job.sessions += 1
                 await self._transact(connection, job)
-                while job.left and (connection := await self._connect(endpoint, job, started, best=False)) is not None:
+                while job.left:
+                    connection = await self._sessions.open(endpoint, next_hop, job, started, best=False)
+                    if connection is None:
+                        break
                     await self._transact(connection, job)
             if not job.open or job.sessions == settings.session_limit > 0:
                 return
             started = self._clock.monotonic()
-
-    # -- a session --
-
-    async def _connect(self, endpoint: Endpoint, job: Job, started: float, *, best: bool) -> Connection | None:
-        """A connection whose server is ready for a transaction; None: ``job`` knows why not."""
-        settings = self._settings
-        loop = asyncio.get_running_loop()
-        # Only a server on the mail port may be taken for ourselves: a filter on this host may well use our name.
-        at_mail_port = isinstance(endpoint, Host) and endpoint.port == settings.default_port and not settings.rules.lmtp
-        try:
-            rules = await self._rules_for(endpoint) if settings.discard_maps else settings.rules
-        except TableTrouble as trouble:
-            job.remember(deferred(Status(4, 3, 0), str(trouble)))
-            return None
-        client = SmtpClient(rules, own_name=self._own_name if at_mail_port else "")
-        connection = Connection(client, endpoint, settings.timeouts, loop, content_rate=settings.content_rate)
-        try:
-            async with asyncio.timeout(settings.connect_timeout_s or None):
-                await self._open(connection, endpoint, loop)
-        except OSError as error:  # TimeoutError is one
-            result = of_connect(error, endpoint, connect_s=self._clock.monotonic() - started)
-            self._observer.emit(Note(settings.transport, result.text, queue_id=job.request.queue_id))
-            job.remember(result)
-            return None
-        self.pool.opened(connection)
-        try:
-            event = await connection.event()
-        except BaseException:
-            connection.abort()
-            raise
-        job.connect_s = self._clock.monotonic() - started
-        if isinstance(event, Ready):
-            return connection
-        self._no_session(event, connection, job, best=best)
-        connection.abort()
-        return None
-
-    async def _rules_for(self, endpoint: Endpoint) -> ClientRules:
-        """The rules for a server that a table may have other extensions for. Raises TableTrouble."""
-        rules = self._settings.rules
-        found = await self._settings.discard_maps.lookup(
-            endpoint.path if isinstance(endpoint, UnixHost) else endpoint.address
-        )
-        if found is None:
-            return rules
-        return structs.replace(rules, discard_keywords=frozenset(word.upper() for word in split_words(found)))
-
-    async def _open(self, connection: Connection, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> None:
-        if isinstance(endpoint, UnixHost):
-            await loop.create_unix_connection(lambda: connection, endpoint.path)
-            return
-        bind = self._settings.bind_ipv6 if ":" in endpoint.address else self._settings.bind_ipv4
-        if bind and not self._settings.bind_enforce and (problem := _cannot_bind(bind)):
-            text = f"connections are not made from {bind}: {problem}"
-            self._observer.emit(Note(self._settings.transport, text, "warning"))
-            bind = ""
-        await loop.create_connection(
-            lambda: connection, endpoint.address, endpoint.port, local_addr=(bind, 0) if bind else None
-        )
-
-    def _no_session(self, event: Event, connection: Connection, job: Job, *, best: bool) -> None:
-        endpoint, request = connection.endpoint, job.request
-        facts = facts_of(endpoint, job.connect_s)
-        if isinstance(event, Refused):
-            result = of_refusal(event, endpoint, facts, skip_5xx_greeting=self._settings.skip_5xx_greeting)
-        elif isinstance(event, SpokeToSelf):
-            result = of_loop(request.next_hop, endpoint, facts, best=best)
-            text = f"host {label(endpoint)} greeted me with my own hostname {event.name}"
-            self._observer.emit(Note(self._settings.transport, text, "warning", request.queue_id))
-        elif isinstance(event, Lost | TimedOut | Trouble):
-            result = of_trouble(event, endpoint, facts)
-        else:
-            raise TypeError(f"no end of a handshake: {event}")
-        if result.is_final:
-            job.settle(result)
-            return
-        self._observer.emit(Note(self._settings.transport, result.text, queue_id=request.queue_id))
-        job.remember(result)
 
     # -- a transaction --
 
@@ -315,7 +242,10 @@ class Engine:
         return True
 
     def _give_back(self, connection: Connection, job: Job) -> None:
-        if job.at_fallback or not has_room(connection):  # the next message tries its own next hop first
+        # The next message tries its own next hop first, and with TLS.
+        policy = connection.policy
+        is_way_out = policy is None if self._security.has_tls else False
+        if job.at_fallback or not has_room(connection) or is_way_out or not (policy is None or policy.reuse):
             self.pool.retire(connection)
         else:
             self.pool.give_back(job.request.next_hop, connection)
@@ -329,16 +259,6 @@ def _next_hops(text: str) -> list[str]:
 def _is_loop(result: DeliveryResult) -> bool:
     """Our own finding, no server's reply."""
     return result.status == LOOPS and result.action is Action.FAILED and not result.diagnostic
-
-
-def _cannot_bind(address: str) -> str:
-    """Why no connection can be made from a local address; "" when one can."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
-        try:
-            trial.bind((address, 0))
-        except OSError as error:
-            return error.strerror or str(error)
-    return ""
 
 
 _NO_SERVER = deferred(Status(4, 4, 4), "no server to connect to")

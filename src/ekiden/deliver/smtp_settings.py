@@ -59,12 +59,14 @@ def smtp_settings(parameters: Parameters) -> SmtpSettings:
         line_length_limit=parameters.smtp_line_length_limit,
         replies=_reply_limits(parameters),
         filter_reply=_reply_filter(parameters, parameters.smtp_reply_filter),
+        mail_auth=parameters.smtp_send_dummy_mail_auth,
     )
     return SmtpSettings(
         transport="smtp",
         rules=rules,
         timeouts=_timeouts(
             hello=parameters.smtp_helo_timeout,
+            starttls=parameters.smtp_starttls_timeout,
             reset=parameters.smtp_rset_timeout,
             mail=parameters.smtp_mail_timeout,
             rcpt=parameters.smtp_rcpt_timeout,
@@ -107,12 +109,14 @@ def lmtp_settings(parameters: Parameters) -> SmtpSettings:
         line_length_limit=parameters.lmtp_line_length_limit,
         replies=_reply_limits(parameters),
         filter_reply=_reply_filter(parameters, parameters.lmtp_reply_filter),
+        mail_auth=parameters.lmtp_send_dummy_mail_auth,
     )
     return SmtpSettings(
         transport="lmtp",
         rules=rules,
         timeouts=_timeouts(
             hello=parameters.lmtp_lhlo_timeout,
+            starttls=parameters.lmtp_starttls_timeout,
             reset=parameters.lmtp_rset_timeout,
             mail=parameters.lmtp_mail_timeout,
             rcpt=parameters.lmtp_rcpt_timeout,
@@ -175,7 +179,16 @@ def _reply_limits(parameters: Parameters) -> ReplyLimits:
 
 
 def _timeouts(
-    *, hello: float, reset: float, mail: float, rcpt: float, data: float, content: float, done: float, quit_: float
+    *,
+    hello: float,
+    starttls: float,
+    reset: float,
+    mail: float,
+    rcpt: float,
+    data: float,
+    content: float,
+    done: float,
+    quit_: float,
 ) -> tuple[float, ...]:
     by_stage = {
         Stage.IDLE: quit_,
@@ -190,8 +203,8 @@ def _timeouts(
         Stage.CONTENT: content,
         Stage.END_OF_DATA: done,
         Stage.QUIT: quit_,
-        Stage.STARTTLS: hello,
-        Stage.TLS: hello,
+        Stage.STARTTLS: starttls,
+        Stage.TLS: starttls,
         Stage.AUTH: hello,
     }
     return tuple(by_stage[stage] for stage in Stage)

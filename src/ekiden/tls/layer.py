@@ -24,9 +24,17 @@ class TlsFailure(Exception):
 class TlsLayer:
     __slots__ = ("_ended", "_incoming", "_object", "_outgoing", "done", "verify_trouble")
 
-    def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        """``session``: one of before, of the same context, that a client would resume."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname, session)
         self._ended = False
         self.done = False
         self.verify_trouble = ""  # why the other side's certificate is not trusted, where any is accepted

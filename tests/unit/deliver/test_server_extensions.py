@@ -118,13 +118,11 @@ def run_for(
     return found[0]
 
 
-def test_time_priority_and_the_need_for_tls_go_on() -> None:
+def test_time_and_priority_go_on() -> None:
     # The clock of the agent is the system's: the time left is so long that a second more or less does not show.
-    wanted = asking(
-        Recipient(A), deliver_by=DeliverBy(until=4e12, returns=True, traces=True), priority=-3, require_tls=True
-    )
+    wanted = asking(Recipient(A), deliver_by=DeliverBy(until=4e12, returns=True, traces=True), priority=-3)
     results, peer = run_for(offering("DELIVERBY 60", "MT-PRIORITY MIXER", "REQUIRETLS"), wanted)
-    assert envelope_lines(peer)[0] == b"MAIL FROM:<s@s.example> BY=999999999;RT MT-PRIORITY=-3 REQUIRETLS"
+    assert envelope_lines(peer)[0] == b"MAIL FROM:<s@s.example> BY=999999999;RT MT-PRIORITY=-3"
     assert results[0].by_passed
     results, peer = run_for(offering(), wanted)
     assert envelope_lines(peer)[0] == b"MAIL FROM:<s@s.example>"
