@@ -218,6 +218,9 @@ class Engine:
             except BaseException:
                 connection.abort()
                 raise
+            for text in job.notes:
+                self._observer.emit(Note(self._settings.transport, text, "warning", job.request.queue_id))
+            job.notes.clear()
             if event is None:  # there was no need to ask the server
                 continue
             if reused and was_stale(event, connection.client):

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from ekiden.deliver.connection import Endpoint
 from ekiden.message.content import OutgoingContent
 from ekiden.message.delivery import DeliveryRequest, DeliveryResult, failed
+from ekiden.message.mime_downgrade import Survey
 from ekiden.message.status import Status
 from ekiden.protocol.smtp.client_transaction import wire_path
+
+
+class Converted(Struct, frozen=True):
+    """The content for a server that cannot take it as it is: converted already, or on its way out (by ``survey``)."""
+
+    content: OutgoingContent
+    size: int
+    survey: Survey | None = None
 
 
 class Job:
@@ -17,8 +28,11 @@ class Job:
         "at_fallback",
         "connect_s",
         "content",
+        "converted",
         "has_ascii_header",
+        "is_ascii",
         "left",
+        "notes",
         "open",
         "paths",
         "quotes",
@@ -34,6 +48,11 @@ class Job:
         self.request = request
         self.quotes = quotes
         self.has_ascii_header: bool | None = None  # None: nobody has looked
+        self.is_ascii: bool | None = None
+        self.converted: dict[
+            bool, Converted
+        ] = {}  # for servers with 8BITMIME but no BINARYMIME; for those with neither
+        self.notes: list[str] = []  # for the log
         self.content = content
         self.results: list[DeliveryResult | None] = [None] * len(request.recipients)
         self.open = list(range(len(request.recipients)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from ekiden.deliver.connection import Connection
+from ekiden.deliver.smtp_conversion import converted, is_ascii
 from ekiden.deliver.smtp_job import Job
 from ekiden.deliver.smtp_outcome import label
 from ekiden.deliver.smtp_settings import SmtpSettings
@@ -18,6 +19,7 @@ from ekiden.message.address import Address
 from ekiden.message.content import InlineContent, OutgoingContent
 from ekiden.message.delivery import DeliveryResult, failed
 from ekiden.message.envelope import BodyType
+from ekiden.message.mime_downgrade import Survey
 from ekiden.message.status import Status
 from ekiden.protocol.smtp.client import Transaction
 from ekiden.protocol.smtp.client_parameters import asks_nothing, mail_parameters, recipient_parameters
@@ -29,6 +31,7 @@ class Form(Struct):
     asked: list[int]  # the recipients in it, by their place in the job
     transaction: Transaction
     content: OutgoingContent
+    survey: Survey | None = None  # how the content is to be changed on its way out
 
 
 async def form_for(
@@ -36,12 +39,18 @@ async def form_for(
 ) -> Form | DeliveryResult:
     """``now``: seconds since the epoch. Raises StoreTrouble."""
     request, extensions = job.request, connection.client.extensions
+    body = request.envelope.body
     sender, paths, content = job.sender, [job.paths[at] for at in asked], job.content
-    if 0 < extensions.size_limit < content.size:
-        text = (
-            f"message size {content.size} exceeds size limit {extensions.size_limit} "
-            f"of server {label(connection.endpoint)}"
-        )
+    chunked = extensions.chunking and settings.chunking
+    binary = body is BodyType.BINARY_MIME and chunked and extensions.binary_mime
+    size, survey = content.size, None
+    if (body is BodyType.BINARY_MIME and not binary) or not extensions.eight_bit_mime:
+        found = await _converted(job, connection, settings)
+        if isinstance(found, DeliveryResult):
+            return found
+        content, size, survey, body = found
+    if 0 < extensions.size_limit < size:
+        text = f"message size {size} exceeds size limit {extensions.size_limit} of server {label(connection.endpoint)}"
         return failed(Status(5, 3, 4), text, relay=connection.relay)
     needs_utf8 = request.envelope.smtputf8 and not await _has_ascii_header(job)
     if not extensions.smtputf8 and not (needs_utf8 is False and sender.isascii() and all(map(bytes.isascii, paths))):
@@ -63,18 +72,40 @@ async def form_for(
         for place, at in enumerate(asked):
             if not asks_nothing(request.recipients[at]):
                 paths[place] += recipient_parameters(request.recipients[at], smtputf8=utf8)
-    chunked = extensions.chunking and settings.chunking
-    is_early = content.size <= settings.early_content
+    is_early = size <= settings.early_content
     transaction = Transaction(
         sender + mail_parameters(request.envelope, extensions, now=now),
         paths,
-        size=content.size,
-        eight_bit=request.envelope.body is BodyType.EIGHT_BIT_MIME,
+        size=size,
+        eight_bit=body is BodyType.EIGHT_BIT_MIME,
+        binary=binary,
         smtputf8=needs_utf8,
         chunked=chunked,
         content=content.data if chunked and isinstance(content, InlineContent) and is_early else None,
     )
-    return Form(asked, transaction, content)
+    return Form(asked, transaction, content, survey)
+
+
+async def _converted(
+    job: Job, connection: Connection, settings: SmtpSettings
+) -> tuple[OutgoingContent, int, Survey | None, BodyType] | DeliveryResult:
+    """The content for a server without BINARYMIME or without 8BITMIME: what it is, its size, and its body type."""
+    content, body, mime = job.content, job.request.envelope.body, settings.mime
+    binary_only = connection.client.extensions.eight_bit_mime
+    if body is not BodyType.BINARY_MIME and (
+        not mime.converts or (body is BodyType.SEVEN_BIT and not mime.looks) or await is_ascii(job)
+    ):
+        return content, content.size, None, body
+    found = (
+        await converted(job, mime.limits, binary_only=binary_only) if mime.converts else "conversion is switched off"
+    )
+    if isinstance(found, str):
+        missing = "BINARYMIME" if body is BodyType.BINARY_MIME else "8BITMIME"
+        text = (
+            f"host {label(connection.endpoint)} does not offer {missing}, and the message cannot be converted: {found}"
+        )
+        return failed(Status(5, 6, 3), text, relay=connection.relay)
+    return found.content, found.size, found.survey, BodyType.EIGHT_BIT_MIME if binary_only else BodyType.SEVEN_BIT
 
 
 def _smtputf8_lacking(connection: Connection) -> DeliveryResult:

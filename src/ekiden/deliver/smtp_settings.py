@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
+from ekiden.message.mime_parser import Limits
 from ekiden.protocol.smtp.client import ClientRules, Stage
 from ekiden.protocol.smtp.replies import ReplyLimits
 from ekiden.tables.at_once import look_up_at_once
@@ -17,6 +18,12 @@ from ekiden.tables.table import TableTrouble
 
 # Service names that stand for a port in main.cf, as /etc/services has them.
 _PORTS = {"smtp": 25, "lmtp": 24, "submission": 587, "submissions": 465, "smtps": 465}
+
+
+class MimeRules(Struct, frozen=True):
+    limits: Limits
+    converts: bool  # 8-bit content for servers without 8BITMIME
+    looks: bool  # at content, whether it is 8-bit; else the word of its client counts
 
 
 class SmtpSettings(Struct, frozen=True):
@@ -47,6 +54,7 @@ class SmtpSettings(Struct, frozen=True):
     content_rate: int  # bytes a second that the server must take content at; 0: none
     chunking: bool  # content goes by BDAT where that is offered
     early_content: int  # bytes of content that may go before the recipients are answered; 0: none
+    mime: MimeRules
     discard_maps: Maps  # from a server's address to the extensions that are not used with it
 
 
@@ -97,6 +105,7 @@ def smtp_settings(parameters: Parameters) -> SmtpSettings:
         content_rate=parameters.smtp_min_data_rate if parameters.smtp_per_request_deadline else 0,
         chunking=parameters.smtp_chunking,
         early_content=parameters.smtp_early_content_limit,
+        mime=_mime_rules(parameters),
         discard_maps=open_tables(parameters.smtp_discard_ehlo_keyword_address_maps, parameters=parameters),
     )
 
@@ -147,6 +156,7 @@ def lmtp_settings(parameters: Parameters) -> SmtpSettings:
         content_rate=parameters.lmtp_min_data_rate if parameters.lmtp_per_request_deadline else 0,
         chunking=parameters.lmtp_chunking,
         early_content=parameters.smtp_early_content_limit,
+        mime=_mime_rules(parameters),
         discard_maps=open_tables(parameters.lmtp_discard_lhlo_keyword_address_maps, parameters=parameters),
     )
 
@@ -175,6 +185,15 @@ def _reply_limits(parameters: Parameters) -> ReplyLimits:
         line_bytes=parameters.smtp_reply_line_limit,
         lines=parameters.smtp_reply_lines_limit,
         reply_bytes=parameters.smtp_reply_size_limit,
+    )
+
+
+def _mime_rules(parameters: Parameters) -> MimeRules:
+    limits = Limits(parameters.header_block_limit, parameters.mime_nesting_limit, parameters.mime_boundary_length_limit)
+    return MimeRules(
+        limits,
+        converts=not parameters.disable_mime_output_conversion,
+        looks=not parameters.disable_mime_input_processing,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ekiden.deliver.connection import Connection, Lost, TimedOut
+from ekiden.deliver.smtp_conversion import rewritten
 from ekiden.deliver.smtp_job import Job
 from ekiden.deliver.smtp_message import form_for
 from ekiden.deliver.smtp_outcome import facts_of, of_reply, of_trouble
@@ -66,7 +67,8 @@ async def converse(
     if isinstance(content, InlineContent):
         client.send_content(content.data)
     else:
-        async for chunk in chunks(content):
+        survey, limits = form.survey, settings.mime.limits
+        async for chunk in chunks(content) if survey is None else rewritten(content, limits, survey):
             client.send_content(chunk)
             connection.flush()
             if not await connection.drain(len(chunk)):

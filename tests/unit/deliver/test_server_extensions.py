@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import email
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from ekiden.message.address import Address
-from ekiden.message.content import InlineContent
+from ekiden.message.content import Content, FileContent, InlineContent
 from ekiden.message.delivery import DeliveryRequest, DeliveryResult
-from ekiden.message.envelope import DeliverBy, Envelope, Notify, Recipient, Ret
+from ekiden.message.envelope import BodyType, DeliverBy, Envelope, Notify, Recipient, Ret
 from support.fake_peer import Answer, FakePeer
-from support.smtp_delivery import agent_for, brief, request, run
+from support.honours import honours
+from support.smtp_delivery import Notes, agent_for, brief, request, run
 
 GIVEN = Notify.GIVEN
 
@@ -235,3 +238,119 @@ def test_a_server_that_goes_in_the_middle_leaves_the_rest_for_the_next() -> None
             assert (len(bad.contents), len(good.contents)) == (1, 1)
 
     run(work())
+
+
+# -- 8BITMIME and BINARYMIME missing (RFC 6152 §3, RFC 3030 §3)
+
+_HEAD = (
+    b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Transfer-Encoding: 8bit\r\n\r\n"
+)
+EIGHT_BIT = InlineContent(_HEAD + "gr\u00fc\u00dfe and plain text around it\r\n".encode())
+SEVEN_BIT_ONLY: dict[str, Answer | list[Answer]] = {"EHLO": b"250-fake.example\r\n250 PIPELINING\r\n"}
+
+
+def holding(content: Content, body: BodyType = BodyType.SEVEN_BIT) -> DeliveryRequest:
+    return structs.replace(request("a", body=body), content=content)
+
+
+@honours("disable_mime_output_conversion", "disable_mime_input_processing")
+@pytest.mark.parametrize(
+    ("settings", "body", "converts"),
+    [
+        ({}, BodyType.EIGHT_BIT_MIME, True),
+        ({}, BodyType.SEVEN_BIT, True),  # the client did not say it, the content shows it
+        ({"disable_mime_input_processing": "yes"}, BodyType.SEVEN_BIT, False),
+        ({"disable_mime_input_processing": "yes"}, BodyType.EIGHT_BIT_MIME, True),
+        ({"disable_mime_output_conversion": "yes"}, BodyType.EIGHT_BIT_MIME, False),
+    ],
+)
+def test_8_bit_content_is_converted_for_a_server_without_8bitmime(
+    settings: dict[str, str], body: BodyType, converts: bool
+) -> None:
+    script = {"EHLO": b"250-fake.example\r\n250-SIZE 1000\r\n250 PIPELINING\r\n"}
+    (result,), peer = run_for(script, holding(EIGHT_BIT, body), **settings)  # type: ignore[arg-type]
+    assert brief([result]) == [("relayed", "2.0.0")]
+    [content] = peer.contents
+    assert content.isascii() is converts
+    assert (b"gr=C3=BC=C3=9Fe and plain" in content) is converts
+    assert envelope_lines(peer)[0] == b"MAIL FROM:<s@s.example> SIZE=%d" % (len(content) - 3)
+
+
+def test_a_server_with_8bitmime_gets_what_came() -> None:
+    _, peer = run_for(offering(), holding(EIGHT_BIT, BodyType.EIGHT_BIT_MIME))
+    assert peer.contents == [EIGHT_BIT.data + b".\r\n"]
+    assert envelope_lines(peer)[0] == b"MAIL FROM:<s@s.example> BODY=8BITMIME"
+
+
+def test_a_large_message_is_converted_as_it_goes_out(tmp_path: Path) -> None:
+    data = EIGHT_BIT.data + "\u00fc plain text of some length, much of it\r\n".encode() * 20_000
+    (tmp_path / "content").write_bytes(data)
+    (result,), peer = run_for(
+        {"EHLO": b"250-fake.example\r\n250-SIZE\r\n250 PIPELINING\r\n"},
+        holding(FileContent(str(tmp_path / "content"), len(data))),
+    )
+    assert brief([result]) == [("relayed", "2.0.0")]
+    [content] = peer.contents
+    assert content.isascii()
+    assert email.message_from_bytes(content[:-3]).get_payload(decode=True) == data[len(_HEAD) :]
+    assert envelope_lines(peer)[0] == b"MAIL FROM:<s@s.example> SIZE=%d" % (len(content) - 3)
+
+
+def test_a_signature_that_conversion_breaks_is_in_the_log() -> None:
+    async def work() -> None:
+        async with FakePeer(SEVEN_BIT_ONLY) as peer:
+            notes = Notes()
+            agent = agent_for(peer, notes=notes)
+            await agent.deliver(holding(InlineContent(b"DKIM-Signature: v=1\r\n" + EIGHT_BIT.data)))
+            await agent.close()
+            assert notes.texts == ["converted for a server without 8BITMIME: its DKIM signature will not verify"]
+
+    run(work())
+
+
+BINARY = InlineContent(
+    b"MIME-Version: 1.0\r\nContent-Type: x/y\r\nContent-Transfer-Encoding: binary\r\n\r\n\x00\r\n\n\r" + b"z" * 2000
+)
+
+
+def test_binary_content_goes_as_it_is_only_where_it_may() -> None:
+    wanted = holding(BINARY, BodyType.BINARY_MIME)
+    _, peer = run_for(offering("CHUNKING", "BINARYMIME"), wanted)
+    assert peer.contents == [BINARY.data]
+    assert envelope_lines(peer)[0] == b"MAIL FROM:<s@s.example> BODY=BINARYMIME"
+    for script, settings in (
+        (offering("CHUNKING"), {}),
+        (offering(), {}),
+        (SEVEN_BIT_ONLY, {}),
+        (offering("CHUNKING", "BINARYMIME"), {"smtp_chunking": "no"}),
+    ):
+        (result,), peer = run_for(script, wanted, **settings)
+        assert brief([result]) == [("relayed", "2.0.0")]
+        [content] = peer.contents
+        assert b"Content-Transfer-Encoding: base64\r\n" in content
+        payload = email.message_from_bytes(content.removesuffix(b".\r\n")).get_payload(decode=True)
+        assert payload == BINARY.data.partition(b"\r\n\r\n")[2]
+
+
+@honours("mime_nesting_limit", "mime_boundary_length_limit")
+def test_what_cannot_be_converted_is_returned_and_not_spoilt() -> None:
+    nested = InlineContent(
+        b"Content-Type: multipart/mixed; boundary=ab1\r\n\r\n"
+        b"--ab1\r\nContent-Type: multipart/mixed; boundary=ab2\r\n\r\n"
+        b"--ab2\r\n\r\n\xc3\xbc\r\n--ab2--\r\n--ab1--\r\n"
+    )
+    (result,), peer = run_for(SEVEN_BIT_ONLY, holding(nested), mime_nesting_limit="1")
+    assert brief([result]) == [("failed", "5.6.3")]
+    assert "MIME nesting exceeds safety limit" in result.text
+    assert peer.contents == []
+    (result,), peer = run_for(SEVEN_BIT_ONLY, holding(nested), mime_nesting_limit="2")
+    assert brief([result]) == [("relayed", "2.0.0")]
+    assert b"=C3=BC" in peer.contents[0] or b"w7w=" in peer.contents[0]
+    late = InlineContent(b"Content-Type: multipart/mixed; boundary=ab1\r\n\r\n--ab2\r\n\r\n\xc3\xbc\r\n--ab1--\r\n")
+    _, peer = run_for(SEVEN_BIT_ONLY, holding(late))
+    assert b"w7w=" not in peer.contents[0]  # nobody's part: a preamble
+    _, peer = run_for(SEVEN_BIT_ONLY, holding(late), mime_boundary_length_limit="2")
+    assert b"w7w=" in peer.contents[0]
+    (result,), _ = run_for(SEVEN_BIT_ONLY, holding(BINARY, BodyType.BINARY_MIME), disable_mime_output_conversion="yes")
+    assert brief([result]) == [("failed", "5.6.3")]

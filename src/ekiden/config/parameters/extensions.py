@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Group, Size
+from ekiden.config.registry import Bool, Group, Int, Size
 
 
 class ExtensionParameters(Group):
@@ -13,4 +13,22 @@ class ExtensionParameters(Group):
     smtp_early_content_limit = Size(
         "32768",
         doc="Content up to this size goes by BDAT at once, before the server has answered to the recipients; 0: none.",
+    )
+
+    # MIME (RFC 2045): what a server without 8BITMIME or BINARYMIME gets.
+    disable_mime_output_conversion = Bool(
+        "no", doc="Send 8-bit content as it is to servers without 8BITMIME; no: as quoted-printable or base64."
+    )
+    disable_mime_input_processing = Bool(
+        "no",
+        doc="Do not look into content: it counts as 8-bit only if its client said so (BODY=), and only then it is "
+        "converted for servers without 8BITMIME.",
+    )
+    mime_nesting_limit = Int(
+        "100",
+        minimum=1,
+        doc="How deep parts may lie in parts in a message that is converted; deeper ones are returned.",
+    )
+    mime_boundary_length_limit = Size(
+        "2048", minimum=1, doc="Boundaries of parts are told apart by this many bytes of their beginning."
     )
