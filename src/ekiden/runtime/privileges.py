@@ -61,9 +61,12 @@ def find_owner(parameters: Parameters) -> Owner:
 
 
 def become(owner: Owner) -> None:
-    """Give up root for good; for an ordinary user nothing changes. Raises OSError or PrivilegeTrouble."""
+    """Give up root for good; for an ordinary user nothing changes. Raises OSError or PrivilegeTrouble.
+
+    The groups that the administrator has put the user in count: that of saslauthd's socket, of a certificate's key.
+    """
     if os.geteuid() == 0:
-        os.setgroups([])
+        os.initgroups(owner.name, owner.gid)
         os.setresgid(owner.gid, owner.gid, owner.gid)
         os.setresuid(owner.uid, owner.uid, owner.uid)
     # What cannot be undone is looked at, not believed: a container may lie about setresuid.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -23,6 +23,7 @@ from ekiden.tables.open import open_tables
 # ``open_place(where, opening)``, which raises ConfigError for what it cannot use.
 _MODULES = {
     "file": "file_place",
+    "saslauthd": "saslauthd_place",
 }
 _FORMS = (
     "file:/path, passwd-file:/path, ldap:/path, table:TYPE:NAME, pam:SERVICE or saslauthd:/path of its socket (mux)"
@@ -38,15 +39,18 @@ class Opening(Struct, frozen=True):
     last_used: LastUsed
 
 
-def open_accounts(parameters: Parameters, clock: Clock) -> AccountList:
-    """The accounts of sasl_accounts. Raises ConfigError, whose text begins with the parameter to mend."""
+def open_accounts(parameters: Parameters, clock: Clock, places: Sequence[str] | None = None) -> AccountList:
+    """The accounts of sasl_accounts, or in other ``places``.
+
+    Raises ConfigError, whose text begins with the parameter to mend.
+    """
     pool = HashPool(parameters.sasl_hash_threads, parameters.sasl_hash_queue_limit)
     opening = Opening(parameters, pool, clock, last_used_of(parameters, clock))
     try:
-        places = [open_place(word, opening) for word in parameters.sasl_accounts]
+        words = parameters.sasl_accounts if places is None else places
         hashes: set[HashName] = {name for name in ("sha1", "sha256") if name in parameters.sasl_scram_hashes}
         return AccountList(
-            places,
+            [open_place(word, opening) for word in words],
             pool=pool,
             cache=VerifyCache(parameters.sasl_verify_cache_time, parameters.sasl_verify_cache_size, clock.monotonic),
             clock=clock,

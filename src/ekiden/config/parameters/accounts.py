@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Duration, Group, Int, SomeOf, Tables, Words
+from ekiden.config.registry import Choice, Duration, Group, Int, SomeOf, Tables, Text, Words
 
 # WEAK ones count only when they are named.
 SCHEMES = (
@@ -13,6 +13,23 @@ WEAK = frozenset({"md5-crypt", "des-crypt", "plain"})
 
 
 class AccountParameters(Group):
+    smtpd_sasl_type = Choice(
+        "cyrus",
+        *("cyrus", "dovecot", "ekiden"),
+        doc="Who checks logins. ekiden: this server itself, with the accounts in sasl_accounts. dovecot: Dovecot's "
+        "auth socket at smtpd_sasl_path. cyrus: what the file of Cyrus SASL that smtpd_sasl_path names says "
+        "(saslauthd), and the same as ekiden where there is no such file.",
+    )
+    smtpd_sasl_path = Text(
+        "smtpd",
+        doc="For dovecot its auth socket, a path that may be relative to queue_directory, or inet:host:port. For cyrus "
+        "the name of the file NAME.conf in cyrus_sasl_config_path.",
+    )
+    cyrus_sasl_config_path = Text(
+        "",
+        doc="The directories, with colons between them, where the configuration of Cyrus SASL is looked for; empty: "
+        "/etc/postfix/sasl:/etc/sasl2:/usr/lib/sasl2.",
+    )
     sasl_accounts = Words(
         "file:$config_directory/accounts",
         doc="Where accounts live; the first place that has an account decides. file:/path (ekiden user), "
