@@ -66,7 +66,7 @@ def become(owner: Owner) -> None:
     The groups that the administrator has put the user in count: that of saslauthd's socket, of a certificate's key.
     """
     if os.geteuid() == 0:
-        os.initgroups(owner.name, owner.gid)
+        os.setgroups([gid for gid in os.getgrouplist(owner.name, owner.gid) if gid != owner.gid])
         os.setresgid(owner.gid, owner.gid, owner.gid)
         os.setresuid(owner.uid, owner.uid, owner.uid)
     # What cannot be undone is looked at, not believed: a container may lie about setresuid.
