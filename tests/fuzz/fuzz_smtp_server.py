@@ -8,6 +8,7 @@ from __future__ import annotations
 from ekiden.message.reply import Reply, reply
 from ekiden.protocol.smtp import server_replies as replies
 from ekiden.protocol.smtp.commands import Content, Data, EndOfContent, Event, Helo, Invalid, Mail, Quit, Rcpt
+from ekiden.protocol.smtp.data import DataReceiver
 from ekiden.protocol.smtp.server import BareNewline, Limits, SmtpServer, ehlo_reply
 from ekiden.protocol.smtp.verbs import Rules
 
@@ -69,7 +70,7 @@ def _hold(talk: bytes, size: int, mode: BareNewline) -> tuple[list[Event], bytes
         output += core.take_output()
         assert core._lines._at <= len(core._lines._buffer) <= LIMIT
         assert not core._lines._more
-        assert core._content is None or len(core._content._held) <= 4
+        assert not isinstance(core._content, DataReceiver) or len(core._content._held) <= 4
     return events, output, core.closed
 
 

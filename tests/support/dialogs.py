@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from ekiden.message.envelope import BodyType
 from ekiden.message.reply import Reply, reply
 from ekiden.protocol.smtp import commands, server_replies
 from ekiden.protocol.smtp.server import BareNewline, Limits, SmtpServer
@@ -172,7 +173,7 @@ SETTINGS = frozenset(
         "strict_rfc821_envelopes",
     }
 )
-_EXTENSIONS = ("8BITMIME", "DSN", "SMTPUTF8", "DELIVERBY", "MT-PRIORITY")
+_EXTENSIONS = ("8BITMIME", "CHUNKING", "BINARYMIME", "DSN", "SMTPUTF8", "DELIVERBY", "MT-PRIORITY")
 _BARE_NEWLINE = {choice.value: choice for choice in BareNewline}
 
 
@@ -197,16 +198,18 @@ class CorePeer:
         self._size_limit = settings.get("message_size_limit", "10240000")
         self._output = server_replies.greeting(HOST).render()
         self._content = b""
+        self._body = BodyType.SEVEN_BIT
         self.accepted: list[bytes] = []
 
     def send(self, data: bytes) -> None:
         for part in chunks(data, self._chunk):
             self.core.receive(part)
             while (event := self.core.next_event()) is not None:
-                if type(event) is commands.Content:
+                if isinstance(event, commands.Content):
                     self._content += event.data
+                elif isinstance(event, commands.FirstChunk):
+                    self._content = b""
                 else:
-                    assert not isinstance(event, commands.Content)
                     self.core.reply(self._answer(event))
             self._output += self.core.take_output()
 
@@ -231,12 +234,17 @@ class CorePeer:
             case commands.Helo():
                 self.core.offer(frozenset())
                 return server_replies.helo_reply(HOST)
-            case commands.Mail():
+            case commands.Mail(body=body):
+                self._body = body
                 return server_replies.SENDER_OK
             case commands.Rcpt(address=address):
                 if (address.domain or "here.example").lower() == "here.example":
                     return server_replies.RECIPIENT_OK
                 return reply(554, "5.7.1", f"<{address}>: Relay access denied")
+            case commands.EndOfChunk(size=size, refusal=refusal):
+                return server_replies.chunk_reply(size) if refusal is None else refusal.reply
+            case commands.Data() if self._body is BodyType.BINARY_MIME:
+                return server_replies.BINARY_NEEDS_BDAT
             case commands.Data():
                 self._content = b""
                 return server_replies.SEND_CONTENT

@@ -1,4 +1,4 @@
-"""DATA and what follows it: the content of a message, and the moment it becomes ours (RFC 5321 §4.1.1.4)."""
+"""DATA and BDAT: the content of a message, and the moment it becomes ours (RFC 5321 §4.1.1.4, RFC 3030 §2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ekiden.cleanup.cleanup import Addressed
 from ekiden.cleanup.header_scan import HeaderScan
 from ekiden.cleanup.received import received_field
-from ekiden.message.envelope import Client, Envelope
+from ekiden.message.envelope import BodyType, Client, Envelope
 from ekiden.message.queued import Pending, QueuedMessage
 from ekiden.message.reply import Refusal
 from ekiden.observe import events
@@ -23,6 +23,22 @@ if TYPE_CHECKING:
 async def data(session: SmtpSession, _event: commands.Data) -> None:
     transaction = session.transaction
     assert transaction is not None  # the core's states know DATA only after an accepted RCPT
+    if transaction.body is BodyType.BINARY_MIME:
+        await session.answer("DATA", server_replies.BINARY_NEEDS_BDAT)
+        return
+    begin(session, transaction)
+    session.accept("DATA", server_replies.SEND_CONTENT)
+
+
+async def first_chunk(session: SmtpSession, _event: commands.FirstChunk) -> None:
+    transaction = session.transaction
+    assert transaction is not None  # the core's states know a first chunk only after an accepted RCPT
+    transaction.stage = "BDAT"
+    begin(session, transaction)
+
+
+def begin(session: SmtpSession, transaction: Transaction) -> None:
+    """Content follows."""
     service = session.service
     trace = received_field(
         client=session.client,
@@ -39,7 +55,6 @@ async def data(session: SmtpSession, _event: commands.Data) -> None:
     )
     scan = HeaderScan(session.parameters.header_block_limit)
     transaction.begin_content(service.content_writer(transaction.queue_id), scan, trace)
-    session.accept("DATA", server_replies.SEND_CONTENT)
 
 
 async def take(session: SmtpSession, event: commands.Content) -> None:
@@ -47,10 +62,24 @@ async def take(session: SmtpSession, event: commands.Content) -> None:
         await session.transaction.take(event.data)
 
 
+async def end_of_chunk(session: SmtpSession, event: commands.EndOfChunk) -> None:
+    transaction = session.transaction
+    assert transaction is not None  # chunks outside of transactions stay in the core
+    session.last_command = "BDAT"
+    refusal = transaction.refusal or event.refusal
+    if refusal is None:
+        session.accept("BDAT", server_replies.chunk_reply(event.size))
+        return
+    await session.refuse("BDAT", refusal)
+    # That was the answer for the message; the chunks behind it hear that they are too late.
+    transaction.refusal = Refusal(server_replies.AFTER_REFUSED_CHUNK, "after-refused-chunk")
+    await transaction.discard()
+
+
 async def end_of_content(session: SmtpSession, event: commands.EndOfContent) -> None:
     transaction = session.transaction
-    assert transaction is not None  # content follows an accepted DATA
-    session.last_command = "END-OF-MESSAGE"
+    assert transaction is not None  # content follows an accepted DATA or RCPT
+    stage = session.last_command = transaction.stage
     session.junk = 0
     if event.has_bare_newline and event.refusal is None:
         session.service.observer.emit(
@@ -62,11 +91,15 @@ async def end_of_content(session: SmtpSession, event: commands.EndOfContent) -> 
     if refusal is None:
         refusal = await queue(session, transaction)
     if refusal is not None:
-        await session.refuse("END-OF-MESSAGE", refusal)
+        await session.refuse(stage, refusal)
     else:
         assert session.core is not None
         session.received += 1
-        session.core.reply(server_replies.queued_reply(transaction.queue_id))
+        answer = server_replies.queued_reply(transaction.queue_id)
+        if stage == "BDAT":
+            session.accept(stage, answer)
+        else:
+            session.core.reply(answer)
     await session.drop_transaction()
     if session.service.stopping:
         session.connection.hurry()

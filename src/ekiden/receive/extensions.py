@@ -59,6 +59,10 @@ def _xforward(parameters: Parameters, occasion: Occasion) -> str | None:
     return " ".join(("XFORWARD", *XFORWARD_ATTRIBUTES)) if occasion.may_xforward else None
 
 
+def _binary_mime(parameters: Parameters, occasion: Occasion) -> str | None:
+    return None if "CHUNKING" in occasion.discarded else "BINARYMIME"  # RFC 3030 §3: it needs the other
+
+
 def _smtputf8(parameters: Parameters, occasion: Occasion) -> str | None:
     return "SMTPUTF8" if parameters.smtputf8_enable else None
 
@@ -110,6 +114,8 @@ EXTENSIONS: tuple[Extension, ...] = (
     _starttls,
     _always("ENHANCEDSTATUSCODES"),
     _always("8BITMIME"),
+    _always("CHUNKING"),
+    _binary_mime,
     _always("DSN"),
     _smtputf8,
     _deliver_by,

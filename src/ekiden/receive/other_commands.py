@@ -20,6 +20,7 @@ _KNOWN_VERBS = frozenset(
         "MAIL",
         "RCPT",
         "DATA",
+        "BDAT",
         "RSET",
         "NOOP",
         "VRFY",

@@ -34,6 +34,7 @@ def protocol_rules(
     limits = Limits(
         command_line_bytes=parameters.line_length_limit,
         auth_line_bytes=parameters.smtpd_sasl_response_limit,
+        refused_chunk_bytes=parameters.smtpd_refused_chunk_limit,
         path=RFC_PATH_LIMITS if parameters.strict_rfc821_envelopes else PathLimits(),
     )
 

@@ -61,7 +61,7 @@ class StandaloneSession:
                 while (event := self._core.next_event()) is not None:
                     if isinstance(event, commands.Content):
                         self._take(event.data)
-                    else:
+                    elif not isinstance(event, commands.FirstChunk):
                         self._core.reply(self._counted(self._answer(event)))
                 if output := self._core.take_output():
                     self._write(output)
@@ -114,6 +114,8 @@ class StandaloneSession:
                 return server_replies.BYE
             case commands.AuthStart() | commands.AuthResponse() | commands.StartTls():
                 return server_replies.NOT_IMPLEMENTED  # the rules have no login
+            case commands.EndOfChunk():
+                return server_replies.NOT_IMPLEMENTED  # CHUNKING is not offered
             case commands.Invalid(reply=answer):
                 return answer
 

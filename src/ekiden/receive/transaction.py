@@ -24,7 +24,7 @@ class Transaction:
 
     __slots__ = (
         *("body", "cleanup", "message_id", "overshoot", "queue_id", "recipients", "refusal", "scan", "sender"),
-        *("started", "terms", "way", "writer"),
+        *("stage", "started", "terms", "way", "writer"),
     )
 
     def __init__(
@@ -43,6 +43,7 @@ class Transaction:
         self.scan: HeaderScan | None = None
         self.writer: ContentWriter | None = None
         self.refusal: Refusal | None = None  # why the content will be refused at its end
+        self.stage = "END-OF-MESSAGE"  # by what name the log knows that end
 
     def begin_content(self, writer: ContentWriter, scan: HeaderScan, trace: bytes) -> None:
         """``trace`` is what goes before the content: our Received: field."""

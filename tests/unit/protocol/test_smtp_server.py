@@ -108,7 +108,7 @@ def test_the_common_form_and_the_full_parser_agree(line: bytes) -> None:
         (b"   ", "", "syntax", 500),
         (b"XYZZY now", "XYZZY", "unknown-command", 500),
         (b"STARTTLS", "STARTTLS", "not-implemented", 502),
-        (b"bdat 1", "BDAT", "not-implemented", 502),
+        (b"burl 1", "BURL", "not-implemented", 502),
         (b"DATA", "DATA", "bad-sequence", 503),
         (b"RCPT TO:<a@b>", "RCPT", "bad-sequence", 503),
         (b"MAIL FROM:<a@b@c>", "MAIL", "bad-address", 501),

@@ -13,6 +13,7 @@ from ekiden.protocol.smtp.commands import (
     AuthResponse,
     AuthStart,
     Data,
+    EndOfChunk,
     EndOfContent,
     Helo,
     Invalid,
@@ -30,7 +31,9 @@ from ekiden.protocol.smtp.verbs import FOREIGN, NOT_IMPLEMENTED, OUT_OF_ORDER, V
 QUESTIONS = typing.get_args(commands.Question)
 CODES = (250, 354, 450, 550)
 BETWEEN = (State.CONNECTED, State.GREETED)
-OPEN = (*BETWEEN, State.SENDER, State.RECIPIENTS)
+ENVELOPE = (State.SENDER, State.RECIPIENTS)
+CHUNKS = (State.CHUNKS, State.CHUNK_REFUSED)
+OPEN = (*BETWEEN, *ENVELOPE, *CHUNKS)
 
 
 def expected(state: State, question: type, code: int) -> State:
@@ -48,7 +51,7 @@ def expected(state: State, question: type, code: int) -> State:
             return State.CONNECTED
         if question is Mail and state in BETWEEN:
             return State.SENDER
-        if question is Rcpt and state not in BETWEEN:
+        if question is Rcpt and state in ENVELOPE:
             return State.RECIPIENTS
     if question is Data and state is State.RECIPIENTS and code == 354:
         return State.CONTENT
@@ -57,8 +60,11 @@ def expected(state: State, question: type, code: int) -> State:
         return State.LOGIN
     if question is AuthResponse and state is State.LOGIN and code != 354:
         return State.GREETED
-    if question is EndOfContent and state is State.CONTENT and code != 354:
+    if question is EndOfContent and state in (State.CONTENT, State.RECIPIENTS, *CHUNKS) and code != 354:
         return State.GREETED
+    # RFC 3030 §2: chunks follow each other until one is refused.
+    if question is EndOfChunk and state in (State.RECIPIENTS, State.CHUNKS) and code != 354:
+        return State.CHUNKS if code == 250 else State.CHUNK_REFUSED
     return state
 
 

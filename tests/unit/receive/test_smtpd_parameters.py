@@ -119,7 +119,7 @@ def test_commands_that_do_nothing() -> None:
     ("forbidden", "ends"),
     [
         (None, ["GET /", "PUT /", "1234", "Subject: x"]),
-        ("BDAT, frob", ["BDAT 1", "FROB x", "Subject: x"]),
+        ("BURL, frob", ["BURL 1", "FROB x", "Subject: x"]),
         ("regexp:{{/^x/ 1}} !xa", ["XYZZY"]),
         ("!xa regexp:{{/^x/ 1}}", ["XYZZY"]),
     ],

@@ -82,6 +82,11 @@ class SmtpdParameters(Group):
     smtpd_discard_ehlo_keyword_address_maps = Tables(
         "", doc="Tables from client address to the EHLO keywords that are not offered to it, in place of those above."
     )
+    smtpd_refused_chunk_limit = Size(
+        "104857600",
+        doc="The most bytes of a refused BDAT (RFC 3030) that are read and let go, so that the session can go on; a "
+        "larger one ends it.",
+    )
     smtputf8_enable = Bool(
         "yes", doc="Take addresses and header fields in UTF-8 from clients that ask for SMTPUTF8 (RFC 6531)."
     )

@@ -68,6 +68,13 @@ class Data(Struct, frozen=True, gc=False):
     """DATA. A 354 reply opens the content, any other reply leaves the transaction as it is."""
 
 
+class Bdat(Struct, frozen=True, gc=False):
+    """BDAT (RFC 3030 §2): ``size`` octets of content follow. It stays in the core; drivers see what it comes to."""
+
+    size: int
+    last: bool = False
+
+
 class Rset(Struct, frozen=True, gc=False):
     pass
 
@@ -139,9 +146,29 @@ class Invalid(Struct, frozen=True):
 
 
 class Content(Struct, frozen=True, gc=False):
-    """Part of a message's content, dot-stuffing undone, cut anywhere but inside a CRLF. Not to be answered."""
+    """Part of a message's content, dot-stuffing undone, cut anywhere but inside a CRLF. Not to be answered.
+
+    Empty when octets of a chunk were read and let go: the client is still sending.
+    """
 
     data: bytes
+
+
+class FirstChunk(Struct, frozen=True, gc=False):
+    """BDAT after the recipients: content follows, as after an accepted DATA. Not to be answered.
+
+    A driver that wants none of it says so in its answer to EndOfChunk or EndOfContent.
+    """
+
+
+class EndOfChunk(Struct, frozen=True):
+    """All octets of a chunk that is not the last have come; to be answered. EndOfContent is for the last one.
+
+    A refusal refuses the message: what follows is read and let go until RSET or the last chunk (RFC 3030 §2).
+    """
+
+    size: int  # octets, as announced
+    refusal: Refusal | None = None
 
 
 class EndOfContent(Struct, frozen=True):
@@ -153,5 +180,5 @@ class EndOfContent(Struct, frozen=True):
 
 
 Command = Helo | Mail | Rcpt | Data | Rset | Noop | Vrfy | Help | Quit | StartTls | AuthStart | XClient | XForward
-Question = Command | AuthResponse | Invalid | EndOfContent
-Event = Question | Content
+Question = Command | AuthResponse | Invalid | EndOfContent | EndOfChunk
+Event = Question | Content | FirstChunk

@@ -28,3 +28,4 @@ class Limits(Struct, frozen=True):
     auth_line_bytes: int = 12288  # of AUTH and what follows it, with the line end; RFC 4954 §4 sets it
     helo_bytes: int = 512  # RFC 5321 §4.5.3.1.2: at least 255
     path: PathLimits = PathLimits()
+    refused_chunk_bytes: int = 104_857_600  # a refused BDAT of more octets ends the session instead of being read

@@ -20,14 +20,19 @@ import re
 
 from msgspec import structs
 
+from ekiden.message.envelope import BodyType
 from ekiden.message.reply import Refusal, Reply
 from ekiden.protocol.smtp import server_replies as replies
+from ekiden.protocol.smtp.chunks import OUT_OF_PLACE, Chunk, ChunkReceiver, parse_bdat
 from ekiden.protocol.smtp.commands import (
     AuthResponse,
     AuthStart,
+    Bdat,
     Content,
+    EndOfChunk,
     EndOfContent,
     Event,
+    FirstChunk,
     Helo,
     Invalid,
     Mail,
@@ -44,7 +49,7 @@ from ekiden.protocol.smtp.parse_envelope import is_ascii
 from ekiden.protocol.smtp.printable import printable
 from ekiden.protocol.smtp.server_replies import ehlo_reply, greeting, helo_reply, queued_reply, vrfy_reply
 from ekiden.protocol.smtp.states import State, next_state
-from ekiden.protocol.smtp.verbs import NOT_IMPLEMENTED, Rules
+from ekiden.protocol.smtp.verbs import NOT_IMPLEMENTED, VERBS, Rules
 
 __all__ = [
     "BareNewline",
@@ -68,6 +73,8 @@ _HEADER_FIELD = re.compile(rb"[!-9;-~]+:")
 # Whatever follows these was sent too early, whoever allows what else.
 _LAST = frozenset({AuthStart, AuthResponse, StartTls})
 
+_BDAT = VERBS[b"BDAT"]
+
 _CONTROL_CHARACTERS = bytes((*range(0x20), 0x7F))
 
 # No SMTP command begins with anything but a letter. A TLS ClientHello (0x16), a binary protocol or an XML document
@@ -85,7 +92,9 @@ class SmtpServer:
     ``bare_newline`` may be changed between two events: it depends on the client, which XCLIENT changes.
     """
 
-    __slots__ = ("_content", "_extended", "_lines", "_open", "_output", "_rules", "_utf8", "bare_newline", "state")
+    __slots__ = (
+        *("_chunks", "_content", "_extended", "_lines", "_mail", "_open", "_output", "_rules", "bare_newline", "state"),
+    )
 
     def __init__(
         self,
@@ -98,9 +107,10 @@ class SmtpServer:
         self.bare_newline = bare_newline
         self._lines = _line_buffer(rules)
         self._open: Question | None = None  # the question that waits for its reply
-        self._content: DataReceiver | None = None
+        self._content: DataReceiver | Chunk | None = None
+        self._chunks: ChunkReceiver | None = None  # the message that comes in chunks
         self._extended = False  # the client said EHLO and was told what it may do
-        self._utf8 = False  # MAIL had SMTPUTF8
+        self._mail: Mail | None = None  # the last one that was accepted
         self._output: list[bytes] = []
 
     @property
@@ -124,7 +134,10 @@ class SmtpServer:
             if self.state is State.LOGIN:
                 self._open = self._login_response(line)
             else:
-                self._open = self._parse(line) if rules.filter_line is None else self._parse_filtered(line)
+                parsed = self._parse(line) if rules.filter_line is None else self._parse_filtered(line)
+                if isinstance(parsed, Bdat):
+                    return self._begin_chunk(parsed)
+                self._open = parsed
             if (rules.forbids_early_input or type(self._open) in _LAST) and self._lines.waits:
                 self._open = self._early(self._open)
         elif self.state is not State.LOGIN and (first := self._lines.first_byte()) and _is_foreign(first):
@@ -144,7 +157,7 @@ class SmtpServer:
         if state is not self.state:
             self._move(state)
             if type(question) is Mail:
-                self._utf8 = question.options.smtputf8
+                self._mail, self._chunks = question, None
 
     def offer(self, extensions: frozenset[str]) -> None:
         """What the client may use from now on, by the keywords of EHLO: to be said before its EHLO or HELO is answered.
@@ -186,7 +199,7 @@ class SmtpServer:
         elif state is State.CLOSED:
             self._lines.clear()
 
-    def _parse(self, line: bytes) -> Question:
+    def _parse(self, line: bytes) -> Question | Bdat:
         if (known := self._rules.known(line)) is not None and self.state in known[0].states:
             return known[1]
         if len(line) > self._rules.limits.command_line_bytes and line[:5].upper() != b"AUTH ":
@@ -202,6 +215,8 @@ class SmtpServer:
         verb = verbs.get(name) or verbs.get(name.upper())
         if verb is None and _is_foreign(line[:1]):
             return Invalid("", replies.NOT_SMTP, "not-smtp")
+        if verb is _BDAT:
+            return parse_bdat(arguments.strip(b" "))
         if len(text.translate(None, _CONTROL_CHARACTERS)) != len(text):
             if b"\r" in text:
                 return Invalid(printable(name), replies.BARE_CR_IN_COMMAND, "bare-newline")
@@ -217,11 +232,11 @@ class SmtpServer:
         command = verb.parse(arguments.strip(b" "), self._rules)
         if type(command) is Rcpt and not is_ascii(command.address):
             # What the line means depends on the transaction: it is not to be remembered.
-            if self._utf8:
+            if self._mail is not None and self._mail.options.smtputf8:
                 return command
             return Invalid("RCPT", replies.SMTPUTF8_NOT_DECLARED, "needs-smtputf8")
         # Of lines in another form (a bare LF, say) each session must judge for itself.
-        if not isinstance(command, Invalid) and line.endswith(b"\r\n"):
+        if not isinstance(command, Invalid | Bdat) and line.endswith(b"\r\n"):
             self._rules.remember(line, verb, command)
         return command
 
@@ -232,7 +247,7 @@ class SmtpServer:
             return Invalid("AUTH", self._rules.coded(replies.BARE_LF_IN_COMMAND), "bare-newline")
         return parse_response(line.rstrip(b"\r\n"))
 
-    def _parse_filtered(self, line: bytes) -> Question:
+    def _parse_filtered(self, line: bytes) -> Question | Bdat:
         assert self._rules.filter_line is not None
         if line[-2:] != b"\r\n":
             return self._parse(line)
@@ -285,7 +300,39 @@ class SmtpServer:
             return Invalid("", self._rules.coded(replies.BARE_LF_IN_COMMAND), "bare-newline")
         return None
 
-    def _next_content(self, receiver: DataReceiver) -> Event | None:
+    def _begin_chunk(self, bdat: Bdat) -> Event | None:
+        """What BDAT begins: a part of the message, or octets that are read and let go, so that none is a command."""
+        if "CHUNKING" not in self._rules.offered:
+            refusal, reason = replies.NOT_IMPLEMENTED, "not-implemented"
+        elif self.state in OUT_OF_PLACE:
+            refusal, reason = OUT_OF_PLACE[self.state], "bad-sequence"
+            if self.state is State.SENDER:
+                refusal = self._rules.out_of_order(b"DATA", State.SENDER)
+            elif self.state is State.CHUNK_REFUSED:
+                reason = "after-refused-chunk"
+        else:
+            first, chunks = self._chunks is None, self._chunks
+            if chunks is None:
+                binary = self._mail is not None and self._mail.body is BodyType.BINARY_MIME
+                chunks = self._chunks = ChunkReceiver(
+                    bare_newline=self.bare_newline, size_limit=self._rules.size_limit, binary=binary
+                )
+            chunks.begin(bdat.size)
+            if (too_big := chunks.refusal) is None or bdat.size <= self._rules.limits.refused_chunk_bytes:
+                self._content = Chunk(bdat, chunks)
+                return FirstChunk() if first else self._next_content(self._content)
+            refusal, reason = too_big.reply, too_big.reason
+        if bdat.size > self._rules.limits.refused_chunk_bytes:
+            # Nobody waits for all that; and what comes is not to be taken for commands.
+            self._open = Invalid("BDAT", structs.replace(refusal, closes=True), reason)
+            return self._open
+        self._content = Chunk(bdat, None, Invalid("BDAT", refusal, reason))
+        return self._next_content(self._content)
+
+    def _next_content(self, receiver: DataReceiver | Chunk) -> Event | None:
+        if type(receiver) is Chunk:
+            return self._next_of_chunk(receiver)
+        assert isinstance(receiver, DataReceiver)
         while not receiver.ended:
             data = self._lines.take()
             if not data:
@@ -294,11 +341,39 @@ class SmtpServer:
             self._lines.give_back(receiver.unused)
             if content:
                 return Content(content)
-        refusal = receiver.refusal
-        if refusal is not None and refusal.reason == "bare-newline":
-            refusal = structs.replace(refusal, reply=self._rules.coded(refusal.reply))
-        self._open = EndOfContent(refusal, receiver.size, receiver.has_bare_newline)
+        self._open = EndOfContent(self._coded(receiver.refusal), receiver.size, receiver.has_bare_newline)
         return self._open
+
+    def _next_of_chunk(self, chunk: Chunk) -> Event | None:
+        if chunk.left:
+            data = self._lines.take()
+            if not data:
+                return None
+            content, unused = chunk.take(data)
+            self._lines.give_back(unused)
+            return Content(content)
+        receiver = chunk.receiver
+        if receiver is not None and chunk.last and (content := receiver.finish()):
+            return Content(content)
+        self._content = None
+        if receiver is not None:
+            refusal = self._coded(receiver.refusal)
+            if chunk.last:
+                self._open = EndOfContent(refusal, receiver.size, receiver.has_bare_newline)
+            else:
+                self._open = EndOfChunk(chunk.size, refusal)
+        else:
+            assert chunk.refused is not None
+            self._open = chunk.refused
+            if self.state is State.CHUNK_REFUSED:
+                refusal = Refusal(chunk.refused.reply, chunk.refused.reason)
+                self._open = EndOfContent(refusal) if chunk.last else EndOfChunk(chunk.size, refusal)
+        return self._open
+
+    def _coded(self, refusal: Refusal | None) -> Refusal | None:
+        if refusal is None or refusal.reason != "bare-newline":
+            return refusal
+        return structs.replace(refusal, reply=self._rules.coded(refusal.reply))
 
 
 def _line_buffer(rules: Rules) -> LineBuffer:

@@ -39,6 +39,9 @@ NESTED_MAIL = reply(503, "5.5.1", "Error: nested MAIL command")
 NEED_MAIL = reply(503, "5.5.1", "Error: need MAIL command")
 NEED_RCPT = reply(503, "5.5.1", "Error: need RCPT command")
 IN_TRANSACTION = reply(503, "5.5.1", "Error: MAIL transaction in progress")
+AFTER_CHUNK = reply(503, "5.5.1", "Error: not between the chunks of a message")
+AFTER_REFUSED_CHUNK = reply(503, "5.5.1", "Error: an earlier chunk of this message was refused")
+BINARY_NEEDS_BDAT = reply(503, "5.5.1", "Error: BODY=BINARYMIME needs BDAT")  # RFC 3030 §3
 NO_VALID_RECIPIENTS = reply(554, "5.5.1", "Error: no valid recipients")
 LMTP_NO_VALID_RECIPIENTS = reply(503, "5.5.1", "Error: no valid recipients")  # RFC 2033 §4.2 wants this code
 
@@ -50,6 +53,8 @@ HELO_TOO_LONG = reply(501, "5.5.4", "Error: host name too long")
 MAIL_SYNTAX = reply(501, "5.5.4", "Syntax: MAIL FROM:<address>")
 RCPT_SYNTAX = reply(501, "5.5.4", "Syntax: RCPT TO:<address>")
 DATA_SYNTAX = reply(501, "5.5.4", "Syntax: DATA")
+# How many octets follow nobody knows then: what is content and what is a command cannot be told apart.
+BDAT_SYNTAX = reply(501, "5.5.4", "Syntax: BDAT count [LAST]", closes=True)
 RSET_SYNTAX = reply(501, "5.5.4", "Syntax: RSET")
 STARTTLS_SYNTAX = reply(501, "5.5.4", "Syntax: STARTTLS")
 QUIT_SYNTAX = reply(501, "5.5.4", "Syntax: QUIT")
@@ -98,6 +103,11 @@ def ehlo_reply(hostname: str, extensions: Iterable[str]) -> Reply:
 
 def queued_reply(queue_id: str) -> Reply:
     return reply(250, "2.0.0", f"Ok: queued as {queue_id}")
+
+
+def chunk_reply(size: int) -> Reply:
+    """RFC 3030 §2: 250 for each chunk, at best with its size."""
+    return reply(250, "2.0.0", f"Ok: {size} octets")
 
 
 def vrfy_reply(text: str) -> Reply:

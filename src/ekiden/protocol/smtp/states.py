@@ -9,6 +9,7 @@ from ekiden.protocol.smtp.commands import (
     AuthResponse,
     AuthStart,
     Data,
+    EndOfChunk,
     EndOfContent,
     Helo,
     Mail,
@@ -31,9 +32,14 @@ class State(enum.IntEnum):
     CONTENT = 4  # after 354, until the reply to the end of content
     CLOSED = 5  # nothing more is read
     LOGIN = 6  # after 334, until the exchange of AUTH ends
+    CHUNKS = 7  # between two chunks of a message (RFC 3030)
+    CHUNK_REFUSED = 8  # a chunk was refused: the rest of the message will be, too
 
 
-_OPEN = (State.CONNECTED, State.GREETED, State.SENDER, State.RECIPIENTS)
+_OPEN = (State.CONNECTED, State.GREETED, State.SENDER, State.RECIPIENTS, State.CHUNKS, State.CHUNK_REFUSED)
+_RECEIVING = (State.CONTENT, State.RECIPIENTS, State.CHUNKS, State.CHUNK_REFUSED)
+_ANSWERED = (Severity.OK, Severity.TEMPORARY, Severity.PERMANENT)
+_REFUSED = (Severity.TEMPORARY, Severity.PERMANENT)
 
 # What is not in the table does not move: a refused command leaves all as it was (RFC 5321 §4.1.4).
 TRANSITIONS: dict[tuple[State, type[Question], int], State] = {
@@ -52,11 +58,16 @@ TRANSITIONS: dict[tuple[State, type[Question], int], State] = {
     (State.RECIPIENTS, Rcpt, Severity.OK): State.RECIPIENTS,
     (State.RECIPIENTS, Data, Severity.MORE): State.CONTENT,
     # Accepted or not, the end of content ends the transaction (RFC 5321 §4.1.1.4).
-    (State.CONTENT, EndOfContent, Severity.OK): State.GREETED,
-    (State.CONTENT, EndOfContent, Severity.TEMPORARY): State.GREETED,
-    (State.CONTENT, EndOfContent, Severity.PERMANENT): State.GREETED,
-    (State.SENDER, Rset, Severity.OK): State.GREETED,
-    (State.RECIPIENTS, Rset, Severity.OK): State.GREETED,
+    # That of the last chunk comes while the state is still that before the chunk.
+    **{(state, EndOfContent, severity): State.GREETED for state in _RECEIVING for severity in _ANSWERED},
+    (State.RECIPIENTS, EndOfChunk, Severity.OK): State.CHUNKS,
+    # RFC 3030 §2: a message that lost a chunk cannot go on.
+    **{
+        (state, EndOfChunk, severity): State.CHUNK_REFUSED
+        for state in (State.RECIPIENTS, State.CHUNKS)
+        for severity in _REFUSED
+    },
+    **{(state, Rset, Severity.OK): State.GREETED for state in _OPEN if state is not State.CONNECTED},
     # The session of another client begins, with a greeting.
     (State.GREETED, XClient, Severity.OK): State.CONNECTED,
     **{(state, Quit, Severity.OK): State.CLOSED for state in _OPEN},

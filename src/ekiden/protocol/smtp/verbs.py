@@ -10,8 +10,10 @@ from msgspec import Struct, structs
 
 from ekiden.message.reply import Reply
 from ekiden.protocol.smtp import server_replies as replies
+from ekiden.protocol.smtp.chunks import parse_bdat
 from ekiden.protocol.smtp.commands import (
     AuthStart,
+    Bdat,
     Command,
     Data,
     Helo,
@@ -115,7 +117,12 @@ class Rules:
         if encryption is Encryption.REQUIRED:
             self.verbs = {name: verb if verb.before_tls else _not_in_clear(verb) for name, verb in self.verbs.items()}
         if is_noop is not None:
-            noops = {name: Verb(name, VERBS[b"NOOP"].parse, junk=True) for name in self.verbs if is_noop(name)}
+            # Not BDAT: its octets would be commands then.
+            noops = {
+                name: Verb(name, VERBS[b"NOOP"].parse, junk=True)
+                for name in self.verbs
+                if name != b"BDAT" and is_noop(name)
+            }
             self.verbs = self.verbs | noops
         self._siblings: dict[frozenset[str], Rules] = {}
         self._offer(frozenset())
@@ -212,12 +219,13 @@ def _any_arguments(command: Command) -> Callable[[bytes, Rules], Command | Inval
     return lambda _arguments, _rules: command
 
 
-_ANY = frozenset({State.CONNECTED, State.GREETED, State.SENDER, State.RECIPIENTS})
+_CHUNKS = frozenset({State.CHUNKS, State.CHUNK_REFUSED})
+_ANY = frozenset({State.CONNECTED, State.GREETED, State.SENDER, State.RECIPIENTS}) | _CHUNKS
 
 
 class Verb(Struct, frozen=True):
     name: bytes
-    parse: Callable[[bytes, Rules], Command | Invalid]
+    parse: Callable[[bytes, Rules], Command | Bdat | Invalid]
     states: frozenset[State] = _ANY
     junk: bool = False  # smtpd_junk_command_limit counts it
     extension: str = ""  # the EHLO keyword that offers it: without that it is "not implemented"; "": always there
@@ -233,6 +241,8 @@ VERBS: dict[bytes, Verb] = {
         Verb(b"MAIL", parse_mail, frozenset({State.CONNECTED, State.GREETED})),
         Verb(b"RCPT", parse_rcpt, frozenset({State.SENDER, State.RECIPIENTS})),
         Verb(b"DATA", _without_arguments(Data(), replies.DATA_SYNTAX), frozenset({State.RECIPIENTS})),
+        # Legal or not, its octets are read: the core knows what to do in each state.
+        Verb(b"BDAT", lambda arguments, _rules: parse_bdat(arguments)),
         Verb(b"RSET", _without_arguments(Rset(), replies.RSET_SYNTAX, junk=True), junk=True),
         Verb(b"NOOP", _any_arguments(Noop()), junk=True, before_tls=True),
         Verb(b"VRFY", _parse_vrfy, junk=True),
@@ -280,13 +290,18 @@ OUT_OF_ORDER: dict[tuple[bytes, State], Reply] = {
         for verb in (b"XCLIENT", b"XFORWARD")
         for state in (State.SENDER, State.RECIPIENTS)
     },
+    # RFC 3030 §2: once a message has begun in chunks, only chunks go on with it.
+    **{
+        (verb, state): replies.AFTER_CHUNK
+        for verb in (b"AUTH", b"DATA", b"MAIL", b"RCPT", b"XCLIENT", b"XFORWARD")
+        for state in _CHUNKS
+    },
 }
 
 # Real verbs that this server does not have: RFC 5321 §4.2.4 wants 502 for these, 500 for what nobody knows.
 NOT_IMPLEMENTED = frozenset(
     {
         b"AUTH",
-        b"BDAT",
         b"BURL",
         b"ETRN",
         b"EXPN",
