@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import footprint, work
+from bench import encrypted, footprint, work
 from bench.servers import SBIN, Ekiden, Postfix, Server
 
 BASE = Path("/var/tmp/ekiden-bench")
@@ -34,6 +34,16 @@ WORK: dict[str, tuple[str, float, Callable[[Server, int], work.Measured]]] = {
         "delivery to one virtual Maildir, 4 KiB",
         3.0,
         lambda server, count: work.maildir(server, messages=count, size=4096),
+    ),
+    "submission-tls": (
+        "submission with STARTTLS and AUTH PLAIN, 4 KiB (Postfix with Dovecot)",
+        3.0,
+        lambda server, count: encrypted.submission(server, messages=count // 2),
+    ),
+    "relay-tls": (
+        "relay over TLS, 4 KiB",
+        3.0,
+        lambda server, count: encrypted.relay(server, messages=count),
     ),
 }
 

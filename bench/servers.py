@@ -13,6 +13,37 @@ from pathlib import Path
 from typing import Protocol
 
 SBIN = Path("/usr/sbin")
+_OWNER = {"mail_owner": "nobody"} if os.geteuid() == 0 else {}
+
+_DOVECOT = """\
+base_dir = @HERE@/base
+state_dir = @HERE@/base
+protocols =
+log_path = @HERE@/log
+ssl = no
+default_internal_user = nobody
+default_login_user = nobody
+default_internal_group = nogroup
+auth_mechanisms = plain
+passdb {
+  driver = passwd-file
+  args = @HERE@/users
+}
+userdb {
+  driver = static
+  args = uid=nobody gid=nogroup home=/nonexistent
+}
+service auth {
+  unix_listener @HERE@/auth {
+    mode = 0666
+  }
+}
+service stats {
+  unix_listener stats-writer {
+    mode = 0666
+  }
+}
+"""
 
 
 class Server(Protocol):
@@ -24,6 +55,8 @@ class Server(Protocol):
     def pid(self) -> int: ...
     def start(self, settings: dict[str, str]) -> None: ...
     def stop(self) -> None: ...
+    def account(self, name: str, password: str) -> dict[str, str]:
+        """Prepare an account that clients may log in to, before start(); the settings that it takes."""
 
 
 def free_port() -> int:
@@ -74,7 +107,7 @@ class Ekiden:
                     "mydestination": "",
                     "queue_directory": str(queue),
                     "maillog_file": str(self.directory / "mail.log"),
-                    **({"mail_owner": "nobody"} if os.geteuid() == 0 else {}),
+                    **_OWNER,
                     **settings,
                 }
             )
@@ -92,6 +125,22 @@ class Ekiden:
             self._process.wait(60)
             self._process = None
 
+    def account(self, name: str, password: str) -> dict[str, str]:
+        """Our own account file. It lies outside the directory that start() makes anew."""
+        accounts = self.directory.parent / "ekiden-accounts"
+        accounts.mkdir(exist_ok=True)
+        accounts.chmod(0o755)
+        settings = {"sasl_accounts": f"file:{accounts / 'accounts'}"}
+        (accounts / "main.cf").write_text(_main_cf({**settings, **_OWNER}))
+        subprocess.run(
+            [sys.executable, "-m", "ekiden.cli.main", "user", "add", "-c", str(accounts), name],
+            input=f"{password}\n",
+            text=True,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        return settings
+
 
 class Postfix:
     """Debian's Postfix as a second instance; it must be started as root."""
@@ -101,6 +150,7 @@ class Postfix:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = free_port()
+        self._dovecot: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
@@ -144,7 +194,22 @@ class Postfix:
         self._postfix("start")
         wait_for_banner(self.port)
 
+    def account(self, name: str, password: str) -> dict[str, str]:
+        """Dovecot's auth service, which compares plain text: the peer at its quickest."""
+        here = self.directory.parent / "dovecot"
+        shutil.rmtree(here, ignore_errors=True)
+        here.mkdir()
+        here.chmod(0o755)
+        (here / "users").write_text(f"{name}:{{PLAIN}}{password}\n")
+        (here / "dovecot.conf").write_text(_DOVECOT.replace("@HERE@", str(here)))
+        self._dovecot = subprocess.Popen(["dovecot", "-F", "-c", here / "dovecot.conf"], stdout=subprocess.DEVNULL)
+        return {"smtpd_sasl_type": "dovecot", "smtpd_sasl_path": str(here / "auth")}
+
     def stop(self) -> None:
+        if self._dovecot is not None:
+            self._dovecot.terminate()
+            self._dovecot.wait(30)
+            self._dovecot = None
         self._postfix("stop")
 
     def _postfix(self, command: str) -> None:

@@ -13,7 +13,7 @@ from bench.processes import cpu_seconds
 from bench.servers import SBIN, Server, free_port, wait_for_banner
 
 # Work that takes longer than this is not slow, it hangs.
-_DEADLINE_S = 180
+DEADLINE_S = 180
 
 
 class Measured(Struct, frozen=True):
@@ -60,14 +60,14 @@ def relay(server: Server, *, messages: int, size: int, connections: int = 50, wa
         def run(count: int) -> None:
             receiving = sink(count)
             try:
-                _source(server, count, size, connections, "recipient@next.example").wait(_DEADLINE_S)
-                receiving.wait(_DEADLINE_S)
+                _source(server, count, size, connections, "recipient@next.example").wait(DEADLINE_S)
+                receiving.wait(DEADLINE_S)
             finally:
                 receiving.kill()
 
         if warm_up:
             run(warm_up)
-        return _measure(server, messages, lambda: run(messages))
+        return measure(server, messages, lambda: run(messages))
     finally:
         server.stop()
 
@@ -92,14 +92,14 @@ def maildir(server: Server, *, messages: int, size: int, connections: int = 50, 
 
         def run() -> None:
             before = _files(new)
-            _source(server, messages, size, connections, "user@box.example").wait(_DEADLINE_S)
-            end = time.monotonic() + _DEADLINE_S
+            _source(server, messages, size, connections, "user@box.example").wait(DEADLINE_S)
+            end = time.monotonic() + DEADLINE_S
             while _files(new) - before < messages:
                 if time.monotonic() > end:
                     raise TimeoutError(f"{_files(new) - before} of {messages} messages are in the mailbox")
                 time.sleep(0.02)
 
-        return _measure(server, messages, run)
+        return measure(server, messages, run)
     finally:
         server.stop()
 
@@ -111,7 +111,7 @@ def _files(folder: Path) -> int:
         return 0
 
 
-def _measure(server: Server, messages: int, run: Callable[[], None]) -> Measured:
+def measure(server: Server, messages: int, run: Callable[[], None]) -> Measured:
     cpu, start = cpu_seconds(server.pid), time.monotonic()
     run()
     return Measured(messages, time.monotonic() - start, cpu_seconds(server.pid) - cpu)
