@@ -102,7 +102,7 @@ def test_a_message_that_is_given_up_goes_back_to_its_sender(server: RunningServe
             "postsuper: Force-expired: 1 message", "postsuper: Released from hold: 1 message",
         ]  # fmt: skip
         (report,) = sink.messages(1)
-        assert report.facts["X-Rcpt-Args"] == ["<ann@one.example>"]
+        assert report.facts["X-Rcpt-Args"] == ["<ann@one.example> NOTIFY=NEVER"]
         assert report.content.count(b"Action: failed") == 2
         assert b"Connection refused" in report.content
     wait_for(lambda: not names(classic), "an empty queue")

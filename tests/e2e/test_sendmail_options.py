@@ -130,16 +130,21 @@ def test_line_ends(
 
 
 def test_notifications_are_asked_for(server: RunningServer, classic: Classic, sink: SmtpSink) -> None:
-    """-N success: the sender hears that it was relayed; -N never: not even that it failed."""
+    """-N success: the sender hears that it was relayed, where the server tells nothing; -N never: not even of failure."""
+    sent(classic, "-f", "ann@one.example", "-N", "success,failure", "dora@two.example")
+    (message,) = sink.messages(1)
+    assert message.facts["X-Rcpt-Args"] == ["<dora@two.example> NOTIFY=SUCCESS,FAILURE"]
+    server.main_cf["smtp_discard_ehlo_keywords"] = "dsn"
+    server.reload()
     sent(classic, "-f", "ann@one.example", "-N", "success,failure", "bob@two.example")
-    content = {message.facts["X-Rcpt-Args"][0]: message.content for message in sink.messages(2)}
+    content = {message.facts["X-Rcpt-Args"][0]: message.content for message in sink.messages(3)[1:]}
     assert content.keys() == {"<bob@two.example>", "<ann@one.example>"}
     assert b"Action: relayed" in content["<ann@one.example>"]
     server.main_cf["default_transport"] = "error:5.7.1 no"
     del server.main_cf["relayhost"]
     server.reload()
     sent(classic, "-f", "ann@one.example", "-N", "never", "carl@two.example")
-    wait_for(lambda: "status=bounced" in server.log and server.log.count(": removed") >= 3, "the failure")
+    wait_for(lambda: "status=bounced" in server.log and server.log.count(": removed") >= 4, "the failure")
     assert server.log.count("non-delivery notification") == 0
     sent(classic, "-N", "bogus", "carl@two.example", warning="warning: bad -N option value")
 

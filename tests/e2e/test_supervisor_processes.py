@@ -282,6 +282,7 @@ def test_workers_of_root_are_somebody_else_for_good(server: RunningServer) -> No
         "maildrop": (0o1733, 65534),
         "run": (0o700, 65534),
         "public": (0o755, 65534),
+        "private": (0o700, 65534),
     }
 
 

@@ -119,7 +119,9 @@ class Pickup:
         sender = _address(user if drop.sender is None else drop.sender)
         recipients = tuple(Recipient(_address(text)) for text in drop.recipients)
         if drop.notify is not None:
-            recipients = tuple(Recipient(each.address, notify=Notify(drop.notify)) for each in recipients)
+            recipients = tuple(
+                Recipient(each.address, notify=Notify(drop.notify) | Notify.GIVEN) for each in recipients
+            )
         if not recipients:
             raise DropError("it has no recipients")
         queue_id, now = service.new_queue_id(), service.clock.time()

@@ -61,3 +61,10 @@ def test_the_keywords_of_extensions() -> None:
     # RFC 3030 §3: BINARYMIME cannot be used without CHUNKING.
     assert not extensions_of(Reply(250, None, ("mx", "BINARYMIME"))).binary_mime
     assert not extensions_of(Reply(250, None, lines), {"DSN", "CHUNKING"}).binary_mime
+
+
+def test_a_name_of_this_host_is_no_original_recipient_elsewhere() -> None:
+    """The sendmail command's "root": a strict server would refuse ``ORCPT=rfc822;root``."""
+    for original, expected in ((Address("root"), b""), (Address("root", "a.example"), b" ORCPT=rfc822;root@a.example")):
+        recipient = Recipient(Address("root", "origin.example"), original)
+        assert recipient_parameters(recipient, smtputf8=False) == expected

@@ -80,8 +80,10 @@ def recipient_parameters(recipient: Recipient, *, smtputf8: bool) -> bytes:
         words = b" NOTIFY=" + (b",".join([word for flag, word in _CONDITIONS if flag in notify]) or b"NEVER")
     if recipient.orcpt:
         return words + _orcpt(*recipient.orcpt.partition(";")[::2], smtputf8=smtputf8)
-    if recipient.original is not None and recipient.original != recipient.address:
-        address = str(recipient.original)
+    original = recipient.original
+    # A name of this host (the sendmail command's "root") is no address elsewhere: a strict server would refuse it.
+    if original is not None and original.domain and original != recipient.address:
+        address = str(original)
         return words + _orcpt("rfc822" if address.isascii() else "utf-8", address, smtputf8=smtputf8)
     return words
 
