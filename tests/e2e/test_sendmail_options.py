@@ -130,7 +130,7 @@ def test_line_ends(
 
 
 def test_notifications_are_asked_for(server: RunningServer, classic: Classic, sink: SmtpSink) -> None:
-    """-N success: the sender hears that it was relayed, where the server tells nothing; -N never: not even of failure."""
+    """-N success: the sender hears of relaying to a server without DSN; -N never: not even that it failed."""
     sent(classic, "-f", "ann@one.example", "-N", "success,failure", "dora@two.example")
     (message,) = sink.messages(1)
     assert message.facts["X-Rcpt-Args"] == ["<dora@two.example> NOTIFY=SUCCESS,FAILURE"]
