@@ -10,6 +10,7 @@ from ekiden.cli.queue_access import configuration
 from ekiden.config.check import check
 from ekiden.config.problem import Level, Problem
 from ekiden.runtime.directory_check import check_directories
+from ekiden.runtime.keys_check import check_keys
 from ekiden.runtime.listeners import ListenTrouble, wanted_listeners
 from ekiden.runtime.stations_check import check_stations
 from ekiden.tables.check import check_tables
@@ -23,6 +24,8 @@ def run(options: argparse.Namespace) -> int:
         wanted_listeners(found.services, found.parameters)
     except ListenTrouble as error:
         problems.append(Problem(found.master_cf, 0, Level.ERROR, str(error)))
+    if not found.errors:
+        problems += check_keys(found)
     if not any(problem.level is Level.ERROR for problem in problems):
         # Made of values and tables that are wrong, the stations would only say again what has been said.
         problems += check_stations(found)

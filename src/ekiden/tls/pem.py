@@ -16,7 +16,11 @@ _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTA
 
 
 class PemTrouble(ValueError):
-    """No key and certificate; one line for the administrator."""
+    """No key and certificate; one line for the administrator. ``of_key``: the key is to blame, not the certificate."""
+
+    def __init__(self, text: str, *, of_key: bool = False) -> None:
+        super().__init__(text)
+        self.of_key = of_key
 
 
 def key_chains(text: bytes) -> list[bytes]:
@@ -47,19 +51,19 @@ def load_chain(context: ssl.SSLContext, certificates: bytes, key: bytes) -> None
         with _MemoryFile(certificates) as chain_path, _MemoryFile(key) as key_path:
             context.load_cert_chain(chain_path, key_path, password=_no_password)
     except ssl.SSLError as error:
-        raise PemTrouble(_words(error, certificates, key)) from error
-    except (OSError, ValueError) as error:
-        raise PemTrouble(str(error)) from error
+        raise _trouble(error, certificates, key) from error
+    except ValueError as error:  # of _no_password
+        raise PemTrouble(str(error), of_key=True) from error
 
 
-def _words(error: ssl.SSLError, certificates: bytes, key: bytes) -> str:
+def _trouble(error: ssl.SSLError, certificates: bytes, key: bytes) -> PemTrouble:
     if b"-----BEGIN CERTIFICATE-----" not in certificates:
-        return "no certificate in it"
+        return PemTrouble("no certificate in it")
     if b"PRIVATE KEY-----" not in key:
-        return "no private key in it"
-    if error.reason == "KEY_VALUES_MISMATCH":
-        return "the private key is not that of the certificate"
-    return reason_of(error)
+        return PemTrouble("no private key in it", of_key=True)
+    if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
+        return PemTrouble("the private key is not that of the certificate", of_key=True)
+    return PemTrouble(reason_of(error))
 
 
 def _no_password() -> str:

@@ -45,9 +45,10 @@ class ServerSide(ssl.SSLObject):
 
 
 class Chain(Struct, frozen=True):
-    """A certificate with those above it, and its key; PEM. ``origin`` is how the configuration names it."""
+    """A certificate with those above it, and its key; PEM. The origins are how the configuration names the two."""
 
     origin: str
+    key_origin: str
     certificates: bytes
     key: bytes
 
@@ -57,6 +58,7 @@ class ServerContexts:
 
     def __init__(self, parameters: Parameters, files: KeyFiles, *, service: str) -> None:
         self._parameters, self._files = parameters, files
+        self.is_mandatory, self.asks_certificate = is_mandatory(parameters), asks_certificate(parameters)
         self.chains = tuple(_chains(parameters, files))
         if not self.chains:
             raise TlsTrouble("smtpd_tls_cert_file: no certificate: set smtpd_tls_chain_files, or this and its key")
@@ -93,7 +95,7 @@ class ServerContexts:
     def _base(self, service: str) -> ssl.SSLContext:
         parameters = self._parameters
         context = self._bare()
-        mandatory = is_mandatory(parameters)
+        mandatory = self.is_mandatory
         name = "smtpd_tls_mandatory_protocols" if mandatory else "smtpd_tls_protocols"
         safe_versions(name, getattr(parameters, name)).apply(context)
         excluded = parameters.smtpd_tls_exclude_ciphers
@@ -121,7 +123,7 @@ class ServerContexts:
             try:
                 load_chain(context, chain.certificates, chain.key)
             except PemTrouble as error:
-                raise TlsTrouble(f"{chain.origin}: {error}") from error
+                raise TlsTrouble(f"{chain.key_origin if error.of_key else chain.origin}: {error}") from error
         self._load_authorities(context)
         return context
 
@@ -346,18 +348,19 @@ def _chains(parameters: Parameters, files: KeyFiles) -> list[Chain]:
     found: list[Chain] = []
     for parameter, certificate, key in key_pairs(parameters):
         origin = f"{parameter} = {certificate}"
-        for name, path in ((origin, certificate), (f"{_key_parameter(parameter)} = {key}", key)):
+        key_origin = f"{_key_parameter(parameter)} = {key}"
+        for name, path in ((origin, certificate), (key_origin, key)):
             if path in files.troubles:
                 raise TlsTrouble(f"{name}: {files.troubles[path]}")
             if path not in files.contents:
                 raise TlsTrouble(f"{name}: it has not been read")
         if certificate == key and parameter == "smtpd_tls_chain_files":
             try:
-                found += [Chain(origin, chain, chain) for chain in key_chains(files.contents[certificate])]
+                found += [Chain(origin, origin, chain, chain) for chain in key_chains(files.contents[certificate])]
             except PemTrouble as error:
                 raise TlsTrouble(f"{origin}: {error}") from error
         else:
-            found.append(Chain(origin, files.contents[certificate], files.contents[key]))
+            found.append(Chain(origin, key_origin, files.contents[certificate], files.contents[key]))
     return found
 
 
