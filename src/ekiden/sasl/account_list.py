@@ -67,6 +67,8 @@ class AccountList:
             return "an empty name or password"
         if "\0" in name or "\0" in password:
             return "a NUL in name or password"
+        if name != name.strip() or not name.isprintable():
+            return "a name with blanks around it or with control characters"
         try:
             lengths = len(name.encode("utf-8")), len(password.encode("utf-8"))
         except UnicodeEncodeError:

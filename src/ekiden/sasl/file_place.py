@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Hashable
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 
@@ -19,8 +17,7 @@ from ekiden.sasl.password_hash import parse_stored
 from ekiden.sasl.place import no_keys, spend_a_hash
 from ekiden.sasl.saslprep import saslprep
 from ekiden.sasl.scram_secret import ScramSecret, parse_secret
-
-_State: TypeAlias = tuple[int, int, int, int]
+from ekiden.sasl.watched_file import WatchedFile
 
 
 def open_place(where: str, opening: Opening) -> FilePlace:
@@ -29,15 +26,19 @@ def open_place(where: str, opening: Opening) -> FilePlace:
 
 
 class FilePlace:
-    """The file is looked at for each login (stat(2)) and read anew when it is another one."""
-
     def __init__(self, path: Path, pool: HashPool, last_used: LastUsed | None = None) -> None:
         self.name = f"file:{path}"
         self._file = AccountFile(path)
         self._pool = pool
         self._last_used = last_used
-        self._state: _State | None = None
-        self._accounts: dict[str, Account] = {}
+        self._watched = WatchedFile(path, self._read)
+
+    def _read(self) -> dict[str, Account]:
+        """Raises AccountTrouble."""
+        try:
+            return self._file.read()
+        except AccountFileTrouble as trouble:
+            raise AccountTrouble(str(trouble)) from trouble
 
     def _find(self, name: str) -> Account | None:
         """Raises AccountTrouble."""
@@ -45,24 +46,7 @@ class FilePlace:
             wanted = folded_name(name)
         except ValueError:
             return None
-        state = self._look()
-        if state != self._state or state is None:
-            try:
-                self._accounts = self._file.read()
-            except AccountFileTrouble as trouble:
-                self._state, self._accounts = None, {}
-                raise AccountTrouble(str(trouble)) from trouble
-            self._state = state
-        return self._accounts.get(wanted)
-
-    def _look(self) -> _State | None:
-        try:
-            found = os.stat(self._file.path)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise AccountTrouble(f"{self._file.path}: {error.strerror}") from error
-        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+        return self._watched.get().get(wanted)
 
     async def verify(self, name: str, password: str) -> Verdict:
         account = self._find(name)

@@ -23,7 +23,11 @@ from ekiden.tables.open import open_tables
 # ``open_place(where, opening)``, which raises ConfigError for what it cannot use.
 _MODULES = {
     "file": "file_place",
+    "ldap": "ldap_place",
+    "pam": "pam_place",
+    "passwd-file": "passwd_file_place",
     "saslauthd": "saslauthd_place",
+    "table": "table_place",
 }
 _FORMS = (
     "file:/path, passwd-file:/path, ldap:/path, table:TYPE:NAME, pam:SERVICE or saslauthd:/path of its socket (mux)"

@@ -41,7 +41,7 @@ class LdapTable(Table):
         port = settings.number("server_port", PORT, minimum=1, maximum=65535)
         forms = "ldap://host:port, ldaps://host or ldapi://%2Fpath"
         servers = settings.servers("server_host", lambda word: parse_server(word, port), forms)
-        login, key = _read_login(settings, any(server.tls for server in servers))
+        login, key = read_login(settings, any(server.tls for server in servers))
         limits = PoolLimits(opening.parameters.table_connection_limit, self._timeout_s)
         for name in _WITHOUT_MEANING:
             settings.given(name)
@@ -169,7 +169,7 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
 
 
-def _read_login(settings: ClientSettings, ldaps: bool) -> tuple[LdapLogin, tuple[object, ...]]:
+def read_login(settings: ClientSettings, ldaps: bool) -> tuple[LdapLogin, tuple[object, ...]]:
     """How to log in, and the same as values that can be compared. Raises ConfigError."""
     bind = settings.text("bind", "yes").lower()
     if bind not in _BINDS:

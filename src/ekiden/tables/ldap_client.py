@@ -85,6 +85,19 @@ class LdapConnection:
             raise
         return connection
 
+    async def bind(self, name: str, password: str) -> Done:
+        """Whether the server takes a name and a password, in its own words. Raises ServerTrouble.
+
+        An empty password must not come here: such a bind succeeds as nobody, whatever the name (RFC 4513 §5.1.2).
+        """
+        if not name or not password:
+            raise ValueError("a bind needs a name and a password")
+        self._stream.send(messages.bind_request(self._next(), name, password))
+        message = await self._receive(self._number)
+        if not isinstance(message, Done):
+            raise ServerTrouble("an answer to no question")
+        return message
+
     async def search(self, wanted: Search, name: str) -> list[Entry]:
         """What is found; nothing where the base does not exist. Raises ServerTrouble, Refusal."""
         number = self._next()
