@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Endpoint, UnixHost
@@ -17,6 +17,7 @@ from ekiden.message.delivery import DeliveryRequest, DeliveryResult, deferred
 from ekiden.message.host import Host
 from ekiden.message.status import Status
 from ekiden.observe.events import Observer
+from ekiden.tls.key_files import KeyFiles
 
 
 class LmtpAgent:
@@ -34,6 +35,7 @@ class LmtpAgent:
         hostname: str | None = None,
         generic: GenericMaps | None = None,
         policies: Policies | None = None,
+        key_files: Callable[[], KeyFiles] = KeyFiles,
     ) -> None:
         self._settings = lmtp_settings(parameters)
         self._hosts_for = hosts_for
@@ -45,7 +47,9 @@ class LmtpAgent:
             clock=clock,
             observer=observer,
             own_name=self._own_name,
-            security=Security(parameters, "lmtp", clock=clock, observer=observer, policies=policies),
+            security=Security(
+                parameters, "lmtp", clock=clock, observer=observer, policies=policies, key_files=key_files
+            ),
             generic=generic,
         )
 

@@ -32,6 +32,7 @@ from ekiden.protocol.smtp.client import (
 )
 from ekiden.queue.store import StoreTrouble
 from ekiden.route.mx import BetterHosts
+from ekiden.tls.key_files import KeyFiles
 
 HostsFor = Callable[[str], Awaitable[Sequence[Host] | DeliveryResult]]
 PassOn = Callable[[DeliveryRequest], Awaitable[Sequence[DeliveryResult]]]
@@ -56,6 +57,7 @@ class SmtpAgent:
         loops_to: PassOn | None = None,
         generic: GenericMaps | None = None,
         policies: Policies | None = None,
+        key_files: Callable[[], KeyFiles] = KeyFiles,
     ) -> None:
         name = parameters.myhostname if hostname is None else hostname
         self._loops_to = loops_to
@@ -65,7 +67,9 @@ class SmtpAgent:
             clock=clock,
             observer=observer,
             own_name=name,
-            security=Security(parameters, "smtp", clock=clock, observer=observer, policies=policies),
+            security=Security(
+                parameters, "smtp", clock=clock, observer=observer, policies=policies, key_files=key_files
+            ),
             generic=generic,
         )
 

@@ -27,6 +27,7 @@ from ekiden.tables.table import Table
 from ekiden.tls.channel_binding import channel_bindings
 from ekiden.tls.client_context import ClientContexts, ClientLayer, ContextTrouble
 from ekiden.tls.configured_policy import ConfiguredPolicies
+from ekiden.tls.key_files import KeyFiles, client_key_pairs
 from ekiden.tls.openssl import openssl
 from ekiden.tls.peer_check import Verdict, check_peer
 from ekiden.tls.policy import Level, NoDelivery, Problem, TlsOutcome, TlsPolicy, TlsPolicySource
@@ -48,9 +49,13 @@ class Security:
         clock: Clock,
         observer: Observer,
         policies: Policies | None = None,
+        key_files: Callable[[], KeyFiles] = KeyFiles,
         open_table: Callable[..., Table] = open_table,
     ) -> None:
-        """``prefix``: smtp or lmtp, whose parameters count. Raises ConfigError."""
+        """``prefix``: smtp or lmtp, whose parameters count. ``key_files``: what the files of our own keys hold now.
+
+        Raises ConfigError.
+        """
 
         def own(name: str) -> Any:
             return getattr(parameters, f"{prefix}_{name}")
@@ -59,7 +64,7 @@ class Security:
         self._clock, self._observer = clock, observer
         self._configured = ConfiguredPolicies(parameters, prefix, open_table=open_table)
         self._policies: TlsPolicySource = policies(self._configured) if policies is not None else self._configured
-        self._contexts = ClientContexts(parameters, prefix, monotonic=clock.monotonic)
+        self._contexts = ClientContexts(parameters, prefix, monotonic=clock.monotonic, key_files=key_files)
         self.logins = LoginRules(parameters, prefix, monotonic=clock.monotonic, open_table=open_table)
         # Whether there is anything to ask before a connection is made, or used again.
         self.has_tls = policies is not None or not self._configured.is_off
@@ -71,9 +76,7 @@ class Security:
         self._digest: str = own("tls_fingerprint_digest")
         self._any_label: bool = parameters.tls_wildcard_matches_multiple_labels
         self._plain_after_s: float = parameters.minimal_backoff_time
-        self._has_certificate = any(
-            own(name) not in ("", "none", ()) for name in ("tls_cert_file", "tls_eccert_file", "tls_chain_files")
-        )
+        self._has_certificate = any(client_key_pairs(parameters, prefix))
 
     async def policy_for(self, next_hop: str, endpoint: Endpoint, *, require_tls: bool) -> TlsPolicy | NoDelivery:
         policy = await self._policies.policy_for(next_hop, as_host(endpoint), require_tls=require_tls)

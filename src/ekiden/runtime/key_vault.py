@@ -68,10 +68,10 @@ def key_files_of(configuration: Configuration) -> KeyFiles:
 
 
 def _reader(configuration: Configuration) -> KeyFileReader:
+    of = configuration.parameters_of
     return KeyFileReader(
-        configuration.parameters_of(service)
-        for service in configuration.services
-        if service.command in ("smtpd", "lmtpd")
+        [of(service) for service in configuration.services if service.command in ("smtpd", "lmtpd")],
+        [(of(service), service.command) for service in configuration.services if service.command in ("smtp", "lmtp")],
     )
 
 

@@ -212,6 +212,7 @@ class Stations:
                     observer=doors.observer,
                     loops_to=self._pass_on(parse_transport(parameters.best_mx_transport)),
                     generic=decisions.generic(parameters, parameters.smtp_generic_maps),
+                    key_files=lambda: doors.key_files,
                 )
             case "lmtp":
                 return LmtpAgent(
@@ -220,6 +221,7 @@ class Stations:
                     clock=doors.clock,
                     observer=doors.observer,
                     generic=decisions.generic(parameters, parameters.lmtp_generic_maps),
+                    key_files=lambda: doors.key_files,
                 )
             case "virtual":
                 return VirtualAgent(doors.mailboxes, parameters, doors.clock)

@@ -19,6 +19,7 @@ from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
 from ekiden.message.host import Host
 from ekiden.tls.ciphers import CipherTrouble, cipher_list, set_ciphers
+from ekiden.tls.key_files import KeyFiles, client_key_pairs
 from ekiden.tls.layer import TlsLayer, reason_of
 from ekiden.tls.openssl import openssl
 from ekiden.tls.pem import PemTrouble, key_chains, load_chain
@@ -27,7 +28,6 @@ from ekiden.tls.versions import safe_versions
 
 # Sessions that are remembered; the ones unused for longest go first. One costs some 6 KiB.
 _SESSIONS = 1000
-_NO_FILE = ("", "none")
 _DER = 2  # _ssl.ENCODING_DER
 
 
@@ -53,9 +53,21 @@ class _Remembered(Struct, frozen=True):
 
 
 class ClientContexts:
-    """``prefix``: smtp or lmtp, whose parameters count. ``monotonic``: seconds."""
+    """``prefix``: smtp or lmtp, whose parameters count. ``monotonic``: seconds.
 
-    def __init__(self, parameters: Parameters, prefix: str, *, monotonic: Callable[[], float]) -> None:
+    ``key_files``: what the files of keys hold now, of which a worker may read none; what is not there is read here.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        prefix: str,
+        *,
+        monotonic: Callable[[], float],
+        key_files: Callable[[], KeyFiles] = KeyFiles,
+    ) -> None:
+        self._key_files = key_files
+        self._files = key_files()
         self._parameters, self._prefix, self._monotonic = parameters, prefix, monotonic
         self._own: Callable[[str], Any] = lambda name: getattr(parameters, f"{prefix}_tls_{name}")
         self._by_kind: dict[_Kind, ssl.SSLContext] = {}
@@ -104,6 +116,10 @@ class ClientContexts:
         return found
 
     def _context(self, policy: TlsPolicy) -> ssl.SSLContext:
+        if (files := self._key_files()) is not self._files and files != self._files:
+            self._by_kind.clear()
+            self._sessions.clear()  # they belong to their contexts
+        self._files = files
         kind = _Kind(
             protocols=policy.protocols,
             ciphers=policy.ciphers,
@@ -162,25 +178,28 @@ class ClientContexts:
 
     def _show(self, context: ssl.SSLContext) -> None:
         """Load our own certificates, for servers that ask for one."""
-        own = self._own
-        files = [("chain_files", path, path) for path in own("chain_files")] or [
-            (name, own(name), own(key))
-            for name, key in (("cert_file", "key_file"), ("eccert_file", "eckey_file"))
-            if own(name).lower() not in _NO_FILE
-        ]
-        for name, certificate, key in files:
-            place = f"{self._prefix}_tls_{name} = {certificate}"
+        for name, certificate, key in client_key_pairs(self._parameters, self._prefix):
+            place = f"{name} = {certificate}"
             try:
-                chain = _read(certificate)
-                if name == "chain_files":
+                chain = self._read(certificate)
+                if name.endswith("chain_files"):
                     for piece in key_chains(chain):
                         load_chain(context, piece, piece)
                 else:
-                    load_chain(context, chain, chain if key == certificate else _read(key))
+                    load_chain(context, chain, chain if key == certificate else self._read(key))
             except OSError as error:
-                raise ContextTrouble(f"{place}: {error.strerror}: {error.filename}") from error
+                raise ContextTrouble(f"{place}: {error.filename}: {error.strerror}") from error
             except PemTrouble as error:
                 raise ContextTrouble(f"{place}: {error}") from error
+
+    def _read(self, path: str) -> bytes:
+        """Raises OSError."""
+        if path in self._files.troubles:
+            raise OSError(0, self._files.troubles[path], path)
+        if path in self._files.contents:
+            return self._files.contents[path]
+        with open(path, "rb") as file:
+            return file.read()
 
 
 class ClientLayer(TlsLayer):
@@ -225,8 +244,3 @@ def server_name_of(policy: TlsPolicy, next_hop_domain: str, host: Host) -> str:
         return policy.tlsa_base or host.name  # RFC 7672 §8.1
     name = {"hostname": host.name, "nexthop": next_hop_domain}.get(policy.server_name, policy.server_name)
     return name if any(char.isalpha() for char in name.rpartition(".")[2]) and ":" not in name else ""
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()

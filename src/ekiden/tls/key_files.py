@@ -63,6 +63,19 @@ def key_pairs(parameters: Parameters) -> Iterator[tuple[str, str, str]]:
             yield parameter, certificate, key
 
 
+def client_key_pairs(parameters: Parameters, prefix: str) -> Iterator[tuple[str, str, str]]:
+    """The same of what we show as a client; ``prefix``: smtp or lmtp."""
+    chains: tuple[str, ...] = getattr(parameters, f"{prefix}_tls_chain_files")
+    if chains:
+        yield from ((f"{prefix}_tls_chain_files", path, path) for path in chains)
+        return
+    for certificate, key in (("cert_file", "key_file"), ("eccert_file", "eckey_file")):
+        name = f"{prefix}_tls_{certificate}"
+        path: str = getattr(parameters, name)
+        if path.lower() not in _NO_FILE:
+            yield name, path, getattr(parameters, f"{prefix}_tls_{key}")
+
+
 def files_of(parameters: Parameters) -> Iterator[str]:
     """The files of one service; its tables of server names have more."""
     for _, certificate, key in key_pairs(parameters):
@@ -72,11 +85,17 @@ def files_of(parameters: Parameters) -> Iterator[str]:
 
 
 class KeyFileReader:
-    """Reads the files of all services. ``read`` gives what is there now, ``changed`` tells whether to read again."""
+    """Reads the files of all services. ``read`` gives what is there now, ``changed`` tells whether to read again.
 
-    def __init__(self, services: Iterable[Parameters]) -> None:
+    ``clients``: those that deliver by SMTP or LMTP, with the prefix (smtp, lmtp) of the parameters that count.
+    """
+
+    def __init__(self, services: Iterable[Parameters], clients: Iterable[tuple[Parameters, str]] = ()) -> None:
         wanted = [parameters for parameters in services if offers_tls(parameters)]
-        self._paths = sorted({path for parameters in wanted for path in files_of(parameters)})
+        paths = {path for parameters in wanted for path in files_of(parameters)}
+        for parameters, prefix in clients:
+            paths.update(path for _, *pair in client_key_pairs(parameters, prefix) for path in pair)
+        self._paths = sorted(paths)
         self._tables = {word: parameters for parameters in wanted for word in parameters.tls_server_sni_maps}
         self._states: dict[str, _State] = {}
 

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from ekiden.message.delivery import DeliveryRequest, DeliveryResult
 from ekiden.message.host import Host
 from ekiden.runtime.system_clock import SystemClock
 from ekiden.tls.facts import fingerprint_of
+from ekiden.tls.key_files import KeyFileReader, KeyFiles
 from support.certificates import Authority, Pair, self_signed
 from support.fake_peer import Act, Answer, FakePeer
 from support.honours import honours
@@ -60,7 +61,10 @@ def prefix(request: pytest.FixtureRequest) -> str:
 
 
 def agent_for(
-    *peers: FakePeer, settings: dict[str, str] | None = None, notes: Notes | None = None
+    *peers: FakePeer,
+    settings: dict[str, str] | None = None,
+    notes: Notes | None = None,
+    key_files: Callable[[], KeyFiles] = KeyFiles,
 ) -> SmtpAgent | LmtpAgent:
     async def hosts_for(next_hop: str) -> Sequence[Host]:
         return [peer.host for peer in peers]
@@ -71,7 +75,7 @@ def agent_for(
     }
     kind = SmtpAgent if _under_test == "smtp" else LmtpAgent
     parameters = Parameters({"myhostname": "me.example", "lmtp_tls_security_level": "may", **renamed})
-    return kind(parameters, hosts_for=hosts_for, clock=SystemClock(), observer=notes or Notes())
+    return kind(parameters, hosts_for=hosts_for, clock=SystemClock(), observer=notes or Notes(), key_files=key_files)
 
 
 def verbs(*smtp: str) -> list[str]:
@@ -503,6 +507,50 @@ def test_a_server_that_asks_who_we_are(tmp_path: Path, way: str) -> None:
                 assert peer.handshakes[0].getpeercert(binary_form=True) == OWN.der
 
     run(work())
+
+
+def test_a_key_that_is_renewed_is_used_from_then_on(tmp_path: Path) -> None:
+    """The files are read by the supervisor, which tells of what is in them now."""
+    again = ROOT.issue("me.example", client=True)
+    paths = "/etc/own.pem", "/etc/own.key"
+    held = [KeyFiles(dict(zip(paths, (pair.pem, pair.key_pem), strict=True))) for pair in (OWN, again)]
+
+    async def work() -> None:
+        async with TlsPeer(server_context(tmp_path, GOOD, asks=ROOT)) as peer:
+            own = {
+                "smtp_tls_security_level": "encrypt", "smtp_tls_cert_file": paths[0], "smtp_tls_key_file": paths[1],
+                "smtp_tls_connection_reuse": "no", "smtp_tls_session_cache_database": "x:y",
+            }  # fmt: skip
+            agent = agent_for(peer, settings=own, key_files=lambda: held[0])
+            for _ in range(2):
+                assert brief(await agent.deliver(young())) == [SENT]
+            held.pop(0)
+            assert brief(await agent.deliver(young())) == [SENT]
+            await agent.close()
+            shown = [each.getpeercert(binary_form=True) for each in peer.handshakes]
+            assert shown == [OWN.der, OWN.der, again.der]
+
+    run(work())
+
+
+def test_a_key_that_could_not_be_read(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with TlsPeer(server_context(tmp_path, GOOD)) as peer:
+            own = {"smtp_tls_security_level": "encrypt", "smtp_tls_chain_files": "/etc/own.pem"}
+            agent = agent_for(peer, settings=own, key_files=lambda: KeyFiles(troubles={"/etc/own.pem": "No such file"}))
+            (result,) = await agent.deliver(young())
+            await agent.close()
+            assert brief([result]) == [PUT_OFF]
+            assert result.text.endswith("_tls_chain_files = /etc/own.pem: /etc/own.pem: No such file")
+
+    run(work())
+
+
+def test_the_supervisor_reads_the_keys_of_clients_too(tmp_path: Path) -> None:
+    certificate, key = OWN.write(tmp_path, "own")
+    settings = {f"{_under_test}_tls_cert_file": str(certificate), f"{_under_test}_tls_key_file": str(key)}
+    files = KeyFileReader([], [(Parameters(settings), _under_test)]).read()
+    assert files.contents == {str(certificate): OWN.pem, str(key): OWN.key_pem}
 
 
 @honours("smtp_tls_CApath", "smtp_tls_trust_anchor_file")
