@@ -173,7 +173,7 @@ SETTINGS = frozenset(
         "strict_rfc821_envelopes",
     }
 )
-_EXTENSIONS = ("8BITMIME", "CHUNKING", "BINARYMIME", "DSN", "SMTPUTF8", "DELIVERBY", "MT-PRIORITY")
+_EXTENSIONS = ("ETRN", "8BITMIME", "CHUNKING", "BINARYMIME", "DSN", "SMTPUTF8", "DELIVERBY", "MT-PRIORITY")
 _BARE_NEWLINE = {choice.value: choice for choice in BareNewline}
 
 
@@ -253,10 +253,14 @@ class CorePeer:
                     return refusal.reply
                 self.accepted.append(self._content)
                 return server_replies.queued_reply("4Fz")
-            case commands.Vrfy(text=text):
-                return server_replies.vrfy_reply(text)
+            case commands.Vrfy(address=address):
+                if (address.domain or "here.example").lower() != "here.example":
+                    return reply(554, "5.7.1", f"<{address}>: Relay access denied")
+                return server_replies.vrfy_reply(str(address))
+            case commands.Etrn(domain=domain):
+                return reply(459, "4.7.0", f"<{domain}>: service unavailable")
             case commands.Help():
-                return server_replies.HELP
+                return server_replies.help_reply(self.core.verbs)
             case commands.Quit():
                 return server_replies.BYE
             case commands.AuthStart() | commands.AuthResponse() | commands.StartTls():

@@ -30,7 +30,7 @@ from support.cleanup import cleanup_for, rewrite_clients_for
 
 class Destinations:
     async def is_relay_allowed_destination(self, address: Address) -> bool:
-        return address.domain == "here.example"
+        return address.domain in ("", "here.example")
 
     async def check_recipient(self, address: Address) -> Refusal | None:
         if address.local == "trouble":
@@ -86,6 +86,8 @@ class World:
         self.clock = Clock()
         self.trouble: Exception | None = None
         self.space = True
+        self.flushed: list[str] = []
+        self.flush_trouble: Exception | None = None
         self.full_after: int | None = None
         defaults = {"myhostname": "mx.here.example", "mynetworks": "192.0.2.0/24", "smtpd_peername_lookup": "no"}
         parameters = Parameters({**defaults, **settings})
@@ -102,6 +104,7 @@ class World:
             counts=LocalCounts(),
             observer=self,
             clock=self.clock,
+            flush_site=self._flush_site,
             mechanisms=mechanisms,
             is_lmtp=command == "lmtpd",
             tls=self._tls(parameters),
@@ -130,6 +133,11 @@ class World:
         writer.full_after = self.full_after
         self.writers.append(writer)
         return writer
+
+    async def _flush_site(self, domain: str) -> None:
+        if self.flush_trouble is not None:
+            raise self.flush_trouble
+        self.flushed.append(domain)
 
     async def _has_space(self, size: int) -> bool:
         return self.space

@@ -109,6 +109,7 @@ EXTENSIONS: tuple[Extension, ...] = (
     _always("PIPELINING"),
     _size,
     _vrfy,
+    _always("ETRN"),
     _auth,
     _old_auth,
     _starttls,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ekiden.protocol.smtp import commands
-from ekiden.receive import client_attributes, content, envelope, hello, login, other_commands, starttls
+from ekiden.receive import client_attributes, content, envelope, etrn, hello, login, other_commands, starttls
 
 # By the type of a command: called with the session and the command.
 HANDLERS: Mapping[type, Callable[[Any, Any], Awaitable[None]]] = {
@@ -23,6 +23,7 @@ HANDLERS: Mapping[type, Callable[[Any, Any], Awaitable[None]]] = {
     commands.EndOfContent: content.end_of_content,
     commands.Noop: other_commands.noop,
     commands.Vrfy: other_commands.vrfy,
+    commands.Etrn: etrn.etrn,
     commands.Help: other_commands.help,
     commands.XClient: client_attributes.xclient,
     commands.XForward: client_attributes.xforward,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ekiden.cleanup.cleanup import table_refusal
 from ekiden.message.reply import Refusal, reply
 from ekiden.observe import events
 from ekiden.protocol.smtp import commands, server_replies
+from ekiden.tables.table import TableTrouble
 
 if TYPE_CHECKING:
     from ekiden.receive.session import SmtpSession
@@ -24,6 +26,7 @@ _KNOWN_VERBS = frozenset(
         "RSET",
         "NOOP",
         "VRFY",
+        "ETRN",
         "HELP",
         "QUIT",
         "STARTTLS",
@@ -39,17 +42,28 @@ async def noop(session: SmtpSession, _event: commands.Noop) -> None:
 
 
 async def vrfy(session: SmtpSession, event: commands.Vrfy) -> None:
-    # RFC 5321 §3.5.3: a server that would not say anyway answers 252, which tells a spammer nothing.
+    """What RCPT would be told, and 252 for yes: whether the mail gets there nobody knows yet (RFC 5321 §3.5.3)."""
     session.count_junk()
     if session.parameters.disable_vrfy_command:
         await session.answer("VRFY", reply(502, "5.5.1", "VRFY command is disabled"))
+        return
+    try:
+        address = event.address
+        if address.domain or address.local.lower() != "postmaster":
+            address = session.service.cleanup.standard(address)
+        found = await session.service.relay_access.check(address, trusted=session.trusted)
+    except TableTrouble as trouble:
+        found = table_refusal(trouble)
+    if found is not None:
+        await session.refuse("VRFY", found, recipient=str(event.address))
     else:
-        session.accept("VRFY", server_replies.vrfy_reply(event.text))
+        session.accept("VRFY", server_replies.vrfy_reply(str(event.address)))
 
 
 async def help(session: SmtpSession, _event: commands.Help) -> None:
     session.count_junk()
-    session.accept("HELP", server_replies.HELP)
+    assert session.core is not None  # there is a conversation
+    session.accept("HELP", server_replies.help_reply(session.core.verbs))
 
 
 async def quit(session: SmtpSession, _event: commands.Quit) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 from ekiden.cleanup.cleanup import Cleanup
 from ekiden.cleanup.rewrite_clients import RewriteClients
@@ -29,8 +30,8 @@ from ekiden.receive.protocol_rules import protocol_rules
 from ekiden.receive.reject_footer import RejectFooter
 from ekiden.receive.upstream_proxy import UpstreamProxy
 from ekiden.sasl.exchange import Mechanisms
-from ekiden.tables.match import client_list
-from ekiden.tables.open import open_tables
+from ekiden.tables.match import DomainList, Subdomains, client_list
+from ekiden.tables.open import open_table, open_tables
 from ekiden.tls.server_context import ServerTls
 
 _BARE_NEWLINE = {
@@ -60,6 +61,7 @@ class SmtpService:
         counts: ClientCounts,
         observer: Observer,
         clock: Clock,
+        flush_site: Callable[[str], Awaitable[None]],
         load: Callable[[], float] = lambda: 0.0,
         rates: ClientRates | None = None,
         rate_unit_s: float | None = None,
@@ -69,7 +71,8 @@ class SmtpService:
         is_lmtp: bool = False,
         tls: ServerTls | None = None,
     ) -> None:
-        """``load`` gives the host's load average; ``name`` is the service's in master.cf.
+        """``flush_site`` has the mail for a domain tried now; it raises FlushTrouble. ``load`` gives the host's load
+        average; ``name`` is the service's in master.cf.
         ``is_lmtp``: clients speak LMTP here (RFC 2033).
 
         ``rates``, ``rate_unit_s`` (anvil_rate_time_unit) and ``login_failures`` are common to all services; without
@@ -94,6 +97,12 @@ class SmtpService:
         self.observer = observer
         self.clock = clock
         self.load = load
+        self.flush_site = flush_site
+        self.flush_domains = DomainList(
+            parameters.fast_flush_domains,
+            subdomains=Subdomains.ALWAYS,
+            opener=partial(open_table, parameters=parameters),
+        )
         self.sessions = 0
         self.stopping = False
         self.trusted = client_list(parameters, "mynetworks")

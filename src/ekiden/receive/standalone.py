@@ -102,12 +102,14 @@ class StandaloneSession:
                 return server_replies.OK
             case commands.Noop():
                 return server_replies.OK
-            case commands.Vrfy(text=text):
+            case commands.Etrn():
+                return server_replies.NOT_IMPLEMENTED  # it is not offered
+            case commands.Vrfy(address=address):
                 if self._parameters.disable_vrfy_command:
                     return reply(502, "5.5.1", "VRFY command is disabled")
-                return server_replies.vrfy_reply(text)
+                return server_replies.vrfy_reply(str(address))
             case commands.Help():
-                return server_replies.HELP
+                return server_replies.help_reply(self._core.verbs)
             case commands.XClient() | commands.XForward():
                 return _DENIED
             case commands.Quit():

@@ -66,6 +66,7 @@ class Doors:
         counts: ClientCounts,
         observer: Observer,
         clock: Clock,
+        flush_site: Callable[[str], Awaitable[None]],
         load: Callable[[], float] = lambda: 0.0,
         rates: ClientRates | None = None,
         login_failures: FailureCounts | None = None,
@@ -85,6 +86,7 @@ class Doors:
         self.counts = counts
         self.observer = observer
         self.clock = clock
+        self.flush_site = flush_site
         self.load = load
         self.rates = rates
         self.login_failures = login_failures
@@ -140,6 +142,7 @@ class Stations:
             counts=doors.counts,
             observer=doors.observer,
             clock=doors.clock,
+            flush_site=doors.flush_site,
             load=doors.load,
             rates=doors.rates,
             login_failures=doors.login_failures,

@@ -86,6 +86,7 @@ def _closed_doors() -> Doors:
         counts=LocalCounts(),
         observer=_Silence(),
         clock=SystemClock(),
+        flush_site=closed,
     )
 
 

@@ -31,15 +31,17 @@ from ekiden.queue.load import LoadAverage
 from ekiden.queue.scheduler import Scheduler
 from ekiden.queue.shards import adopt_orphans
 from ekiden.queue.sqlite_store import SqliteStore
-from ekiden.queue.store import StoreTrouble
+from ekiden.queue.store import Change, StoreTrouble
 from ekiden.receive.connection import Connection, DeadlineWatch
+from ekiden.receive.etrn import FlushTrouble
 from ekiden.receive.pickup import Pickup
 from ekiden.receive.service import SmtpService
 from ekiden.receive.session import SmtpSession
 from ekiden.runtime import control
+from ekiden.runtime.control_client import RunningServer, ServerTrouble
 from ekiden.runtime.control_socket import ControlServer
 from ekiden.runtime.key_vault import take_keys
-from ekiden.runtime.requests import WorkerStatus
+from ekiden.runtime.requests import Filter, WorkerStatus
 from ekiden.runtime.stations import Doors, Stations
 from ekiden.runtime.system_clock import SystemClock
 from ekiden.runtime.worker_context import Listener, WorkerContext
@@ -107,6 +109,7 @@ class Worker:
         self._configured = time.time()
         self._reload_trouble = ""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._flushing = asyncio.Lock()
 
     async def run(self) -> int:
         with table_warnings(self._log):
@@ -177,6 +180,7 @@ class Worker:
             login_failures=context.login_failures,
             observer=self._log,
             clock=self._clock,
+            flush_site=self._flush_site,
             load=load.now,
             key_files=context.key_files,
             tickets=context.tickets,
@@ -225,6 +229,20 @@ class Worker:
 
     async def _deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
         return await self._stations.deliver(request)
+
+    async def _flush_site(self, domain: str) -> None:
+        """What waits for ``domain`` with any worker is due now. Raises FlushTrouble."""
+        parameters = self._configuration.parameters
+
+        def ask() -> None:
+            with RunningServer(Path(parameters.queue_directory), parameters) as server:
+                server.change(Change.REQUEUE, [], Filter(domain=domain))
+
+        async with self._flushing:
+            try:
+                await asyncio.to_thread(ask)
+            except (ServerTrouble, OSError) as trouble:
+                raise FlushTrouble(str(trouble)) from trouble
 
     def _on_corrupt(self, queue_id: str, reason: str) -> None:
         self._log.emit(Note("qmgr", f"the message cannot be read and is kept as corrupt: {reason}", "error", queue_id))

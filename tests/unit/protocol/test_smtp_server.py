@@ -87,7 +87,7 @@ def one(line: bytes, core: SmtpServer | None = None) -> Event:
         (b"NOOP x y", Noop()),
         (b"HELP", Help()),
         (b"RSET", Rset()),
-        (b"VRFY <a@b>", Vrfy("<a@b>")),
+        (b"VRFY <a@b>", Vrfy(Address("a", "b"))),
         (b"QUIT", Quit()),
         (b" QUIT ", Quit()),
     ],

@@ -33,7 +33,7 @@ def stations(main_cf: str) -> Stations:
     nothing = cast("Any", None)
     doors = Doors(
         intake=nothing, content_writer=nothing, has_space=nothing, new_queue_id=nothing, mailboxes=nothing,
-        counts=nothing, observer=Notes(), clock=SystemClock(),
+        counts=nothing, observer=Notes(), clock=SystemClock(), flush_site=nothing,
     )  # fmt: skip
     return Stations(configuration, doors)
 

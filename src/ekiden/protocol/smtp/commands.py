@@ -84,9 +84,15 @@ class Noop(Struct, frozen=True, gc=False):
 
 
 class Vrfy(Struct, frozen=True, gc=False):
-    """``text`` is printable ASCII."""
+    """VRFY (RFC 5321 §4.1.1.6). An address without a domain is one of this host."""
 
-    text: str
+    address: Address
+
+
+class Etrn(Struct, frozen=True, gc=False):
+    """ETRN (RFC 1985). ``domain`` is in lower case, or an address literal."""
+
+    domain: str
 
 
 class Help(Struct, frozen=True, gc=False):
@@ -179,6 +185,8 @@ class EndOfContent(Struct, frozen=True):
     has_bare_newline: bool = False  # bare CR or LF were there: refused, or made whole (see BareNewline)
 
 
-Command = Helo | Mail | Rcpt | Data | Rset | Noop | Vrfy | Help | Quit | StartTls | AuthStart | XClient | XForward
+Command = (
+    Helo | Mail | Rcpt | Data | Rset | Noop | Vrfy | Etrn | Help | Quit | StartTls | AuthStart | XClient | XForward
+)
 Question = Command | AuthResponse | Invalid | EndOfContent | EndOfChunk
 Event = Question | Content | FirstChunk

@@ -177,6 +177,16 @@ class SmtpServer:
         self._extended = False
         self._lines = _line_buffer(rules)
 
+    @property
+    def verbs(self) -> list[str]:
+        """The commands that the client may use now, for HELP."""
+        rules = self._rules
+        return [
+            name.decode("ascii")
+            for name, verb in rules.verbs.items()
+            if not verb.extension or verb.extension in rules.offered
+        ]
+
     def unread(self, limit: int) -> str:
         """What the client has said and nobody has read, as far as it can be shown: for the log."""
         return printable(self._lines.begin(limit), limit)
@@ -215,7 +225,7 @@ class SmtpServer:
         verb = verbs.get(name) or verbs.get(name.upper())
         if verb is None and _is_foreign(line[:1]):
             return Invalid("", replies.NOT_SMTP, "not-smtp")
-        if verb is _BDAT:
+        if verb is not None and verb.name == b"BDAT":
             return parse_bdat(arguments.strip(b" "))
         if len(text.translate(None, _CONTROL_CHARACTERS)) != len(text):
             if b"\r" in text:
@@ -302,7 +312,13 @@ class SmtpServer:
 
     def _begin_chunk(self, bdat: Bdat) -> Event | None:
         """What BDAT begins: a part of the message, or octets that are read and let go, so that none is a command."""
-        if "CHUNKING" not in self._rules.offered:
+        verb = self._rules.verbs[b"BDAT"]
+        if verb is not _BDAT:
+            # The rules let nobody say it now, before encryption has begun; with what answer they say there.
+            denied = verb.parse(b"", self._rules)
+            assert isinstance(denied, Invalid)
+            refusal, reason = denied.reply, denied.reason
+        elif verb.extension not in self._rules.offered:
             refusal, reason = replies.NOT_IMPLEMENTED, "not-implemented"
         elif self.state in OUT_OF_PLACE:
             refusal, reason = OUT_OF_PLACE[self.state], "bad-sequence"

@@ -16,7 +16,6 @@ RECIPIENT_OK = reply(250, "2.1.5", "Ok")
 SEND_CONTENT = reply(354, None, "End data with <CR><LF>.<CR><LF>")
 BYE = reply(221, "2.0.0", "Bye", closes=True)
 READY_TO_START_TLS = reply(220, "2.0.0", "Ready to start TLS")
-HELP = reply(214, "2.0.0", "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT")
 
 # Lines that are no command.
 LINE_TOO_LONG = reply(500, "5.5.2", "Error: command line too long")
@@ -58,6 +57,7 @@ BDAT_SYNTAX = reply(501, "5.5.4", "Syntax: BDAT count [LAST]", closes=True)
 RSET_SYNTAX = reply(501, "5.5.4", "Syntax: RSET")
 STARTTLS_SYNTAX = reply(501, "5.5.4", "Syntax: STARTTLS")
 QUIT_SYNTAX = reply(501, "5.5.4", "Syntax: QUIT")
+ETRN_SYNTAX = reply(501, "5.5.4", "Syntax: ETRN domain")
 VRFY_SYNTAX = reply(501, "5.5.4", "Syntax: VRFY address")
 XCLIENT_SYNTAX = reply(501, "5.5.4", "Syntax: XCLIENT attribute=value...")
 XFORWARD_SYNTAX = reply(501, "5.5.4", "Syntax: XFORWARD attribute=value...")
@@ -103,6 +103,11 @@ def ehlo_reply(hostname: str, extensions: Iterable[str]) -> Reply:
 
 def queued_reply(queue_id: str) -> Reply:
     return reply(250, "2.0.0", f"Ok: queued as {queue_id}")
+
+
+def help_reply(verbs: Iterable[str]) -> Reply:
+    """RFC 5321 §4.1.1.8"""
+    return reply(214, "2.0.0", f"Commands: {' '.join(verbs)}")
 
 
 def chunk_reply(size: int) -> Reply:

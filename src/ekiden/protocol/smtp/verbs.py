@@ -23,7 +23,6 @@ from ekiden.protocol.smtp.commands import (
     Quit,
     Rset,
     StartTls,
-    Vrfy,
     XClient,
     XForward,
 )
@@ -31,7 +30,7 @@ from ekiden.protocol.smtp.limits import Limits
 from ekiden.protocol.smtp.login import parse_auth
 from ekiden.protocol.smtp.parameters import Allowed
 from ekiden.protocol.smtp.parse_envelope import parse_mail, parse_rcpt
-from ekiden.protocol.smtp.printable import printable
+from ekiden.protocol.smtp.parse_names import parse_etrn, parse_vrfy
 from ekiden.protocol.smtp.states import State
 
 # Lines that are remembered, and how long they may be: 1024 of them take some 300 KiB.
@@ -194,12 +193,6 @@ def _hello(verb: str, arguments: bytes, rules: Rules, syntax: Reply) -> Command 
     return Helo(arguments.translate(NEUTERED).decode("ascii"), verb != "HELO")
 
 
-def _parse_vrfy(arguments: bytes, _rules: Rules) -> Command | Invalid:
-    if not arguments:
-        return Invalid("VRFY", replies.VRFY_SYNTAX, "syntax", junk=True)
-    return Vrfy(printable(arguments, limit=256))
-
-
 def _parse_xclient(arguments: bytes, _rules: Rules) -> Command | Invalid:
     return XClient(arguments) if arguments else Invalid("XCLIENT", replies.XCLIENT_SYNTAX, "syntax", junk=True)
 
@@ -242,10 +235,11 @@ VERBS: dict[bytes, Verb] = {
         Verb(b"RCPT", parse_rcpt, frozenset({State.SENDER, State.RECIPIENTS})),
         Verb(b"DATA", _without_arguments(Data(), replies.DATA_SYNTAX), frozenset({State.RECIPIENTS})),
         # Legal or not, its octets are read: the core knows what to do in each state.
-        Verb(b"BDAT", lambda arguments, _rules: parse_bdat(arguments)),
+        Verb(b"BDAT", lambda arguments, _rules: parse_bdat(arguments), extension="CHUNKING"),
         Verb(b"RSET", _without_arguments(Rset(), replies.RSET_SYNTAX, junk=True), junk=True),
         Verb(b"NOOP", _any_arguments(Noop()), junk=True, before_tls=True),
-        Verb(b"VRFY", _parse_vrfy, junk=True),
+        Verb(b"VRFY", parse_vrfy, junk=True),
+        Verb(b"ETRN", parse_etrn, frozenset({State.CONNECTED, State.GREETED}), junk=True, extension="ETRN"),
         Verb(b"HELP", _any_arguments(Help()), junk=True),
         Verb(b"XCLIENT", _parse_xclient, frozenset({State.CONNECTED, State.GREETED}), junk=True),
         Verb(b"XFORWARD", _parse_xforward, frozenset({State.CONNECTED, State.GREETED})),
@@ -287,13 +281,13 @@ OUT_OF_ORDER: dict[tuple[bytes, State], Reply] = {
     (b"DATA", State.SENDER): replies.NO_VALID_RECIPIENTS,
     **{
         (verb, state): replies.IN_TRANSACTION
-        for verb in (b"XCLIENT", b"XFORWARD")
+        for verb in (b"ETRN", b"XCLIENT", b"XFORWARD")
         for state in (State.SENDER, State.RECIPIENTS)
     },
     # RFC 3030 §2: once a message has begun in chunks, only chunks go on with it.
     **{
         (verb, state): replies.AFTER_CHUNK
-        for verb in (b"AUTH", b"DATA", b"MAIL", b"RCPT", b"XCLIENT", b"XFORWARD")
+        for verb in (b"AUTH", b"DATA", b"ETRN", b"MAIL", b"RCPT", b"XCLIENT", b"XFORWARD")
         for state in _CHUNKS
     },
 }
@@ -303,7 +297,6 @@ NOT_IMPLEMENTED = frozenset(
     {
         b"AUTH",
         b"BURL",
-        b"ETRN",
         b"EXPN",
         b"SAML",
         b"SEND",
