@@ -9,6 +9,7 @@ import os
 from ekiden.cli.queue_access import configuration
 from ekiden.config.check import check
 from ekiden.config.problem import Level, Problem
+from ekiden.runtime.access_check import check_access
 from ekiden.runtime.directory_check import check_directories
 from ekiden.runtime.keys_check import check_keys
 from ekiden.runtime.listeners import ListenTrouble, wanted_listeners
@@ -19,7 +20,7 @@ from ekiden.tables.check import check_tables
 def run(options: argparse.Namespace) -> int:
     """EX_OK when there are no errors, else EX_CONFIG."""
     found = configuration(options.config)
-    problems = [*check(found), *check_tables(found), *check_directories(found)]
+    problems = [*check(found), *check_tables(found), *check_access(found), *check_directories(found)]
     try:
         wanted_listeners(found.services, found.parameters)
     except ListenTrouble as error:

@@ -54,6 +54,7 @@ class _Names:
         texts += [text for service in configuration.services for text in (*service.overrides.values(), *service.args)]
         # Names that the administrator made up are no parameters, but some value refers to them.
         self._referred = {name for text in texts for name in references(text)}
+        self._referred.update(configuration.parameters.smtpd_restriction_classes)
         self._overridden = {name for service in configuration.services for name in service.overrides}
 
     def about(self, name: str, value: str) -> Iterator[tuple[Level, str]]:

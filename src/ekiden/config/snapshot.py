@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from ekiden.config.expand import ExpansionError, expand
+from ekiden.config.parameters.access import AccessParameters
 from ekiden.config.parameters.accounts import AccountParameters
 from ekiden.config.parameters.commands import CommandParameters
 from ekiden.config.parameters.delivery import DeliveryParameters
@@ -47,6 +48,7 @@ class Parameters(
     SmtpdProxyParameters,
     SmtpdSaslParameters,
     SmtpdTlsParameters,
+    AccessParameters,
     SmtpParameters,
     SmtpTlsParameters,
     SmtpSaslParameters,

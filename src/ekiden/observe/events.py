@@ -80,6 +80,7 @@ class Rejected(Event, frozen=True, tag="reject"):
     recipient: str = ""
     detail: str = ""
     queue_id: str = ""
+    is_warning: bool = False  # nothing was refused, but would have been without warn_if_reject
     service: str = "smtpd"
 
 

@@ -214,7 +214,8 @@ def _rejected(event: Rejected) -> Rendered:
     for said in (event.recipient, event.sender, client.helo):
         if (shown := field(said)) != said:
             reply = reply.replace(said, shown)
-    text = f"{event.queue_id or 'NOQUEUE'}: reject: {field(event.stage)} from {_client(client)}: {free(reply)}"
+    what = "reject_warning" if event.is_warning else "reject"
+    text = f"{event.queue_id or 'NOQUEUE'}: {what}: {field(event.stage)} from {_client(client)}: {free(reply)}"
     return event.service, f"{text}; {' '.join(facts)}" if facts else text
 
 

@@ -13,6 +13,7 @@ from ekiden.message.reply import Refusal
 from ekiden.observe import events
 from ekiden.protocol.smtp import commands, server_replies
 from ekiden.queue.store import StoreTrouble
+from ekiden.receive.access import check_data, check_end_of_data
 from ekiden.receive.message_options import PLAIN
 from ekiden.receive.transaction import Transaction, store_refusal
 
@@ -26,6 +27,9 @@ async def data(session: SmtpSession, _event: commands.Data) -> None:
     if transaction.body is BodyType.BINARY_MIME:
         await session.answer("DATA", server_replies.BINARY_NEEDS_BDAT)
         return
+    if (refusal := await check_data(session, transaction)) is not None:
+        await session.refuse("DATA", refusal)
+        return
     begin(session, transaction)
     session.accept("DATA", server_replies.SEND_CONTENT)
 
@@ -34,7 +38,9 @@ async def first_chunk(session: SmtpSession, _event: commands.FirstChunk) -> None
     transaction = session.transaction
     assert transaction is not None  # the core's states know a first chunk only after an accepted RCPT
     transaction.stage = "BDAT"
-    begin(session, transaction)
+    transaction.refusal = await check_data(session, transaction, "BDAT")
+    if transaction.refusal is None:  # else the answer to the chunk says it
+        begin(session, transaction)
 
 
 def begin(session: SmtpSession, transaction: Transaction) -> None:
@@ -88,6 +94,8 @@ async def end_of_content(session: SmtpSession, event: commands.EndOfContent) -> 
             )
         )
     refusal = await transaction.check_end(session.parameters.hopcount_limit) or event.refusal
+    if refusal is None:
+        refusal = await check_end_of_data(session, transaction)
     if refusal is None:
         refusal = await queue(session, transaction)
     if refusal is not None:

@@ -11,6 +11,7 @@ from ekiden.observe import events
 from ekiden.policy.client_limits import Deed
 from ekiden.protocol.smtp import commands, server_replies
 from ekiden.queue.store import StoreTrouble
+from ekiden.receive.access import check_recipient
 from ekiden.receive.message_options import PLAIN, terms
 from ekiden.receive.transaction import Transaction, store_refusal
 from ekiden.tables.table import TableTrouble
@@ -88,9 +89,13 @@ async def rcpt(session: SmtpSession, event: commands.Rcpt) -> None:
         if address.domain or address.local.lower() != "postmaster":
             address = session.service.cleanup.standard(address)
         access = session.service.relay_access
-        found = await access.check_sender(transaction.sender) if access.checks_senders else None
-        if found is None:
-            found = await access.check(address, trusted=session.trusted)
+        if access.rules is not None:
+            found = await check_recipient(session, transaction, access.rules, address)
+        else:
+            found = await access.check_sender(transaction.sender) if access.checks_senders else None
+            if found is None:
+                trusted = session.trusted or (access.trusts_logins and bool(session.client.login))
+                found = await access.check(address, trusted=trusted)
     except TableTrouble as trouble:
         found = table_refusal(trouble)
     if found is not None:

@@ -273,7 +273,10 @@ class SmtpSession:
     def count_junk(self) -> None:
         self.junk += 1
 
-    def log_refusal(self, refusal: Refusal, stage: str, *, sender: str = "", recipient: str = "") -> None:
+    def log_refusal(
+        self, refusal: Refusal, stage: str, *, sender: str = "", recipient: str = "", is_warning: bool = False
+    ) -> None:
+        """``is_warning``: it was not refused, because of warn_if_reject."""
         transaction = self.transaction
         self.service.observer.emit(
             events.Rejected(
@@ -285,6 +288,7 @@ class SmtpSession:
                 recipient=recipient,
                 detail=refusal.detail,
                 queue_id=transaction.queue_id if transaction is not None else "",
+                is_warning=is_warning,
                 service=self.service.program,
             )
         )

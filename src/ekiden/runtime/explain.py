@@ -18,8 +18,9 @@ from ekiden.deliver.alias_expansion import AliasLoop, expand, expansion_rules
 from ekiden.message.address import Address
 from ekiden.message.clock import Clock
 from ekiden.message.delivery import DeliveryResult
-from ekiden.message.envelope import Recipient
+from ekiden.message.envelope import Client, Recipient
 from ekiden.message.reply import Refusal
+from ekiden.policy.restrictions import Situation
 from ekiden.queue.content_filter import filter_route
 from ekiden.route.domain_class import DomainClass
 from ekiden.runtime.decisions import Decisions
@@ -173,19 +174,31 @@ class Explainer:
             yield self._step("access", text, "", "mynetworks")
         else:
             yield self._step("access", f"the client {question.client} is a stranger", "", "mynetworks")
-        if question.helo:
-            yield Step("access", f"the name {question.helo} that it gives itself decides nothing in this version")
+        access = self._decisions.relay_access(parameters)
+        if question.helo and access.rules is None:
+            yield Step("access", f"the name {question.helo} that it gives itself decides nothing")
         self._recorder.taken()
         address = self._decisions.cleanup_of(parameters).standard(question.recipient)
-        refusal = await self._decisions.relay_access(parameters).check(address, trusted=trusted)
+        setting = by = ""
+        if access.rules is None:
+            refusal = await access.check(address, trusted=trusted)
+        else:
+            client = Client(address=question.client, helo=question.helo)
+            decision = await access.rules.recipient(Situation(client, trusted, question.sender, address))
+            for warning in decision.warnings:
+                yield Step("access", f"warn_if_reject: RCPT TO would get {warning.reply.text} ({warning.detail})")
+            refusal = decision.refusal
+            setting, _, by = decision.by.partition(": ")
         reason = self._reason("", self._recorder.taken(), _RECIPIENT_MAPS)
         if refusal is not None:
-            setting = "relay_domains" if refusal.reason == "relay-denied" else ""
-            place = self._place(setting) if setting else ""
-            kind = "trouble" if refusal.reply.code < 500 else "refused"
-            yield Step(kind, f"RCPT TO gets {refusal.reply.text}", "", setting, place)
+            # What is refused for a while in case the lists are wrong is refused all the same.
+            is_relay = refusal.reason == "relay-denied"
+            setting = setting or ("relay_domains" if is_relay else "")
+            kind = "trouble" if refusal.reply.code < 500 and not is_relay else "refused"
+            text = f"RCPT TO gets {refusal.reply.text}" + (f" ({by})" if by else "")
+            yield Step(kind, text, "", setting, self._place(setting) if setting else "")
         else:
-            yield Step("access", f"RCPT TO <{address}> is accepted", "", *reason)
+            yield Step("access", f"RCPT TO <{address}> is accepted" + (f" ({by})" if by else ""), "", *reason)
 
     def _rewriting(self, question: Question, standard: Address) -> Iterator[Step]:
         if standard != question.recipient:

@@ -16,6 +16,7 @@ from ekiden.config.snapshot import Parameters
 from ekiden.observe.events import Note
 from ekiden.observe.log import MailLog
 from ekiden.runtime import queue_directory
+from ekiden.runtime.access_check import check_access
 from ekiden.runtime.listeners import ListenTrouble
 from ekiden.runtime.pidfile import AlreadyRunning, PidFile
 from ekiden.runtime.privileges import Owner, PrivilegeTrouble, find_owner, raise_descriptor_limit
@@ -55,7 +56,11 @@ def serve(
 def _serve(directory: Path, programs: Programs | None, on_ready: Callable[[], None]) -> int:
     os.umask(0o022)
     configuration = load(directory)
-    problems = [] if configuration.errors else [*check(configuration), *check_tables(configuration)]
+    problems = (
+        []
+        if configuration.errors
+        else [*check(configuration), *check_tables(configuration), *check_access(configuration)]
+    )
     errors = [*configuration.errors, *(problem for problem in problems if problem.level is Level.ERROR)]
     if errors:
         raise StartTrouble(os.EX_CONFIG, *map(str, errors))
