@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ekiden.config.parameters.smtpd_sasl import SECURITY_OPTIONS
@@ -67,7 +68,6 @@ class LoginService:
         """Raises TableTrouble."""
         tls = session.client.tls
         transport = session.connection.transport
-        connection = session.connection.encryption
         here = transport.get_extra_info("sockname") or ("", 0)
         name = "" if tls is None else await self._certificate_name(tls)
         return Facts(
@@ -78,10 +78,17 @@ class LoginService:
             remote_port=session.client.port,
             tls=tls is not None,
             server_name=(tls.server_name if tls is not None else "") or self._parameters.myhostname,
-            channel_bindings={} if connection is None else channel_bindings(connection, is_server=True),
+            channel_bindings=await self._channel_bindings(session),
             certificate_verified=bool(name),
             certificate_name=name,
         )
+
+    async def _channel_bindings(self, session: SmtpSession) -> Mapping[str, bytes]:
+        """They cost some time, so they are asked for where a mechanism needs them."""
+        connection = session.connection.encryption
+        if connection is None or not any(each.name.endswith(PLUS) for each in await self.mechanisms.mechanisms()):
+            return {}
+        return channel_bindings(connection, is_server=True)
 
     async def _certificate_name(self, tls: TlsFacts) -> str:
         """The account that the client's certificate is for; "" for none."""

@@ -44,6 +44,7 @@ def channel_bindings(connection: ssl.SSLObject | ssl.SSLSocket, *, is_server: bo
     return found
 
 
+@functools.lru_cache(maxsize=32)
 def certificate_binding(der: bytes) -> bytes:
     """``tls-server-end-point`` of a server's certificate (RFC 5929 §4.1); b"" where none is defined."""
     try:
