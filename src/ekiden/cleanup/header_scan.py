@@ -17,6 +17,7 @@ _FIELDS_END = re.compile(rb"\n(?![ \t]|[!-9;-~]+[ \t]*:)")
 # The value as far as the end of the field; Message-ID may stand on a folded line (RFC 5322 §3.6.4).
 _MESSAGE_ID = re.compile(rb"\nmessage-id[ \t]*:[ \t\r\n]*([^\r\n]*)", re.IGNORECASE)
 _RECEIVED = re.compile(rb"\nreceived[ \t]*:", re.IGNORECASE)
+_TLS_OPTIONAL = re.compile(rb"\ntls-required[ \t]*:[ \t\r\n]*no[ \t]*\r?(?=\n|\Z)", re.IGNORECASE)
 _OPEN_FIELD = re.compile(rb"(?:[!-9;-~]+[ \t]*:|[ \t])[^\n]*\Z")
 _MBOX_LINE = re.compile(rb">*From ")
 
@@ -74,6 +75,11 @@ class HeaderScan:
     def hops(self) -> int:
         """How many Received: fields there are (RFC 5321 §6.3: a server counts them to find loops)."""
         return len(_RECEIVED.findall(b"\n" + self.header))
+
+    @property
+    def tls_is_optional(self) -> bool:
+        """There is a field ``TLS-Required: No`` (RFC 8689 §5)."""
+        return _TLS_OPTIONAL.search(b"\n" + self.header) is not None
 
 
 def message_id(header: bytes) -> str:

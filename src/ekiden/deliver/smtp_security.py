@@ -14,6 +14,7 @@ from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Connection, Endpoint, UnixHost
 from ekiden.deliver.smtp_job import Job
 from ekiden.message.clock import Clock
+from ekiden.message.envelope import Envelope
 from ekiden.message.host import Host
 from ekiden.message.status import Status
 from ekiden.message.tls_facts import TlsFacts
@@ -67,9 +68,9 @@ class Security:
         self._contexts = ClientContexts(parameters, prefix, monotonic=clock.monotonic, key_files=key_files)
         self.logins = LoginRules(parameters, prefix, monotonic=clock.monotonic, open_table=open_table)
         # Whether there is anything to ask before a connection is made, or used again.
-        self.has_tls = policies is not None or not self._configured.is_off
+        self.has_tls = not self._configured.is_off
         # The policy of every server, where there is one: connections are compared with it without a question.
-        self.constant = self._configured.constant if policies is None else None
+        self.constant = self._policies.constant
         self.is_implicit: bool = own("tls_wrappermode")
         self.notes_offers: bool = own("tls_note_starttls_offer")
         self._logs: bool = own("tls_loglevel") > 0
@@ -78,8 +79,10 @@ class Security:
         self._plain_after_s: float = parameters.minimal_backoff_time
         self._has_certificate = any(client_key_pairs(parameters, prefix))
 
-    async def policy_for(self, next_hop: str, endpoint: Endpoint, *, require_tls: bool) -> TlsPolicy | NoDelivery:
-        policy = await self._policies.policy_for(next_hop, as_host(endpoint), require_tls=require_tls)
+    async def policy_for(self, next_hop: str, endpoint: Endpoint, envelope: Envelope) -> TlsPolicy | NoDelivery:
+        policy = await self._policies.policy_for(
+            next_hop, as_host(endpoint), require_tls=envelope.require_tls, tls_optional=envelope.tls_optional
+        )
         if isinstance(policy, NoDelivery):
             return policy
         if policy.level is Level.DANE_ONLY and not policy.tlsa:

@@ -44,16 +44,21 @@ from ekiden.protocol.smtp.replies import status_of
 from ekiden.sasl.client_mechanisms import Credentials
 from ekiden.tables.table import TableTrouble
 from ekiden.tls.client_context import ClientLayer, ContextTrouble
+from ekiden.tls.decision import REQUIRETLS_IMPOSSIBLE
 from ekiden.tls.policy import Level, NoDelivery, Problem, TlsPolicy
 
 _BAD_LOGIN = Status(4, 7, 0)
 
 
 class Failure(Struct, frozen=True):
-    """Why a session did not come about. ``tls``: a session without TLS might have."""
+    """Why a session did not come about. ``tls``: a session without TLS might have.
+
+    ``here_only``: final as the result may be, it is about this server, and the next one is tried.
+    """
 
     result: DeliveryResult
     tls: bool = False
+    here_only: bool = False
 
 
 class _Aims(Struct, frozen=True):
@@ -83,10 +88,12 @@ class Sessions:
 
     async def fits(self, connection: Connection, job: Job) -> bool:
         """Whether a connection of the pool is what a new one would be: under the same policy, with the same login."""
-        security = self._security
-        if not (security.has_tls or security.logins or job.request.envelope.require_tls):
+        security, envelope = self._security, job.request.envelope
+        if envelope.require_tls and not connection.client.extensions.require_tls:
+            return False
+        if not (security.has_tls or security.logins or envelope.require_tls):
             return True
-        if security.constant is not None and not security.logins and not job.request.envelope.require_tls:
+        if security.constant is not None and not security.logins and not envelope.require_tls:
             return connection.policy is security.constant or isinstance(connection.endpoint, UnixHost)
         aims = await self._aims(connection.endpoint, connection.next_hop, job)
         return (
@@ -99,7 +106,7 @@ class Sessions:
         """A connection whose server is ready for a transaction; None: ``job`` knows why not."""
         aims = await self._aims(endpoint, next_hop, job)
         if isinstance(aims, DeliveryResult):
-            self._remember(aims, job)
+            self._pass_over(aims, job)
             return None
         asked = aims.policy
         while True:
@@ -119,6 +126,9 @@ class Sessions:
                 and self._security.may_go_plain(job, policy)
             ):
                 aims = structs.replace(aims, policy=structs.replace(policy, level=Level.NONE))
+            elif found.here_only:
+                self._pass_over(found.result, job)
+                return None
             else:
                 self._remember(found.result, job)
                 return None
@@ -130,9 +140,10 @@ class Sessions:
         credentials: Credentials | None = None
         require_tls = job.request.envelope.require_tls
         if security.has_tls or require_tls:
-            found = await security.policy_for(next_hop, endpoint, require_tls=require_tls)
+            found = await security.policy_for(next_hop, endpoint, job.request.envelope)
             if isinstance(found, NoDelivery):
-                return deferred(found.status, found.text, relay=str(endpoint), **facts_of(endpoint, 0.0))
+                result = failed if found.status.is_permanent else deferred
+                return result(found.status, found.text, relay=str(endpoint), **facts_of(endpoint, 0.0))
             policy = found
         if security.logins:
             try:
@@ -145,6 +156,10 @@ class Sessions:
         if result.is_final:
             job.settle(result)
             return
+        self._pass_over(result, job)
+
+    def _pass_over(self, result: DeliveryResult, job: Job) -> None:
+        """Another server may do, even where it is this one's last word."""
         self._observer.emit(Note(self._settings.transport, result.text, queue_id=job.request.queue_id))
         job.remember(result)
 
@@ -166,7 +181,7 @@ class Sessions:
         # Where the server can still hear it, it is told that we go.
         self._pool.retire(connection)
         facts = facts_of(endpoint, job.connect_s)
-        return Failure(structs.replace(found.result, relay=str(endpoint), **facts), found.tls)
+        return structs.replace(found, result=structs.replace(found.result, relay=str(endpoint), **facts))
 
     async def _connected(self, aims: _Aims, started: float) -> Connection | Failure:
         settings, endpoint = self._settings, aims.endpoint
@@ -234,6 +249,10 @@ class Sessions:
             failure = await self._encrypted(connection, aims, job, best=best)
             if failure is not None:
                 return failure
+        if job.request.envelope.require_tls and not connection.client.extensions.require_tls:
+            # RFC 8689 §4.2.1, step 5. Waiting would not teach it.
+            text = f"REQUIRETLS is required, but was not offered by host {label(connection.endpoint)}"
+            return Failure(failed(REQUIRETLS_IMPOSSIBLE, text), here_only=True)
         if connection.layer is not None and aims.policy is not None:
             self._security.keep_session(connection.layer, aims.policy, aims.next_hop, aims.endpoint)
         if aims.credentials is not None and connection.client.extensions.mechanisms:

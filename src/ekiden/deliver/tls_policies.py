@@ -18,7 +18,7 @@ from ekiden.message.host import Host
 from ekiden.message.status import Status
 from ekiden.route.next_hop import parse_next_hop
 from ekiden.tls.dane import DIGESTS
-from ekiden.tls.dane_records import ServerRecords, server_records, tlsa_name
+from ekiden.tls.dane_records import ServerRecords, server_records
 from ekiden.tls.decision import DaneRules, by_dane, by_mta_sts, require_tls_problem
 from ekiden.tls.mta_sts import Policy
 from ekiden.tls.policy import LEVELS, Level, NoDelivery, Problem, TlsOutcome, TlsPolicy, TlsPolicySource
@@ -77,10 +77,15 @@ class DomainPolicies:
         self._counts = counts
         self._said: dict[str, Discovered] = {}
 
+    @property
+    def constant(self) -> TlsPolicy | None:
+        policy = self._configured.constant
+        asks_domains = self._sts is not None and policy is not None and policy.level in (Level.MAY, Level.ENCRYPT)
+        return None if asks_domains else policy
+
     async def policy_for(
         self, next_hop: str, host: Host, *, require_tls: bool = False, tls_optional: bool = False
     ) -> TlsPolicy | NoDelivery:
-        """``tls_optional``: the message has ``TLS-Required: No`` (RFC 8689 §5): what domains ask for does not count."""
         policy = await self._configured.policy_for(next_hop, host)
         if isinstance(policy, NoDelivery):
             return policy
@@ -172,8 +177,7 @@ class DomainPolicies:
             return
         said = self._said.get(domain, Discovered())
         if policy.source == "dane":
-            base = policy.tlsa_base or host.name
-            self._counts.tlsa(domain, host, ServerRecords(policy.tlsa, tlsa_name(base, host.port)), outcome)
+            self._counts.tlsa(domain, host, ServerRecords(policy.tlsa, policy.tlsa_base or host.name), outcome)
         elif policy.source == "sts" or (said.policy is not None and policy.level >= Level.MAY):
             self._count_sts(domain, host, said.policy, outcome)
         else:

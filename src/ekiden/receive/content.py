@@ -127,7 +127,12 @@ async def queue(session: SmtpSession, transaction: Transaction) -> Refusal | Non
         transaction.writer = None
         message = QueuedMessage(
             queue_id=transaction.queue_id,
-            envelope=_envelope(transaction, addressed, session.origin),
+            envelope=_envelope(
+                transaction,
+                addressed,
+                session.origin,
+                tls_optional=transaction.tls_is_optional and session.parameters.tls_required_enable,
+            ),
             content=content,
             arrived=transaction.started,
             pending=tuple([Pending(recipient) for recipient in recipients]),
@@ -143,10 +148,10 @@ async def queue(session: SmtpSession, transaction: Transaction) -> Refusal | Non
     return None
 
 
-def _envelope(transaction: Transaction, addressed: Addressed, client: Client) -> Envelope:
+def _envelope(transaction: Transaction, addressed: Addressed, client: Client, *, tls_optional: bool) -> Envelope:
     terms = transaction.terms
     if terms is PLAIN:
-        return Envelope(addressed.sender, addressed.recipients, transaction.body, client)
+        return Envelope(addressed.sender, addressed.recipients, transaction.body, client, tls_optional=tls_optional)
     options = terms.options
     return Envelope(
         addressed.sender,
@@ -160,4 +165,5 @@ def _envelope(transaction: Transaction, addressed: Addressed, client: Client) ->
         priority=terms.priority,
         require_tls=options.require_tls,
         held_until=terms.held_until,
+        tls_optional=tls_optional,
     )

@@ -140,7 +140,7 @@ class Pickup:
                 )
             )
             arrival = Arrival(queue_id, sender, now, drop.full_name or full_name)
-            identity = await self._copy(file, writer, arrival)
+            identity, tls_is_optional = await self._copy(file, writer, arrival)
             addressed = await service.cleanup.envelope(sender, recipients, service.local_way)
             if isinstance(addressed, Refusal):
                 raise _trouble(addressed)
@@ -152,6 +152,7 @@ class Pickup:
                     addressed.recipients,
                     BodyType.EIGHT_BIT_MIME if drop.body_8bit else BodyType.SEVEN_BIT,
                     client,
+                    tls_optional=tls_is_optional and parameters.tls_required_enable,
                 ),
                 content=content,
                 arrived=now,
@@ -165,8 +166,8 @@ class Pickup:
             await writer.discard()
             raise
 
-    async def _copy(self, file: BinaryIO, writer: ContentWriter, arrival: Arrival) -> str:
-        """The content in wire form, its header as cleanup wants it; returns its Message-ID."""
+    async def _copy(self, file: BinaryIO, writer: ContentWriter, arrival: Arrival) -> tuple[str, bool]:
+        """The content in wire form, its header as cleanup wants it; its Message-ID, and whether TLS is optional."""
         service, parameters = self.service, self.service.parameters
         rules = service.cleanup.characters if service.local_way.checks else None
         scan = HeaderScan(parameters.header_block_limit)
@@ -189,7 +190,7 @@ class Pickup:
             rest = scan.finish()
             identity = await self._take_header(scan, writer, arrival)
             writer.write(rest)
-        return identity
+        return identity, scan.tls_is_optional
 
     async def _take_header(self, scan: HeaderScan, writer: ContentWriter, arrival: Arrival) -> str:
         service = self.service

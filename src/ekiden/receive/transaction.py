@@ -24,7 +24,7 @@ class Transaction:
 
     __slots__ = (
         *("body", "cleanup", "message_id", "overshoot", "queue_id", "recipients", "refusal", "scan", "sender"),
-        *("stage", "started", "terms", "way", "writer"),
+        *("stage", "started", "terms", "tls_is_optional", "way", "writer"),
     )
 
     def __init__(
@@ -40,6 +40,7 @@ class Transaction:
         self.overshoot = 0
         self.queue_id = ""
         self.message_id = ""
+        self.tls_is_optional = False
         self.scan: HeaderScan | None = None
         self.writer: ContentWriter | None = None
         self.refusal: Refusal | None = None  # why the content will be refused at its end
@@ -87,6 +88,7 @@ class Transaction:
             await self._refuse(header)
             return None
         self.message_id = message_id(header)
+        self.tls_is_optional = scan.tls_is_optional
         return header
 
     async def check_end(self, hopcount_limit: int) -> Refusal | None:

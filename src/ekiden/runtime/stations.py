@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -21,10 +22,12 @@ from ekiden.deliver.forward import QueueForward
 from ekiden.deliver.lmtp import LmtpAgent
 from ekiden.deliver.local import LocalAgent
 from ekiden.deliver.mailbox_channel import MailboxChannel
+from ekiden.deliver.own_mail import OwnMail
 from ekiden.deliver.pipe import PipeAgent
 from ekiden.deliver.pipe_service import parse_pipe_service
 from ekiden.deliver.smtp import PassOn, SmtpAgent
 from ekiden.deliver.status_filter import FilteredAgent
+from ekiden.deliver.tlsrpt_reports import TlsrptAgent
 from ekiden.deliver.virtual import VirtualAgent
 from ekiden.message.address import Address
 from ekiden.message.clock import Clock
@@ -39,6 +42,7 @@ from ekiden.receive.client_name import ClientNames, read_hosts
 from ekiden.receive.service import SmtpService
 from ekiden.route.transport import Transport, parse_transport
 from ekiden.runtime.decisions import Decisions
+from ekiden.runtime.domain_tls import DomainTls
 from ekiden.runtime.logins import Logins
 from ekiden.tables.open import open_tables
 from ekiden.tls.key_files import KeyFiles
@@ -102,6 +106,17 @@ class Stations:
         self._doors = doors
         self.decisions = Decisions(configuration, doors.clock)
         self.router, self.cleanup = self.decisions.router, self.decisions.cleanup
+        self.domain_tls = DomainTls(
+            configuration.parameters,
+            resolver=self.decisions.resolver,
+            secure_resolver=lambda: self.decisions.secure_resolver,
+            submit=partial(
+                OwnMail(doors.intake, doors.content_writer, doors.new_queue_id, doors.clock, lambda: self.cleanup),
+                tls_optional=True,
+            ),
+            clock=doors.clock,
+            observer=doors.observer,
+        )
         self._logins = Logins(doors.clock)
         self._local_transports = {service.name for service in configuration.services if service.command == "local"}
         self._agents = {
@@ -170,6 +185,7 @@ class Stations:
     async def close(self) -> None:
         await self._logins.close()
         await asyncio.gather(*(agent.close() for agent in self._agents.values() if agent is not None))
+        await self.domain_tls.close()
         await self.decisions.close()
 
     def pickup_service(self) -> SmtpService:
@@ -216,6 +232,7 @@ class Stations:
                     loops_to=self._pass_on(parse_transport(parameters.best_mx_transport)),
                     generic=decisions.generic(parameters, parameters.smtp_generic_maps),
                     key_files=lambda: doors.key_files,
+                    policies=self.domain_tls.policies(parameters, "smtp"),
                 )
             case "lmtp":
                 return LmtpAgent(
@@ -225,6 +242,7 @@ class Stations:
                     observer=doors.observer,
                     generic=decisions.generic(parameters, parameters.lmtp_generic_maps),
                     key_files=lambda: doors.key_files,
+                    policies=self.domain_tls.policies(parameters, "lmtp"),
                 )
             case "virtual":
                 return VirtualAgent(doors.mailboxes, parameters, doors.clock)
@@ -245,6 +263,8 @@ class Stations:
                 master_cf = self.configuration.master_cf
                 pipe = parse_pipe_service(service.name, service.args, file=master_cf, line=service.line)
                 return PipeAgent(pipe, doors.mailboxes, parameters, doors.clock)
+            case "tlsrpt":
+                return TlsrptAgent(parameters, self.domain_tls.store, doors.clock)
             case "error":
                 return ErrorAgent(4 if service.name == "retry" else 5)
             case "discard":

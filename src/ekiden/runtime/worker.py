@@ -51,6 +51,7 @@ from ekiden.runtime.worker_context import Listener, WorkerContext
 _GC_THRESHOLDS = (50_000, 20, 50)
 # The store's thread takes the interpreter's lock for microseconds at a time and must not wait 5 ms for each turn.
 _SWITCH_INTERVAL_S = 0.001
+_DOMAINS_S = 10.0  # between two looks at what is known of other domains
 # Sessions in the middle of a message get a moment to finish it when the server stops.
 _STOP_POLL_S = 0.05
 
@@ -205,11 +206,18 @@ class Worker:
         self._scheduler.start()
         for listener in context.listeners:
             await self._listen(listener)
+        self._spawn(self._watch_domains())
         self._pickup: Pickup | None = None
         if context.index == 0:
             self._pickup = Pickup(self._stations.pickup_service(), queue_directory)
             self._pickup.listen()
             self._spawn(self._pickup.run())
+
+    async def _watch_domains(self) -> None:
+        """What is known of TLS with other domains is kept fresh, and what is counted of it kept."""
+        while True:
+            await self._clock.sleep(_DOMAINS_S)
+            await self._stations.domain_tls.tick(first=self._context.index == 0)
 
     def _process_limits(self) -> dict[str, int]:
         """This worker's share of what the column maxproc allows each transport; at least one delivery at a time."""

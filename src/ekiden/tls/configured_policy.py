@@ -64,7 +64,9 @@ class ConfiguredPolicies:
         is_its_own = not self._maps and self.default.level not in (Level.DANE, Level.DANE_ONLY)
         return self.default if is_its_own else None
 
-    async def policy_for(self, next_hop: str, host: Host, *, require_tls: bool = False) -> TlsPolicy | NoDelivery:
+    async def policy_for(
+        self, next_hop: str, host: Host, *, require_tls: bool = False, tls_optional: bool = False
+    ) -> TlsPolicy | NoDelivery:
         policy = self.default
         if self._maps:
             try:

@@ -74,9 +74,9 @@ class TlsPolicy(Struct, frozen=True):
 
 
 class NoDelivery(Struct, frozen=True):
-    """The policy leaves no way to deliver to this server, now: the next one is tried, else the mail waits."""
+    """The policy leaves no way to deliver to this server: the next one is tried, else the mail waits or goes back."""
 
-    status: Status  # 4.7.5 and the like
+    status: Status  # 4.7.5 and the like; 5.7.30 where there is no sense in waiting
     text: str
 
 
@@ -109,10 +109,17 @@ class TlsOutcome(Struct, frozen=True):
 class TlsPolicySource(Protocol):
     """Decides the policy of each server, and hears what came of it."""
 
-    async def policy_for(self, next_hop: str, host: Host, *, require_tls: bool = False) -> TlsPolicy | NoDelivery:
+    @property
+    def constant(self) -> TlsPolicy | None:
+        """The policy of every server; None where it depends on the server."""
+
+    async def policy_for(
+        self, next_hop: str, host: Host, *, require_tls: bool = False, tls_optional: bool = False
+    ) -> TlsPolicy | NoDelivery:
         """``next_hop`` is the destination as routes write it: ``example.com``, ``[relay.example]:587``.
 
         ``require_tls``: the message asks for it (RFC 8689 §4.2.1): the server must be authenticated.
+        ``tls_optional``: it has ``TLS-Required: No`` (RFC 8689 §5): what domains ask for does not count.
         """
 
     def tell(self, next_hop: str, host: Host, policy: TlsPolicy, outcome: TlsOutcome) -> None:

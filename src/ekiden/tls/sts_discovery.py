@@ -115,6 +115,7 @@ class StsDiscovery:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._cache.close()
 
     # -- fetching --
 

@@ -51,7 +51,13 @@ class FakeConfigured:
     def base(self, level: Level) -> TlsPolicy:
         return TlsPolicy(level, ciphers="high" if level is Level.SECURE else "medium")
 
-    async def policy_for(self, next_hop: str, host: Host, *, require_tls: bool = False) -> TlsPolicy | NoDelivery:
+    @property
+    def constant(self) -> TlsPolicy | None:
+        return self.default if not self.table and self.default.level not in (Level.DANE, Level.DANE_ONLY) else None
+
+    async def policy_for(
+        self, next_hop: str, host: Host, *, require_tls: bool = False, tls_optional: bool = False
+    ) -> TlsPolicy | NoDelivery:
         word = self.table.get(next_hop)
         policy = self.default if word is None else self.base(LEVELS[word])
         if require_tls and not policy.level.authenticates:
@@ -386,3 +392,13 @@ def test_failures_before_any_session_are_told(tmp_path: Path) -> None:
     assert told(bogus, PROVEN) == [("tlsa", "x.test", (), Problem.DNSSEC_INVALID)]
     broken = World(tmp_path, sts=HttpsTrouble("expired", by_certificate=True))
     assert told(broken) == [("sts", "x.test", None, Problem.STS_WEBPKI_INVALID), ("none", "x.test", None, None)]
+
+
+def test_one_policy_for_all_needs_no_question(tmp_path: Path) -> None:
+    for level in ("none", "fingerprint", "verify", "secure"):
+        world = World(tmp_path, level)
+        assert world.policies.constant is world.decide(PLAIN)
+    for level in ("may", "encrypt", "dane", "dane-only"):
+        assert World(tmp_path, level).policies.constant is None
+    configured, rules = FakeConfigured("may", {}), dane_rules(Parameters(), "smtp")
+    assert DomainPolicies(configured, rules, FakeResolver({})).constant is configured.default

@@ -423,3 +423,29 @@ def test_senders_that_do_not_exist_here() -> None:
             assert (await client.say("RCPT TO:<u@here.example>")).startswith(expected)
 
         play(World(smtpd_reject_unlisted_sender=enabled), talk)
+
+
+@honours("tls_required_enable")
+@pytest.mark.parametrize(
+    ("field", "enabled", "optional"),
+    [
+        ("TLS-Required: No\r\n", "yes", True),
+        ("tls-required:\r\n no \r\n", "yes", True),
+        ("TLS-Required: No\r\n", "no", False),
+        ("TLS-Required: Nobody\r\n", "yes", False),
+        ("X-TLS-Required: No\r\n", "yes", False),
+        ("", "yes", False),
+    ],
+)
+def test_a_message_that_wants_no_policy_of_domains_in_its_way(field: str, enabled: str, optional: bool) -> None:
+    """RFC 8689 §5."""
+
+    async def talk(client: Talk) -> None:
+        await client.reply()
+        await client.say("EHLO client.example")
+        await client.envelope("u@here.example")
+        await client.say("DATA")
+        await client.say(f"Subject: x\r\n{field}\r\nTLS-Required: No\r\n.")
+
+    world = play(World(tls_required_enable=enabled), talk)
+    assert world.queued[0].envelope.tls_optional is optional

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Choice, Duration, Group, Int, Size, SomeOf
+from ekiden.config.registry import Bool, Choice, Duration, Group, Int, Size, SomeOf, Text
 
 _LEVELS = ("may", "encrypt", "dane")
 
@@ -19,6 +19,11 @@ class TlsPolicyParameters(Group):
         ("sha512", "sha256"),
         doc="The digests of TLSA records that are used, the strongest first; of each usage and selector only the "
         "strongest that a server has counts (RFC 7671 §9).",
+    )
+    tls_required_enable = Bool(
+        "yes",
+        doc="A header field TLS-Required: No sets aside, for its message, what DANE and MTA-STS ask for (RFC 8689 §5); "
+        "what smtp_tls_security_level and smtp_tls_policy_maps ask for stays.",
     )
     smtp_mta_sts_policy = Choice(
         "enforce",
@@ -46,4 +51,24 @@ class TlsPolicyParameters(Group):
     )
     smtp_mta_sts_cache_limit = Int(
         "10000", minimum=10, doc="The most domains whose MTA-STS policies are kept; those that end first leave first."
+    )
+
+    # Reports on TLS (RFC 8460).
+    smtp_tlsrpt_enable = Bool(
+        "no",
+        doc="Count how TLS sessions with other servers end, and send domains that ask for it a report a day. "
+        "(Postfix gives the counts to a library; here they are kept and reported by the server itself.)",
+    )
+    tlsrpt_organization_name = Text("$mydomain", doc="Who we are, in reports on TLS.")
+    tlsrpt_contact_info = Text("postmaster@$mydomain", doc="Whom the readers of our reports on TLS may write to.")
+    tlsrpt_sender = Text("postmaster@$mydomain", doc="The sender of the mail that holds a report on TLS.")
+    tlsrpt_delay_limit = Duration(
+        "4h", doc="Reports of a day leave at a random time within this long after its end (RFC 8460 §4.1)."
+    )
+    tlsrpt_timeout = Duration("60s", minimum=1, doc="How long a report on TLS may take by HTTPS.")
+    tlsrpt_store_limit = Int(
+        "100000", minimum=100, doc="The most different counts for reports on TLS, and the most received reports, kept."
+    )
+    tlsrpt_report_size_limit = Size(
+        "10485760", minimum=1024, doc="The largest report on TLS that is taken from others, as mail and unpacked."
     )
