@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -10,24 +9,10 @@ import pytest
 
 from support.filter_proxy import MARK, filter_proxy
 from support.honours import honours
-from support.requirements import ROOT
+from support.recipes import recipe
 from support.running import RunningServer, free_port, running_server, wait_for
 from support.smtp_sink import SmtpSink, smtp_sink
 from support.smtp_socket import SmtpSocket
-
-_PAGE = (ROOT / "docs" / "recipes.md").read_text("utf-8")
-
-
-def recipe(title: str, **replaced: str) -> tuple[dict[str, str], list[str]]:
-    """The parameters and the services of a recipe; ``replaced`` are its addresses, by names that cannot have dots."""
-    section = _PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-    assert section, title
-    for old, new in replaced.items():
-        section = section.replace(f"[{old.removeprefix('_').replace('_', '.')}]", new)
-    blocks = dict(re.findall(r"```(\S+)\n(.*?)```", section, re.DOTALL))
-    parameters = dict(re.findall(r"^(\w+) = (.*)$", blocks.get("main.cf", ""), re.MULTILINE))
-    assert parameters or "main.cf" not in blocks
-    return parameters, blocks.get("master.cf", "").splitlines()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from support.certificates import Authority
 from support.dovecot_auth import running_dovecot_auth
 from support.honours import honours
 from support.peers import Peer, running_exim, running_postfix
+from support.recipes import recipe
 from support.running import RunningServer, open_directory, running_server, wait_for
 
 MAIL = b"Subject: hello\r\nFrom: a@b.test\r\n\r\nbody\r\n"
@@ -128,6 +129,17 @@ def main_cf(smarthost: Smarthost, name: str, account: str, **own: str) -> dict[s
         "smtp_sasl_tls_security_options": "noanonymous",
         **own,
     }
+
+
+def test_the_recipe(postfix: Smarthost) -> None:
+    """docs/recipes.md, with the names of this provider."""
+    parameters, _ = recipe("A smarthost with a password")
+    own = main_cf(postfix, "mx.here.test", f"relay:{PASSWORD}")
+    names = ("relayhost", "smtp_tls_CAfile", "smtp_sasl_password_maps", "smtp_host_lookup", "native_hosts_file")
+    with running_server(main_cf={**parameters, **{name: own[name] for name in names}}) as server:
+        send(server, "recipe@d.test")
+        assert "status=sent" in result(server, "recipe@d.test"), server.log
+    postfix.peer.wait_for_mail("recipe@d.test")
 
 
 def send(server: RunningServer, recipient: str) -> None:

@@ -125,7 +125,7 @@ class Security:
         facts = found.facts
         if self._logs:
             text = (
-                f"{_trust(facts)} TLS connection established to {endpoint}: {facts.protocol} with cipher "
+                f"{facts.trust} TLS connection established to {endpoint}: {facts.protocol} with cipher "
                 f"{facts.cipher} ({facts.bits}/{facts.bits} bits)"
             )
             self._observer.emit(Note(self._transport, text))
@@ -198,11 +198,3 @@ def domain_of(next_hop: str) -> str:
         return ""
     hop = parse_next_hop(next_hop.removeprefix("inet:"))
     return hop.host if hop is not None else ""
-
-
-def _trust(facts: TlsFacts) -> str:
-    if facts.verified:
-        return "Verified"
-    if facts.trusted:
-        return "Trusted"
-    return "Untrusted" if facts.fingerprint else "Anonymous"

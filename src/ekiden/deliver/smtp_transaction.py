@@ -82,6 +82,8 @@ def judge(event: Event, connection: Connection, job: Job, transmit_s: float, *, 
     """Give every recipient that was asked for its result; those that are put off stay open for the next server."""
     endpoint = connection.endpoint
     facts = facts_of(endpoint, job.connect_s, transmit_s)
+    if connection.tls is not None:
+        facts["tls"] = connection.tls.summary
     job.connect_s = 0.0
     extensions = connection.client.extensions
     if extensions.dsn:

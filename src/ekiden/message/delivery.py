@@ -35,6 +35,7 @@ class DeliveryResult(Struct, frozen=True):
     transmit_s: float = 0.0  # the log's delays d: transmission
     dsn_passed: bool = False  # the next system reports success to the sender, if it is asked to (RFC 3461 §5.2.1)
     by_passed: bool = False  # the next system knows the time that is left (RFC 2852)
+    tls: str = ""  # of the session: "verified TLSv1.3 TLS_AES_256_GCM_SHA384"; "" without
 
     @property
     def is_final(self) -> bool:

@@ -19,3 +19,17 @@ class TlsFacts(Struct, frozen=True, omit_defaults=True):
     verified: bool = False  # ... and its name is the one that was wanted, or its fingerprint is (DANE too)
     resumed: bool = False  # a session of before
     server_name: str = ""  # the SNI that was sent
+
+    @property
+    def trust(self) -> str:
+        """How far the peer is known, in the mail log's word."""
+        if self.verified:
+            return "Verified"
+        if self.trusted:
+            return "Trusted"
+        return "Untrusted" if self.fingerprint else "Anonymous"
+
+    @property
+    def summary(self) -> str:
+        """``verified TLSv1.3 TLS_AES_256_GCM_SHA384``."""
+        return f"{self.trust.lower()} {self.protocol} {self.cipher}"

@@ -52,6 +52,7 @@ def _attempt(event: Attempted) -> dict[str, object]:
         "text": result.text,
         "diagnostic": result.diagnostic,
         "remote_mta": result.remote_mta,
+        "tls": result.tls,
         "delay_s": round(event.delay_s, 4),
         "delays_s": [round(delay, 4) for delay in event.delays_s],
     }

@@ -157,6 +157,7 @@ def test_a_server_that_must_show_who_it_is(tmp_path: Path, level: str, certifica
             if certificate == "right":
                 assert brief([result]) == [SENT]
                 assert notes.texts[0].startswith("Verified TLS connection established to fake.example")
+                assert result.tls == "verified TLSv1.3 TLS_AES_256_GCM_SHA384"
                 return
             assert brief([result]) == [PUT_OFF]
             assert result.text == WHY[certificate]
