@@ -99,6 +99,7 @@ def _smtp(options: Options) -> int:
 
 def _deliver(options: Options, standard_input: BinaryIO) -> int:
     from ekiden.cli import submission
+    from ekiden.message.envelope import Ret
     from ekiden.receive.maildrop import Drop, knock, leave
 
     parameters = _parameters(options)
@@ -115,7 +116,10 @@ def _deliver(options: Options, standard_input: BinaryIO) -> int:
             content = _chain(submission.without_hidden(header) + rest, content)
         if not recipients:
             raise UsageError(_no_recipients(options))
-        drop = Drop(tuple(recipients), sender, options.full_name, options.body_8bit, options.notify)
+        ret = Ret(options.ret) if options.ret else None
+        drop = Drop(
+            tuple(recipients), sender, options.full_name, options.body_8bit, options.notify, ret, options.envelope_id
+        )
         leave(spool, drop, submission.limited(content, parameters.message_size_limit))
     except submission.TooLarge as error:
         raise CommandTrouble(os.EX_UNAVAILABLE, f"{_who()}: {error}") from error

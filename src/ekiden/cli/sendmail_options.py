@@ -14,6 +14,7 @@ from ekiden.cli.getopt import BadOption, getopt
 
 _LETTERS = "A:B:C:F:GIL:N:O:R:UV:X:b:ce:f:h:imno:p:r:tvx"
 # Notify (RFC 3461 §4.1) as bits; the values are those of message.envelope.Notify.
+_LONGEST_ENVELOPE_ID = 100  # RFC 3461 §4.4
 _NOTIFY = {"never": 0, "failure": 1, "delay": 2, "success": 4}
 
 
@@ -47,6 +48,8 @@ class Options:
         self.dot_ends = True  # without -i a line with a dot alone ends the message
         self.body_8bit = False
         self.notify: int | None = None
+        self.ret = ""  # FULL, HDRS, or not said
+        self.envelope_id = ""
         self.flush: tuple[str, ...] = ()  # what postqueue is to be asked
         self.alias_database = ""
         self.warnings: list[str] = []
@@ -109,12 +112,14 @@ class Options:
             case "N":
                 self._notify(value)
             case "R":
-                if value not in ("full", "hdrs"):
+                if value.lower() not in ("full", "hdrs"):
                     self.warnings.append("bad -R option value -- ignored")
                 else:
-                    self.warnings.append("-R is not kept: how much a notification returns follows bounce_size_limit")
+                    self.ret = value.upper()
             case "V":
-                self.warnings.append("-V is not kept: notifications do not name an envelope id yet")
+                if not value.isascii() or not value.isprintable() or len(value) > _LONGEST_ENVELOPE_ID:
+                    raise UsageError("bad -V option value")
+                self.envelope_id = value
             case "X":
                 if value.startswith("V"):
                     raise UsageError("-XV: an envelope sender for each recipient (VERP) is not there yet")

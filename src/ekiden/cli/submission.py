@@ -101,7 +101,7 @@ def _listed(value: bytes, complaint: str) -> list[str]:
 
 def _is_recipient(text: str) -> bool:
     """Whether the server will take it; later nobody listens."""
-    address = parse_mailbox(text, lenient=True)
+    address = parse_mailbox(text, lenient=True, utf8=True)
     return address is not None and not address.is_null
 
 

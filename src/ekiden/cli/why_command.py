@@ -106,7 +106,7 @@ def _is_queue_id(text: str) -> bool:
 
 
 def _address(text: str) -> Address:
-    address = parse_mailbox(text.removeprefix("<").removesuffix(">"), lenient=True)
+    address = parse_mailbox(text.removeprefix("<").removesuffix(">"), lenient=True, utf8=True)
     if address is None:
         raise CommandTrouble(os.EX_USAGE, f"{text!r} is not an address")
     return address

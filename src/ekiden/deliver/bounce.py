@@ -25,12 +25,12 @@ from ekiden.message.dsn import (
     header_of,
     whole_lines,
 )
-from ekiden.message.envelope import BodyType, Client, Envelope, Notify, Recipient
+from ekiden.message.envelope import BodyType, Client, Envelope, Notify, Recipient, Ret
 from ekiden.message.queued import Pending, QueuedMessage
 from ekiden.message.reply import Refusal
 from ekiden.observe.events import Note, Observer
 from ekiden.queue.content import read
-from ekiden.queue.notice import Ended, Notice, RoundOutcome
+from ekiden.queue.notice import Ended, Notice, RoundOutcome, may_be_told, tells_success
 from ekiden.queue.store import StoreTrouble
 
 _BORN_HERE = Client(name="localhost", address="127.0.0.1", protocol="local")
@@ -81,12 +81,25 @@ class MailBouncer:
             elif outcome.failed:
                 self._note(message, "undeliverable mail from the null sender is dropped")
             return plans
-        for kind, ended, flag, notify_class, postmaster in (
-            (DsnKind.FAILURE, outcome.failed, Notify.FAILURE, "bounce", parameters.bounce_notice_recipient),
-            (DsnKind.DELAY, outcome.delayed, Notify.DELAY, "delay", parameters.delay_notice_recipient),
-            (DsnKind.SUCCESS, outcome.succeeded, Notify.SUCCESS, "", ""),
-        ):
-            wanted = [each for each in ended if each[0].notify & flag]
+        envelope = message.envelope
+        for kind, ended, wanted, notify_class, postmaster in (
+            (
+                DsnKind.FAILURE, outcome.failed, [each for each in outcome.failed if Notify.FAILURE in each[0].notify],
+                "bounce", parameters.bounce_notice_recipient,
+            ),
+            (
+                DsnKind.DELAY, outcome.delayed,
+                [
+                    each for each in outcome.delayed
+                    if (may_be_told(each[0]) if outcome.overdue else Notify.DELAY in each[0].notify)
+                ],
+                "delay", parameters.delay_notice_recipient,
+            ),
+            (
+                DsnKind.SUCCESS, outcome.succeeded,
+                [each for each in outcome.succeeded if tells_success(envelope, *each)], "", "",
+            ),
+        ):  # fmt: skip
             if wanted:
                 plans.append((kind, wanted, sender, False))
             if ended and notify_class and notify_class in classes:
@@ -109,8 +122,12 @@ class MailBouncer:
         now = self._clock.time()
         message_id = f"<{queue_id}.dsn@{parameters.myhostname}>"
         until = outcome.retry_until if kind is DsnKind.DELAY else None
-        if for_postmaster and original is not None and original.is_whole:
-            original = Original(header_of(original.data))  # other people's mail is not for the postmaster to read
+        # RFC 3461 §4.3: all of a message comes back only to its sender, with a failure, and unless RET=HDRS. Other
+        # people's mail is not for the postmaster to read.
+        is_short = for_postmaster or kind is not DsnKind.FAILURE or message.envelope.ret is Ret.HDRS
+        is_global = _is_international(message.envelope, original, ended)
+        if original is not None and original.is_whole and is_short:
+            original = Original(header_of(original.data))
         content = compose(
             DsnReport(
                 kind=kind,
@@ -128,6 +145,8 @@ class MailBouncer:
                 subject=_postmaster_subject(kind, message.envelope.sender) if for_postmaster else "",
                 is_for_postmaster=for_postmaster,
                 received_from=_host_of(message.envelope.client),
+                envelope_id=message.envelope.envid,
+                is_global=is_global,
                 has_obsolete_from=parameters.header_from_format == "obsolete",
                 about=message.message_id if parameters.enable_threaded_bounces else "",
                 is_expired=outcome.expired and kind is DsnKind.FAILURE,
@@ -143,6 +162,8 @@ class MailBouncer:
             recipients=addressed.recipients,
             body=BodyType.SEVEN_BIT if content.isascii() else BodyType.EIGHT_BIT_MIME,
             client=_BORN_HERE,
+            smtputf8=is_global,
+            require_tls=message.envelope.require_tls,  # RFC 8689 §5
         )
         return QueuedMessage(
             queue_id=queue_id,
@@ -183,6 +204,15 @@ class MailBouncer:
 
     def _note(self, message: QueuedMessage, text: str) -> None:
         self._observer.emit(Note("bounce", text, "warning", message.queue_id))
+
+
+def _is_international(envelope: Envelope, original: Original | None, ended: Sequence[Ended]) -> bool:
+    """RFC 6533 §2: who sent a message with SMTPUTF8 reads such a report; an ASCII one has its older form."""
+    if not envelope.smtputf8:
+        return False
+    addresses = [envelope.sender, *(recipient.address for recipient, _ in ended)]
+    header = b"" if original is None else header_of(original.data)
+    return not (header.isascii() and all(str(address).isascii() for address in addresses))
 
 
 def _postmaster_subject(kind: DsnKind, sender: Address) -> str:

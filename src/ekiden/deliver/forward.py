@@ -12,7 +12,7 @@ from ekiden.message.address import Address
 from ekiden.message.clock import Clock
 from ekiden.message.content import Content
 from ekiden.message.delivery import DeliveryRequest
-from ekiden.message.envelope import Envelope, Recipient
+from ekiden.message.envelope import Notify, Recipient
 from ekiden.message.queued import Pending, QueuedMessage
 from ekiden.message.reply import Refusal
 from ekiden.queue.content import chunks
@@ -57,7 +57,7 @@ class QueueForward:
             raise StoreTrouble(f"{addressed.reply.text} {addressed.detail}".rstrip())
         message = QueuedMessage(
             queue_id=queue_id,
-            envelope=Envelope(addressed.sender, addressed.recipients, old.body, old.client),
+            envelope=structs.replace(old, sender=addressed.sender, recipients=addressed.recipients),
             content=await self._copy(queue_id, forwarded.head, request.content),
             arrived=self._clock.time(),
             pending=tuple(Pending(recipient) for recipient in addressed.recipients),
@@ -78,7 +78,11 @@ class QueueForward:
             raise
 
 
-def forwarded_recipient(address: Address, because_of: Recipient) -> Recipient:
-    """A recipient that an alias leads to. A success is reported for the alias, as "expanded" (RFC 3461 §5.2.7.3)."""
-    notify = because_of.notify & ~type(because_of.notify).SUCCESS
+def forwarded_recipient(address: Address, because_of: Recipient, *, only: bool = False) -> Recipient:
+    """A recipient that an alias leads to.
+
+    Where it leads to one address ``only``, all that the sender asked for goes on with the mail (RFC 3461 §5.2.7.1);
+    else a success is reported for the alias, as "expanded", and the rest goes on (§5.2.7.3).
+    """
+    notify = because_of.notify if only else because_of.notify & ~Notify.SUCCESS
     return structs.replace(because_of.readdressed(address), notify=notify)

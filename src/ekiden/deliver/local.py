@@ -26,7 +26,7 @@ from ekiden.deliver.targets import MailTo, unpack_targets
 from ekiden.message.address import Address
 from ekiden.message.clock import Clock
 from ekiden.message.delivery import Action, DeliveryRequest, DeliveryResult, deferred, delivered, expanded, failed
-from ekiden.message.envelope import Envelope, Recipient
+from ekiden.message.envelope import Recipient
 from ekiden.message.status import OK, Status
 from ekiden.protocol.smtp.path import parse_mailbox
 from ekiden.queue.store import StoreTrouble
@@ -375,12 +375,17 @@ class _LocalDelivery:
                 return result
         if queue_ids:
             text = f"forwarded as {', '.join(queue_ids)}"
-            return expanded(OK, text, relay=_RELAY, transmit_s=self._elapsed())
+            return expanded(OK, text, relay=_RELAY, transmit_s=self._elapsed(), dsn_passed=self._leads_to_one)
         if len(self._results) == 1:
             return self._results[0]
         if not self._results:
             return delivered(OK, "delivered before", relay=_RELAY, transmit_s=self._elapsed())
         return delivered(OK, f"delivered to {len(self._results)} mailboxes", relay=_RELAY, transmit_s=self._elapsed())
+
+    @property
+    def _leads_to_one(self) -> bool:
+        """One address under the same sender is all that came of the alias: its reports are for there to make."""
+        return not self._results and list(map(len, self._groups.values())) == [1] and None in self._groups
 
     def _elapsed(self) -> float:
         return self._agent._clock.monotonic() - self._started
@@ -388,16 +393,18 @@ class _LocalDelivery:
     async def _forward(self, sender: Address | None, addresses: tuple[Address, ...]) -> str:
         agent, request = self._agent, self._request
         if sender is not None:
-            old = request.envelope
-            envelope = Envelope(sender, old.recipients, old.body, old.client)
+            # RFC 3461 §5.2.7.2: a mailing list's mail is new mail, and what the first sender asked for ends here.
+            envelope = structs.replace(request.envelope, sender=sender, ret=None, envid="", deliver_by=None)
             request = DeliveryRequest(
                 request.queue_id, request.transport, request.next_hop, envelope, request.recipients,
                 request.content, request.arrived,
             )  # fmt: skip
         mark = b"Delivered-To: %b\r\n" % address_bytes(self._recipient.address) if agent._marks_forwarded else b""
-        recipients = tuple(forwarded_recipient(address, self._recipient) for address in addresses)
-        if sender is not None:  # mail of a list with an owner is for its members from the start
-            recipients = tuple(Recipient(each.address, None, each.notify) for each in recipients)
+        if sender is None:
+            only = self._leads_to_one
+            recipients = tuple(forwarded_recipient(address, self._recipient, only=only) for address in addresses)
+        else:  # mail of a list with an owner is for its members from the start
+            recipients = tuple(Recipient(address) for address in addresses)
         return await agent._forward(Forwarded(request, recipients, mark))
 
     def _remember(self) -> None:

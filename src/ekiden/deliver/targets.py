@@ -156,7 +156,7 @@ def _target(word: str) -> Target:
         bare = bare[1:]
     if bare.endswith(">") and "<" in bare:
         bare = bare[bare.rindex("<") + 1 : -1]
-    address = parse_mailbox(bare, lenient=True)
+    address = parse_mailbox(bare, lenient=True, utf8=True)
     if address is None or not address.local:  # ""@x.example is an address, but nobody's
         raise ValueError(f"{word!r} is not an address")
     return MailTo(address, final)
@@ -180,7 +180,7 @@ def unpack_targets(packed: Sequence[tuple[str, bytes]]) -> tuple[Target, ...]:
     for kind, data in packed:
         text = data.decode("utf-8", "surrogateescape")
         if kind in ("\\", "@"):
-            address = parse_mailbox(text, lenient=True)
+            address = parse_mailbox(text, lenient=True, utf8=True)
             if address is None:
                 raise ValueError(f"{text!r} is not an address")
             targets.append(MailTo(address, kind == "\\"))

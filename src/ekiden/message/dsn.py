@@ -1,7 +1,8 @@
 """Delivery status notifications (RFC 3464, in a multipart/report of RFC 6522), composed from values.
 
 In:   who reports, about which message, what became of which recipients, and the original (its head or all of it).
-Out:  the content of a message in wire form. It is 7-bit throughout unless the original returned with it is not.
+Out:  the content of a message in wire form. It is 7-bit throughout unless the original returned with it is not, or the
+      report is an international one (RFC 6533), which only a reader with SMTPUTF8 gets.
 Never: lets a byte of a diagnostic, an address or the original break out of its field or part: control characters are
 replaced, lines folded, and the boundary does not occur in what it bounds.
 
@@ -68,6 +69,8 @@ class DsnReport(Struct, frozen=True):
     received_from: str = ""  # the name of the host that the message came from; "" if it was born here
     is_expired: bool = False
     has_obsolete_from: bool = False  # header_from_format = obsolete
+    envelope_id: str = ""  # ENVID of the original
+    is_global: bool = False  # in UTF-8, with the types of RFC 6533
     about: str = ""  # the Message-ID of the original, with its angle brackets, that mail readers thread by
 
 
@@ -112,6 +115,8 @@ each recipient is given below.
 """
 # What may stand in a line of a report: printable ASCII and blank (RFC 5322 §2.2).
 _UNPRINTABLE = re.compile(r"[^ -~]")
+# RFC 5322 §3.6.4 msg-id, as far as it may be repeated; what a broken program wrapped around it is left behind.
+_MSG_ID = re.compile(r"<[!-;=?-~]{1,900}>")
 _LINE = 76
 # RFC 5322 §2.1.1: a line has at most 998 characters.
 _MOST_LINE = 998
@@ -119,54 +124,120 @@ _MOST_LINE = 998
 _MOST_TEXT = 1024
 
 
+def _ascii(text: str) -> str:
+    return _UNPRINTABLE.sub("?", text)
+
+
 def _from_field(report: DsnReport) -> str:
-    address = f"{report.from_name}@{_clean(report.host)}"
+    address = f"{report.from_name}@{_ascii(report.host)}"
     if report.has_obsolete_from:
         return f"From: {address} (Mail Delivery System)"
     return f"From: Mail Delivery System <{address}>"
 
 
 def _thread(about: str) -> list[str]:
-    """RFC 5322 §3.6.4."""
-    return [f"In-Reply-To: {_clean(about)}", f"References: {_clean(about)}"] if about else []
+    """RFC 5322 §3.6.4; nothing for a Message-ID that is none."""
+    found = _MSG_ID.search(about)
+    return [f"In-Reply-To: {found[0]}", f"References: {found[0]}"] if found is not None else []
+
+
+class _Writer:
+    """Texts as they may stand in a line: nothing ends a line or hides, and all is ASCII, or UTF-8 (RFC 6533)."""
+
+    def __init__(self, *, utf8: bool) -> None:
+        self.utf8 = utf8
+        # RFC 5322 §2.1.1, RFC 6532 §3.4: 998 octets, of which a character may take four.
+        self.longest = _MOST_LINE // 4 if utf8 else _MOST_LINE
+
+    def clean(self, text: str) -> str:
+        if self.utf8 and not text.isascii():
+            return "".join(char if char.isprintable() else " " if char in "\r\n\t" else "?" for char in text)
+        return _UNPRINTABLE.sub(lambda found: " " if found[0] in "\r\n\t" else "?", text)
+
+    def field(self, name: str, body: str) -> list[str]:
+        # One blank: unfolding gives the words back (RFC 5322 §2.2.3).
+        return self.wrapped(f"{name}: {self.clean(body)}", " ")
+
+    def wrapped(self, text: str, indent: str) -> list[str]:
+        """Lines of at most 76 characters, broken at blanks; a longer word is broken where RFC 5322 wants it."""
+        lines: list[str] = []
+        line = ""
+        for word in text.split(" "):
+            if not word:
+                continue
+            if line and len(line) + 1 + len(word) > _LINE:
+                lines.append(line)
+                line = indent + word
+            else:
+                line = f"{line} {word}" if line else word
+            while len(line) > self.longest:
+                lines.append(line[: self.longest])
+                line = indent + line[self.longest :]
+        lines.append(line)
+        return lines
+
+    def typed(self, address: Address) -> str:
+        """RFC 3464 §2.1.2 address-type; RFC 6533 §3 utf-8, with its escapes where the report is ASCII."""
+        text = str(address)
+        return f"rfc822; {text}" if text.isascii() else f"utf-8; {self._international(text)}"
+
+    def original(self, recipient: Recipient) -> str:
+        """RFC 3461 §6.3 (e): as ORCPT has it; else the address that the sender gave."""
+        kind, semicolon, address = recipient.orcpt.partition(";")
+        if semicolon:
+            text = address if address.isascii() and kind.lower() != "utf-8" else self._international(address)
+            return f"{kind}; {text}"
+        return self.typed(recipient.original if recipient.original is not None else recipient.address)
+
+    def _international(self, text: str) -> str:
+        if self.utf8:
+            return "".join("?" if 0xD800 <= ord(char) <= 0xDFFF else char for char in text)
+        return "".join(char if "!" <= char <= "~" and char not in "\\+=" else _escaped(char) for char in text)
 
 
 def compose(report: DsnReport) -> bytes:
     """The notification, header and body, lines ending in CRLF."""
     original = report.original
     returned, needs_8bit = _returned(original) if original is not None else (b"", False)
-    human = _human(report)
-    status = _status_part(report)
+    writer = _Writer(utf8=report.is_global)
+    human = _human(report, writer)
+    status = _status_part(report, writer)
     boundary = _boundary(report.boundary, human, status, returned)
-    encoding = "8bit" if needs_8bit else "7bit"
+    encoding = "8bit" if needs_8bit or report.is_global else "7bit"
+    kind = "global-delivery-status" if report.is_global else "delivery-status"
     out = [
         _from_field(report),
-        *_address_field("To", report.to),
-        f"Subject: {_clean(report.subject or _SUBJECTS[report.kind])}",
+        *_address_field("To", report.to, writer),
+        f"Subject: {_ascii(report.subject or _SUBJECTS[report.kind])}",
         f"Date: {header_date(report.now)}",
-        f"Message-ID: {_clean(report.message_id)}",
+        f"Message-ID: {_ascii(report.message_id)}",
         *_thread(report.about),
         "Auto-Submitted: auto-replied",
         "MIME-Version: 1.0",
-        f'Content-Type: multipart/report; report-type=delivery-status;\r\n boundary="{boundary}"',
+        f'Content-Type: multipart/report; report-type={kind};\r\n boundary="{boundary}"',
         f"Content-Transfer-Encoding: {encoding}",
         "",
         "This is a MIME-encapsulated message.",
         "",
         f"--{boundary}",
         "Content-Description: Notification",
-        "Content-Type: text/plain; charset=us-ascii",
+        f"Content-Type: text/plain; charset={'utf-8' if report.is_global else 'us-ascii'}",
+        *(["Content-Transfer-Encoding: 8bit"] if report.is_global else []),
         "",
     ]
-    head = "\r\n".join(out).encode("ascii") + b"\r\n" + human
-    parts = [head, _part_head(boundary, "Delivery report", "message/delivery-status"), status]
+    head = "\r\n".join(out).encode("utf-8") + b"\r\n" + human
+    part_encoding = encoding if report.is_global else ""
+    parts = [head, _part_head(boundary, "Delivery report", f"message/{kind}", part_encoding), status]
     if original is not None:
         whole, header_only = _PARTS[report.kind]
         if original.is_whole:
-            parts.append(_part_head(boundary, whole, "message/rfc822", encoding))
+            content_type = "message/global" if report.is_global else "message/rfc822"
+            parts.append(_part_head(boundary, whole, content_type, encoding))
         else:
             # RFC 6522 §4: only the header; text/rfc822-headers is text, so 8-bit needs a charset that fits any byte.
             content_type = "text/rfc822-headers" + ("; charset=utf-8" if needs_8bit else "")
+            if report.is_global:
+                content_type = "message/global-headers"
             parts.append(_part_head(boundary, header_only, content_type, encoding))
         parts.append(returned)
     parts.append(f"\r\n--{boundary}--\r\n".encode("ascii"))
@@ -193,75 +264,67 @@ def _boundary(wanted: str, *parts: bytes) -> str:
 # -- the part for people
 
 
-def _human(report: DsnReport) -> bytes:
-    lines = [f"This is the mail system at host {_clean(report.host)}.", ""]
+def _human(report: DsnReport, writer: _Writer) -> bytes:
+    lines = [f"This is the mail system at host {writer.clean(report.host)}.", ""]
     if report.is_for_postmaster:
         not_returned = " and not be returned either" if report.sender.is_null else ""
-        text = _POSTMASTER.format(and_not_returned=not_returned, sender=_clean(str(report.sender)))
+        text = _POSTMASTER.format(and_not_returned=not_returned, sender=writer.clean(str(report.sender)))
     else:
         until = max((each.retry_until or 0.0 for each in report.recipients), default=0.0)
         text = _INTRODUCTIONS[report.kind].format(until=header_date(until) if until else "further notice")
     lines += text.split("\n")
     if report.is_expired:
         lines += _EXPIRED.split("\n")
-    lines += [f"                   The mail system ({_clean(report.mail_name)})", ""]
+    lines += [f"                   The mail system ({writer.clean(report.mail_name)})", ""]
     for each in report.recipients:
-        lines += _wrapped(_story(each), "    ")
+        lines += writer.wrapped(_story(each, writer), "    ")
         lines.append("")
-    return "\r\n".join(lines).encode("ascii")
+    return "\r\n".join(lines).encode("utf-8")
 
 
-def _story(each: DsnRecipient) -> str:
+def _story(each: DsnRecipient, writer: _Writer) -> str:
     recipient, result = each.recipient, each.result
-    to = f"<{_clean(str(recipient.address))}>"
+    to = f"<{writer.clean(str(recipient.address))}>"
     if recipient.original is not None and recipient.original != recipient.address:
-        to += f" (expanded from <{_clean(str(recipient.original))}>)"
-    return f"{to}: {_clean(result.text[:_MOST_TEXT])}"
+        to += f" (expanded from <{writer.clean(str(recipient.original))}>)"
+    return f"{to}: {writer.clean(result.text[:_MOST_TEXT])}"
 
 
 # -- the part for programs
 
 
-def _status_part(report: DsnReport) -> bytes:
-    lines = _field("Reporting-MTA", f"dns; {report.host}")
-    lines += _field("X-Ekiden-Queue-ID", report.queue_id)
+def _status_part(report: DsnReport, writer: _Writer) -> bytes:
+    lines = writer.field("Original-Envelope-Id", report.envelope_id) if report.envelope_id else []
+    lines += writer.field("Reporting-MTA", f"dns; {report.host}")
+    lines += writer.field("X-Ekiden-Queue-ID", report.queue_id)
     if not report.sender.is_null:
-        lines += _field("X-Ekiden-Sender", _typed(report.sender))
+        lines += writer.field("X-Ekiden-Sender", writer.typed(report.sender))
     if report.received_from:
-        lines += _field("Received-From-MTA", f"dns; {report.received_from}")
-    lines += _field("Arrival-Date", header_date(report.arrived))
+        lines += writer.field("Received-From-MTA", f"dns; {report.received_from}")
+    lines += writer.field("Arrival-Date", header_date(report.arrived))
     for each in report.recipients:
         lines.append("")
-        lines += _recipient_fields(report.kind, each)
-    return "\r\n".join([*lines, ""]).encode("ascii")
+        lines += _recipient_fields(report.kind, each, writer)
+    return "\r\n".join([*lines, ""]).encode("utf-8")
 
 
 _ACTIONS = {DsnKind.FAILURE: Action.FAILED, DsnKind.DELAY: Action.DELAYED}
 
 
-def _recipient_fields(kind: DsnKind, each: DsnRecipient) -> Iterator[str]:
+def _recipient_fields(kind: DsnKind, each: DsnRecipient, writer: _Writer) -> Iterator[str]:
     recipient, result = each.recipient, each.result
-    yield from _field("Final-Recipient", _typed(recipient.address))
-    original = recipient.original if recipient.original is not None else recipient.address
-    yield from _field("Original-Recipient", _typed(original))
+    yield from writer.field("Final-Recipient", writer.typed(recipient.address))
+    yield from writer.field("Original-Recipient", writer.original(recipient))
     # A message that was too old to wait longer failed for its recipients, whatever the last attempt said.
-    yield from _field("Action", _ACTIONS.get(kind, result.action).value)
-    yield from _field("Status", str(result.status))
+    yield from writer.field("Action", _ACTIONS.get(kind, result.action).value)
+    yield from writer.field("Status", str(result.status))
     if result.remote_mta:
-        yield from _field("Remote-MTA", result.remote_mta)
+        yield from writer.field("Remote-MTA", result.remote_mta)
     if kind is not DsnKind.SUCCESS or result.diagnostic:
         # RFC 3464 §2.3.6: type and text; what no protocol said is this system's own.
-        yield from _field("Diagnostic-Code", (result.diagnostic or f"x-ekiden; {result.text}")[:_MOST_TEXT])
+        yield from writer.field("Diagnostic-Code", (result.diagnostic or f"x-ekiden; {result.text}")[:_MOST_TEXT])
     if each.retry_until is not None:
-        yield from _field("Will-Retry-Until", header_date(each.retry_until))
-
-
-def _typed(address: Address) -> str:
-    """RFC 3464 §2.1.2 address-type; RFC 6533 §3 utf-8 with its escapes for what is not ASCII."""
-    text = str(address)
-    if text.isascii():
-        return f"rfc822; {text}"
-    return "utf-8; " + "".join(char if "!" <= char <= "~" and char not in "\\+=" else _escaped(char) for char in text)
+        yield from writer.field("Will-Retry-Until", header_date(each.retry_until))
 
 
 def _escaped(char: str) -> str:
@@ -270,43 +333,12 @@ def _escaped(char: str) -> str:
     return "?" if 0xD800 <= point <= 0xDFFF or point < 0x20 else f"\\x{{{point:X}}}"
 
 
-# -- lines
-
-
-def _clean(text: str) -> str:
-    """``text`` as it may stand in a line: nothing in it ends a line, hides or is not ASCII."""
-    return _UNPRINTABLE.sub(lambda found: " " if found[0] in "\r\n\t" else "?", text)
-
-
-def _field(name: str, body: str) -> list[str]:
-    return _wrapped(f"{name}: {_clean(body)}", " ")  # one blank: unfolding gives the words back (RFC 5322 §2.2.3)
-
-
-def _address_field(name: str, address: Address) -> list[str]:
+def _address_field(name: str, address: Address, writer: _Writer) -> list[str]:
     text = str(address)
-    if text.isascii():
-        return [f"{name}: {_clean(text)}"[:_MOST_LINE]]
+    if text.isascii() or writer.utf8:
+        return [f"{name}: {writer.clean(text)}"[: writer.longest]]
     # RFC 5322 has no way to write such an address, and the reader of a report may lack RFC 6532; the envelope has it.
     return [f"{name}: undisclosed-recipients:;"]
-
-
-def _wrapped(text: str, indent: str) -> list[str]:
-    """Lines of at most 76 characters, broken at blanks; a word that is longer is broken where RFC 5322 wants it."""
-    lines: list[str] = []
-    line = ""
-    for word in text.split(" "):
-        if not word:
-            continue
-        if line and len(line) + 1 + len(word) > _LINE:
-            lines.append(line)
-            line = indent + word
-        else:
-            line = f"{line} {word}" if line else word
-        while len(line) > _MOST_LINE:
-            lines.append(line[:_MOST_LINE])
-            line = indent + line[_MOST_LINE:]
-    lines.append(line)
-    return lines
 
 
 # -- the original

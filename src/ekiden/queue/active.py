@@ -8,8 +8,8 @@ from ekiden.config.snapshot import Parameters
 from ekiden.message.address import Address
 from ekiden.message.content import InlineContent
 from ekiden.message.delivery import DeliveryRequest, DeliveryResult
-from ekiden.message.envelope import Notify
 from ekiden.message.queued import Pending, QueuedMessage
+from ekiden.queue.notice import tells_success
 from ekiden.queue.store import Settlement
 
 
@@ -48,7 +48,8 @@ class ActiveMessage:
         self.open_jobs = 1  # one for the look for routes
         self.jobs: list[Job] = []
         self.unfinished = 0  # recipients that stay: delayed ones
-        self.needs_notice = False  # a recipient failed, or its success is to be reported
+        # A recipient failed, or its success is to be reported; who set a time (RFC 2852) may want to hear of all.
+        self.needs_notice = message.envelope.deliver_by is not None
         self.final: Settlement | None = None  # the round is over and this is its end
         self.partly_settled = 0  # recipients that the store knows to be delivered
         self.is_withdrawn = False
@@ -58,10 +59,9 @@ class ActiveMessage:
         self.was_claimed_again = False  # the store gave it out once more while it was here
         self.lease_s = 0.0
 
-    @staticmethod
-    def is_silent_success(pending: Pending, result: DeliveryResult) -> bool:
-        """The recipient has its mail, and nobody asked to be told so."""
-        return result.status.klass == 2 and not pending.recipient.notify & Notify.SUCCESS
+    def is_silent_success(self, pending: Pending, result: DeliveryResult) -> bool:
+        """The recipient has its mail, and nobody is to be told so."""
+        return result.status.klass == 2 and not tells_success(self.message.envelope, pending.recipient, result)
 
 
 class Job:

@@ -30,7 +30,7 @@ from ekiden.queue.active import ActiveMessage, ActiveSet, Job, active_limits
 from ekiden.queue.content_filter import filter_route
 from ekiden.queue.crew import Crew
 from ekiden.queue.destinations import INTERNAL_ERROR, DeadDestination, Deliver, Dispatcher
-from ekiden.queue.notice import Bouncer, RoundOutcome
+from ekiden.queue.notice import Bouncer, RoundOutcome, tells_success
 from ekiden.queue.pace import LocalPace, Pace
 from ekiden.queue.pump import Pump
 from ekiden.queue.retry import due, expires_at, is_expired, retry_rules, warns
@@ -458,7 +458,7 @@ class Scheduler:
             elif result.action is Action.DELAYED:
                 if late:
                     delayed.append(ended)
-            elif pending.recipient.notify & Notify.SUCCESS:
+            elif tells_success(message.envelope, pending.recipient, result):
                 succeeded.append(ended)
         until = expires_at(self._rules, message.arrived, null_sender=null_sender)
         return RoundOutcome(failed, delayed, succeeded, expired, until)

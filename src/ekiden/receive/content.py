@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from ekiden.cleanup.cleanup import Addressed
 from ekiden.cleanup.header_scan import HeaderScan
 from ekiden.cleanup.received import received_field
-from ekiden.message.envelope import BodyType, Client, Envelope
+from ekiden.cleanup.smtputf8 import detects_smtputf8
+from ekiden.message.envelope import BodyType, Envelope
 from ekiden.message.queued import Pending, QueuedMessage
 from ekiden.message.reply import Refusal
 from ekiden.observe import events
@@ -127,12 +128,7 @@ async def queue(session: SmtpSession, transaction: Transaction) -> Refusal | Non
         transaction.writer = None
         message = QueuedMessage(
             queue_id=transaction.queue_id,
-            envelope=_envelope(
-                transaction,
-                addressed,
-                session.origin,
-                tls_optional=transaction.tls_is_optional and session.parameters.tls_required_enable,
-            ),
+            envelope=_envelope(session, transaction, addressed),
             content=content,
             arrived=transaction.started,
             pending=tuple([Pending(recipient) for recipient in recipients]),
@@ -148,9 +144,12 @@ async def queue(session: SmtpSession, transaction: Transaction) -> Refusal | Non
     return None
 
 
-def _envelope(transaction: Transaction, addressed: Addressed, client: Client, *, tls_optional: bool) -> Envelope:
-    terms = transaction.terms
-    if terms is PLAIN:
+def _envelope(session: SmtpSession, transaction: Transaction, addressed: Addressed) -> Envelope:
+    terms, client, parameters = transaction.terms, session.origin, session.parameters
+    tls_optional = transaction.tls_is_optional and parameters.tls_required_enable
+    header = b"" if transaction.scan is None else transaction.scan.header
+    smtputf8 = detects_smtputf8(parameters, "smtpd", addressed, header)
+    if terms is PLAIN and not smtputf8:
         return Envelope(addressed.sender, addressed.recipients, transaction.body, client, tls_optional=tls_optional)
     options = terms.options
     return Envelope(
@@ -158,7 +157,7 @@ def _envelope(transaction: Transaction, addressed: Addressed, client: Client, *,
         addressed.recipients,
         transaction.body,
         client,
-        smtputf8=options.smtputf8,
+        smtputf8=options.smtputf8 or smtputf8,
         ret=options.ret,
         envid=options.envid,
         deliver_by=terms.deliver_by,

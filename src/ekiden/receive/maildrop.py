@@ -20,6 +20,8 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
+from ekiden.message.envelope import Ret
+
 FOLDER = "maildrop"
 KNOCK_SOCKET = Path("public", "pickup")
 # The envelope line of 1000 long recipients fits with room to spare.
@@ -34,6 +36,8 @@ class Drop(Struct, frozen=True):
     full_name: str = ""
     body_8bit: bool = False
     notify: int | None = None  # Notify of all recipients (RFC 3461 §4.1); None: as without the option
+    ret: Ret | None = None  # RFC 3461 §4.3
+    envid: str = ""  # RFC 3461 §4.4
 
 
 class DropError(ValueError):

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from ekiden.cleanup.cleanup import Arrival
 from ekiden.cleanup.header_scan import HeaderScan, message_id
 from ekiden.cleanup.received import received_field
+from ekiden.cleanup.smtputf8 import detects_smtputf8
 from ekiden.config.errors import ConfigError
 from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.envelope import BodyType, Client, Envelope, Notify, Recipient
@@ -140,7 +141,7 @@ class Pickup:
                 )
             )
             arrival = Arrival(queue_id, sender, now, drop.full_name or full_name)
-            identity, tls_is_optional = await self._copy(file, writer, arrival)
+            identity, scan = await self._copy(file, writer, arrival)
             addressed = await service.cleanup.envelope(sender, recipients, service.local_way)
             if isinstance(addressed, Refusal):
                 raise _trouble(addressed)
@@ -152,7 +153,10 @@ class Pickup:
                     addressed.recipients,
                     BodyType.EIGHT_BIT_MIME if drop.body_8bit else BodyType.SEVEN_BIT,
                     client,
-                    tls_optional=tls_is_optional and parameters.tls_required_enable,
+                    smtputf8=detects_smtputf8(parameters, "sendmail", addressed, scan.header),
+                    ret=drop.ret,
+                    envid=drop.envid,
+                    tls_optional=scan.tls_is_optional and parameters.tls_required_enable,
                 ),
                 content=content,
                 arrived=now,
@@ -166,8 +170,8 @@ class Pickup:
             await writer.discard()
             raise
 
-    async def _copy(self, file: BinaryIO, writer: ContentWriter, arrival: Arrival) -> tuple[str, bool]:
-        """The content in wire form, its header as cleanup wants it; its Message-ID, and whether TLS is optional."""
+    async def _copy(self, file: BinaryIO, writer: ContentWriter, arrival: Arrival) -> tuple[str, HeaderScan]:
+        """The content in wire form, its header as cleanup wants it; its Message-ID, and the header as it came."""
         service, parameters = self.service, self.service.parameters
         rules = service.cleanup.characters if service.local_way.checks else None
         scan = HeaderScan(parameters.header_block_limit)
@@ -190,7 +194,7 @@ class Pickup:
             rest = scan.finish()
             identity = await self._take_header(scan, writer, arrival)
             writer.write(rest)
-        return identity, scan.tls_is_optional
+        return identity, scan
 
     async def _take_header(self, scan: HeaderScan, writer: ContentWriter, arrival: Arrival) -> str:
         service = self.service
@@ -211,7 +215,7 @@ def _address(text: str) -> Address:
     text = text.strip()
     if text in ("", "<>"):
         return NULL_SENDER
-    address = parse_mailbox(text, lenient=True)
+    address = parse_mailbox(text, lenient=True, utf8=True)
     if address is None:
         raise DropError(f"bad address syntax: {text!r}")
     return address

@@ -86,7 +86,6 @@ def test_the_addresses_of_a_field(field: bytes, recipients: list[str]) -> None:
         (b"Bcc: a@x..example\n", "bad address in the field Bcc: 'a@x..example'; the message was not taken"),
         (b"To: @x.example\n", "bad address in the field To: '@x.example'"),
         (b"To: a<b@x.example\n", "bad address in the field To: 'a<b@x.example'"),
-        (b"To: \xc3\xa9@x.example\n", "bad address in the field To: '\u00e9@x.example'"),
     ],
 )
 def test_a_field_with_what_is_no_address_is_refused_by_name(header: bytes, text: str) -> None:

@@ -12,8 +12,8 @@ from ekiden.config.snapshot import Parameters
 from ekiden.deliver.bounce import MailBouncer
 from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.content import Content, FileContent, InlineContent
-from ekiden.message.delivery import deferred, delivered, failed
-from ekiden.message.envelope import BodyType, Client, Envelope, Notify, Recipient
+from ekiden.message.delivery import deferred, delivered, failed, relayed
+from ekiden.message.envelope import BodyType, Client, DeliverBy, Envelope, Notify, Recipient, Ret
 from ekiden.message.queued import QueuedMessage
 from ekiden.message.status import Status
 from ekiden.observe.events import Note
@@ -230,3 +230,92 @@ def test_notifications_may_belong_to_the_thread(threaded: str, about: str | None
     [notice] = Bounces(enable_threaded_bounces=threaded).of(original, failed=[(who(), NOBODY)])
     parsed = email.message_from_bytes(content_of(notice))
     assert (parsed["In-Reply-To"], parsed["References"]) == (about, about)
+
+
+# -- what the sender asked for (RFC 3461 §4.3, §5.2; RFC 6533)
+
+SUCCESS = Notify.GIVEN | Notify.SUCCESS
+
+
+@pytest.mark.parametrize(("ret", "whole"), [(None, True), (Ret.FULL, True), (Ret.HDRS, False)])
+def test_how_much_comes_back_is_what_the_sender_asked_for(ret: Ret | None, whole: bool) -> None:
+    original = msgspec.structs.replace(message(), envelope=Envelope(ANN, ret=ret, envid="e 1"))
+    [notice] = Bounces().of(original, failed=[(who(), NOBODY)])
+    data = content_of(notice)
+    assert (b"secret body" in data) is whole
+    assert (b"Content-Type: message/rfc822" in data) is whole
+    assert (b"Content-Type: text/rfc822-headers" in data) is not whole
+    assert b"\r\nOriginal-Envelope-Id: e 1\r\n" in data
+
+
+def test_only_a_failure_brings_all_of_the_message_back() -> None:
+    """RFC 3461 §4.3: RET=FULL says nothing of a report without a failure."""
+    original = msgspec.structs.replace(message(), envelope=Envelope(ANN, ret=Ret.FULL))
+    for notice in Bounces().of(original, delayed=[(who(), LATE)], succeeded=[(who(notify=SUCCESS), DONE)]):
+        assert b"secret body" not in content_of(notice)
+        assert b"Subject: hello" in content_of(notice)
+
+
+def test_notify_never_is_silence_for_that_recipient_alone() -> None:
+    never = who("quiet", Notify.GIVEN)
+    [notice] = Bounces().of(message(), failed=[(never, NOBODY), (who(), NOBODY)])
+    assert b"quiet@" not in content_of(notice).partition(b"Subject: hello")[0]
+    assert not Bounces().of(message(), failed=[(never, NOBODY)], delayed=[(never, LATE)], succeeded=[(never, DONE)])
+
+
+def test_success_is_told_unless_the_next_system_tells_it() -> None:
+    """RFC 3461 §5.2.1, §5.2.2."""
+    here = relayed(Status(2, 0, 0), "250 ok")
+    there = relayed(Status(2, 0, 0), "250 ok", dsn_passed=True)
+    [notice] = Bounces().of(
+        message(), succeeded=[(who("plain", SUCCESS), here), (who("aware", SUCCESS), there), (who("not-asked"), here)]
+    )
+    data = content_of(notice)
+    assert b"Action: relayed" in data
+    assert b"plain@far.example" in data
+    assert b"aware@far.example" not in data
+    assert b"not-asked@far.example" not in data
+
+
+@pytest.mark.parametrize(
+    ("by", "passed", "notify", "told"),
+    [
+        (DeliverBy(1.0, returns=False, traces=True), True, who().notify, True),
+        (DeliverBy(1.0, returns=False, traces=True), True, Notify.GIVEN, False),
+        (DeliverBy(1.0, returns=False), True, who().notify, False),
+        (DeliverBy(1.0, returns=False), False, who().notify, True),
+        (DeliverBy(1.0, returns=True), False, Notify.GIVEN | Notify.FAILURE, True),
+        (None, False, who().notify, False),
+    ],
+)
+def test_who_set_a_time_hears_of_a_relay_that_hides_it(
+    by: DeliverBy | None, passed: bool, notify: Notify, told: bool
+) -> None:
+    """RFC 2852 §4.1.4: with a trace, or when the next system knows nothing of the time."""
+    original = msgspec.structs.replace(message(), envelope=Envelope(ANN, deliver_by=by))
+    result = relayed(Status(2, 0, 0), "250 ok", dsn_passed=True, by_passed=passed)
+    assert bool(Bounces().of(original, succeeded=[(who(notify=notify), result)])) is told
+    assert not Bounces().of(original, succeeded=[(who(notify=notify), DONE)])
+
+
+def test_an_international_message_is_reported_in_utf8() -> None:
+    content = InlineContent("Subject: gr\u00fc\u00dfe\r\n\r\nbody\r\n".encode())
+    original = msgspec.structs.replace(message(content=content), envelope=Envelope(ANN, smtputf8=True))
+    [notice] = Bounces().of(original, failed=[(who(), NOBODY)])
+    assert notice.message.envelope.smtputf8
+    assert b"message/global-delivery-status" in content_of(notice)
+    # Nothing in it needs UTF-8, or its sender never said that it could read it.
+    for other in (
+        msgspec.structs.replace(message(), envelope=Envelope(ANN, smtputf8=True)),
+        message(content=content),
+    ):
+        [notice] = Bounces().of(other, failed=[(who(), NOBODY)])
+        assert not notice.message.envelope.smtputf8
+        assert b"global" not in content_of(notice)
+
+
+def test_a_report_goes_as_safely_as_its_message() -> None:
+    """RFC 8689 §5."""
+    original = msgspec.structs.replace(message(), envelope=Envelope(ANN, require_tls=True))
+    [notice] = Bounces().of(original, failed=[(who(), NOBODY)])
+    assert notice.message.envelope.require_tls

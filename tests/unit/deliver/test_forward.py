@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from ekiden.config.snapshot import Parameters
-from ekiden.deliver.forward import Forwarded, QueueForward
+from ekiden.deliver.forward import Forwarded, QueueForward, forwarded_recipient
 from ekiden.message.address import Address
 from ekiden.message.content import Content, InlineContent
 from ekiden.message.delivery import DeliveryRequest
-from ekiden.message.envelope import Envelope, Recipient
+from ekiden.message.envelope import Envelope, Notify, Recipient
 from ekiden.message.queued import QueuedMessage
 from ekiden.queue.store import StoreTrouble
 from support.cleanup import cleanup_for
@@ -65,3 +65,16 @@ def test_addresses_are_mapped_and_no_copies_made() -> None:
 def test_without_an_answer_of_its_tables_nothing_is_forwarded() -> None:
     with pytest.raises(StoreTrouble, match="/no/such/file"):
         forward(virtual_alias_maps="texthash:/no/such/file")
+
+
+def test_what_the_sender_asked_for_goes_on_as_far_as_it_may() -> None:
+    """RFC 3461 §5.2.7.1, §5.2.7.3."""
+    notify = Notify.GIVEN | Notify.SUCCESS | Notify.FAILURE
+    alias = Recipient(Address("all", "here.example"), notify=notify, orcpt="rfc822;all@here.example")
+    to = Address("a", "far.example")
+    one = forwarded_recipient(to, alias, only=True)
+    assert (one.notify, one.orcpt, one.original) == (notify, alias.orcpt, alias.address)
+    several = forwarded_recipient(to, alias)
+    assert (several.notify, several.orcpt) == (Notify.GIVEN | Notify.FAILURE, alias.orcpt)
+    only_success = Recipient(Address("all", "here.example"), notify=Notify.GIVEN | Notify.SUCCESS)
+    assert forwarded_recipient(to, only_success).notify == Notify.GIVEN  # which is NOTIFY=NEVER

@@ -228,3 +228,93 @@ def test_the_fields_are_those_that_rfc_3464_writes() -> None:
     message = parsed(compose(report(received_from="client.example")))
     for block in blocks(message):
         assert {name.lower() for name in block if not name.startswith("X-")} <= known
+
+
+# -- what the sender asked for (RFC 3461), and international reports (RFC 6533)
+
+
+def test_the_envelope_id_and_the_original_recipient_come_back() -> None:
+    """RFC 3461 §6.3: as they were given, with xtext decoded."""
+    bob = Recipient(Address("bob", "far.example"), original=Address("robert", "x"), orcpt="rfc822;b+o=b @here.example")
+    message = parsed(compose(report(envelope_id="QQ314159 =", recipients=[DsnRecipient(bob, NOBODY)])))
+    per_message, per_recipient = blocks(message)
+    assert per_message["Original-Envelope-Id"] == "QQ314159 ="
+    assert per_recipient["Original-Recipient"] == "rfc822; b+o=b @here.example"
+    assert per_recipient["Final-Recipient"] == "rfc822; bob@far.example"
+    assert "Original-Envelope-Id" not in blocks(parsed(compose(report())))[0]
+
+
+def test_an_original_recipient_beyond_ascii_is_escaped_in_an_ascii_report() -> None:
+    bob = Recipient(Address("bob", "far.example"), orcpt="utf-8;j\u00f6rg+x@\u4f8b.example")
+    _, per_recipient = blocks(parsed(compose(report(recipients=[DsnRecipient(bob, NOBODY)]))))
+    assert per_recipient["Original-Recipient"] == r"utf-8; j\x{F6}rg\x{2B}x@\x{4F8B}.example"
+
+
+@pytest.mark.parametrize(
+    ("about", "shown"),
+    [
+        ("<a@b>", "<a@b>"),
+        ("<<a@b>>", "<a@b>"),  # what a broken program wrote, and peers doubled once more
+        ("x <a@b> y", "<a@b>"),
+        ("a@b", None),
+        ("<a b@c>", None),
+        ("<>", None),
+        ("<a@b\r\nBcc: x>", None),
+        ("<" + "x" * 2000 + ">", None),
+    ],
+)
+def test_the_message_id_of_the_original_is_never_doubled(about: str, shown: str | None) -> None:
+    data = compose(report(about=about, original=None))
+    message = parsed(data)
+    assert message["In-Reply-To"] == shown
+    assert message["References"] == shown
+    assert b"<<" not in data
+
+
+def international(original: Original | None, **facts: object) -> bytes:
+    bob = Recipient(Address("b\u00f6b", "far.example"), orcpt="utf-8;j\u00f6rg+x@\u4f8b.example")
+    result = failed(
+        Status(5, 1, 1), "gibt\u2019s nicht \U0001f600\r\nX: \x07", diagnostic="smtp; 550 gibt\u2019s nicht"
+    )
+    values: dict[str, object] = {
+        "is_global": True, "sender": Address("\u00e4nn", "example.com"), "to": Address("\u00e4nn", "example.com"),
+        "recipients": [DsnRecipient(bob, result)], "original": original, **facts,
+    }  # fmt: skip
+    return compose(msgspec.structs.replace(report(), **values))
+
+
+def test_an_international_report() -> None:
+    """RFC 6533 §2, §3, §5, §6: types, addresses as they are, and UTF-8 in the part for people."""
+    data = international(Original("Subject: gr\u00fc\u00dfe\r\n\r\nbody\r\n".encode(), is_whole=True))
+    message = email.message_from_bytes(data, policy=email.policy.SMTPUTF8)
+    assert message["To"] == "\u00e4nn@example.com"
+    assert message.get_param("report-type") == "global-delivery-status"
+    assert message["Content-Transfer-Encoding"] == "8bit"
+    kinds = [part.get_content_type() for part in message.iter_parts()]
+    assert kinds == ["text/plain", "message/global-delivery-status", "message/global"]
+    text = data.decode()
+    assert "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n" in text
+    assert "<b\u00f6b@far.example>: gibt\u2019s nicht \U0001f600" in text
+    assert "Final-Recipient: utf-8; b\u00f6b@far.example\r\n" in text
+    assert "Original-Recipient: utf-8; j\u00f6rg+x@\u4f8b.example\r\n" in text
+    assert "X-Ekiden-Sender: utf-8; \u00e4nn@example.com\r\n" in text
+    assert "Diagnostic-Code: smtp; 550 gibt\u2019s nicht\r\n" in text
+    assert "\x07" not in text
+    assert "\r\nX: " not in text
+    head = international(Original("Subject: gr\u00fc\u00dfe\r\n".encode()))
+    assert b"Content-Type: message/global-headers\r\nContent-Transfer-Encoding: 8bit\r\n" in head
+
+
+def test_lines_of_an_international_report_have_998_octets_at_most() -> None:
+    long = failed(Status(5, 1, 1), "\U0001f600" * 1024)
+    data = international(None, recipients=[DsnRecipient(BOB, long)])
+    assert max(map(len, data.split(b"\r\n"))) <= 998
+    data.decode()
+    data = international(None, to=Address("\U0001f600" * 1000, "x"))
+    assert max(map(len, data.split(b"\r\n"))) <= 998
+
+
+def test_bytes_that_are_no_text_do_not_spoil_an_international_report() -> None:
+    bob = Recipient(Address("b\udcff", "far.example"), orcpt="utf-8;\udcfe")
+    data = international(None, recipients=[DsnRecipient(bob, failed(Status(5, 0, 0), "a\udc80b"))])
+    data.decode()

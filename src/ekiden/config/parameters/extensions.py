@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Group, Int, Size
+from ekiden.config.registry import Bool, Group, Int, Size, Words
 
 
 class ExtensionParameters(Group):
@@ -31,4 +31,10 @@ class ExtensionParameters(Group):
     )
     mime_boundary_length_limit = Size(
         "2048", minimum=1, doc="Boundaries of parts are told apart by this many bytes of their beginning."
+    )
+
+    # International addresses and headers (RFC 6531).
+    smtputf8_autodetect_classes = Words(
+        "sendmail, verify",
+        doc="Where mail that needs SMTPUTF8 counts as such though nobody asked for it: sendmail, smtpd, or all.",
     )
