@@ -14,6 +14,8 @@ from ekiden.runtime.directory_check import check_directories
 from ekiden.runtime.keys_check import check_keys
 from ekiden.runtime.listeners import ListenTrouble, wanted_listeners
 from ekiden.runtime.stations_check import check_stations
+from ekiden.runtime.system_clock import SystemClock
+from ekiden.sasl.check import check_accounts
 from ekiden.tables.check import check_tables
 
 
@@ -30,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
     if not any(problem.level is Level.ERROR for problem in problems):
         # Made of values and tables that are wrong, the stations would only say again what has been said.
         problems += check_stations(found)
+        problems += check_accounts(found, SystemClock())
     for problem in dict.fromkeys(problems):
         if options.json:
             facts = {"file": problem.file, "line": problem.line, "level": problem.level.value, "text": problem.text}

@@ -7,7 +7,7 @@ from ekiden.message.clock import Clock
 from ekiden.sasl.exchange import Mechanisms
 from ekiden.sasl.open_mechanisms import open_mechanisms
 
-_OWN = ("smtpd_sasl_local_domain", "smtpd_sasl_type", "smtpd_sasl_path")
+_OWN = ("smtpd_sasl_local_domain", "smtpd_sasl_type", "smtpd_sasl_path", "cyrus_sasl_config_path")
 
 
 class Logins:

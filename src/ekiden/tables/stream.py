@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from msgspec import Struct
 
@@ -89,7 +89,7 @@ class Stream(asyncio.Protocol):
             raise ServerTrouble("the server sent something before TLS was there")
         loop = asyncio.get_running_loop()
         transport = await loop.start_tls(self._transport, self, tls, server_hostname=host)
-        if not isinstance(transport, asyncio.Transport):
+        if transport is None:
             raise ServerTrouble("the connection was closed while TLS began")
         self._transport = transport
 
@@ -136,8 +136,7 @@ class Stream(asyncio.Protocol):
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # those of uvloop are no such class
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
