@@ -135,7 +135,9 @@ class FakeStore:
             elif change is Change.RELEASE and state is QueueState.HOLD:
                 self.states[queue_id] = QueueState.ACTIVE if queue_id in self.leases else QueueState.DEFERRED
                 self.messages[queue_id] = msgspec.structs.replace(self.messages[queue_id], due=now)
-            elif change is Change.REQUEUE and state in (QueueState.INCOMING, QueueState.DEFERRED):
+            elif change is Change.REQUEUE and (
+                state is QueueState.DEFERRED or (state is QueueState.INCOMING and queue_ids)
+            ):
                 self.messages[queue_id] = msgspec.structs.replace(self.messages[queue_id], due=now)
             else:
                 continue

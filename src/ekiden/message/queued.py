@@ -43,5 +43,10 @@ class QueuedMessage(Struct, frozen=True):
     content_filter: str = ""  # "transport:nexthop" that all recipients go to instead of their own way; "": none
 
     @property
+    def ready(self) -> float:
+        """When it could be delivered for the first time: its age counts from here."""
+        return max(self.arrived, self.envelope.held_until)
+
+    @property
     def size(self) -> int:
         return self.content.size

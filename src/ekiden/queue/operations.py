@@ -334,8 +334,9 @@ _MAY_CHANGE = {
 _NEXT_OF_ALL = {
     Change.HOLD: f"SELECT queue_id FROM message WHERE {WAITING} AND id <= :last ORDER BY due LIMIT :limit",
     Change.RELEASE: f"SELECT queue_id FROM message WHERE {PARKED} AND state = 'hold' AND id <= :last LIMIT :limit",
-    Change.REQUEUE: f"SELECT queue_id FROM message WHERE {WAITING} AND due > :now AND id <= :last "
-    "ORDER BY due LIMIT :limit",
+    # What is incoming and not yet due is held until a time that its sender chose (RFC 4865): it must be named.
+    Change.REQUEUE: f"SELECT queue_id FROM message WHERE {WAITING} AND due > :now AND state = 'deferred' "
+    "AND id <= :last ORDER BY due LIMIT :limit",
     Change.DELETE: "SELECT queue_id FROM message WHERE id <= :last ORDER BY id LIMIT :limit",
 }
 _WITHOUT_CONTENT = f"SELECT {', '.join((*COLUMNS[:-1], 'content IS NULL'))} FROM message WHERE queue_id = ?"

@@ -150,8 +150,8 @@ class Pump:
             return longest_s
         wait_s = next_due - self._steady.now()
         if wait_s > retry_rules(self._parameters).longest_wait_s + _FUTURE_GRACE_S:
-            await self._store.change((), Change.REQUEUE, self._steady.now())
-            return _LEAST_WAIT_S
+            # The clock was set back, or all that waits is held until a time that its sender chose (RFC 4865).
+            return _LEAST_WAIT_S if await self._store.change((), Change.REQUEUE, self._steady.now()) else longest_s
         return min(longest_s, max(_LEAST_WAIT_S, wait_s))
 
     def _left_of_run(self) -> int:

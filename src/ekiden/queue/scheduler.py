@@ -122,6 +122,10 @@ class Scheduler:
 
         It is durable when this returns. Raises StoreTrouble: then it is not in the queue.
         """
+        if message.due and message.due > self._clock.time():  # held until then (RFC 4865)
+            await self._store.put(message)
+            self._pump.is_due(message.due)
+            return
         if not (self._running and self._active.has_room_for_new()) or (self._minds_load and self._pump.is_overloaded()):
             await self._store.put(message)
             self._pump.mail_waits()
@@ -382,7 +386,7 @@ class Scheduler:
             self._settle_rest(active)
 
     def _age_s(self, message: QueuedMessage) -> float:
-        return max(0.0, self._clock.time() - message.arrived)
+        return max(0.0, self._clock.time() - message.ready)
 
     def _time_tells(self, message: QueuedMessage) -> bool:
         """A deferred message is too old, or its sender is to hear that it is late."""
@@ -460,7 +464,7 @@ class Scheduler:
                     delayed.append(ended)
             elif tells_success(message.envelope, pending.recipient, result):
                 succeeded.append(ended)
-        until = expires_at(self._rules, message.arrived, null_sender=null_sender)
+        until = expires_at(self._rules, message.ready, null_sender=null_sender)
         return RoundOutcome(failed, delayed, succeeded, expired, until)
 
     def _settled(self, active: ActiveMessage) -> None:

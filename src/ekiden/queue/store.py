@@ -118,7 +118,10 @@ class Store(Protocol):
     async def entry(self, queue_id: str) -> QueueEntry | None: ...
 
     async def change(self, queue_ids: Sequence[str], change: Change, now: float) -> list[str]:
-        """Apply a change; an empty list of ids means all messages. Returns the ids that it applied to."""
+        """Apply a change; an empty list of ids means all messages. Returns the ids that it applied to.
+
+        A requeue of all leaves alone what its sender wants held until a later time (RFC 4865).
+        """
 
     async def counts(self) -> dict[QueueState, int]: ...
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from ekiden.message.clock import Clock
 from ekiden.message.queued import QueueState
 from ekiden.observe.events import Administered, Observer
-from ekiden.queue.store import Change, Store
+from ekiden.queue.store import Change, QueueEntry, Store
 from ekiden.runtime.requests import Changed, ChangeMessages, Filter
 
 # What a change means for messages that are not named: a state that it does not concern is left alone.
@@ -73,12 +73,22 @@ class QueueChanges:
         after = ""
         while True:
             entries = await self._store.entries(states=states, limit=limit, after=after)
-            found = [entry.message.queue_id for entry in entries if request.filter.matches(entry.state, entry.message)]
+            found = [
+                entry.message.queue_id
+                for entry in entries
+                if request.filter.matches(entry.state, entry.message) and not self._is_held(entry, request.change)
+            ]
             if found:
                 yield found
             if len(entries) < limit:
                 return
             after = entries[-1].message.queue_id
+
+    def _is_held(self, entry: QueueEntry, change: Change) -> bool:
+        """Its sender wants it to go later (RFC 4865): a flush that does not name it leaves it alone."""
+        return (
+            change is Change.REQUEUE and entry.state is QueueState.INCOMING and entry.message.due > self._clock.time()
+        )
 
     async def _matching(self, queue_ids: Sequence[str], wanted: Filter) -> tuple[str, ...]:
         found: list[str] = []

@@ -5,12 +5,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from ekiden.config.snapshot import Parameters
 from ekiden.message.address import Address
 from ekiden.message.delivery import Action, DeliveryRequest, DeliveryResult, Route, deferred, failed
 from ekiden.message.envelope import Notify
-from ekiden.message.queued import QueueState
+from ekiden.message.queued import QueuedMessage, QueueState
 from ekiden.message.status import Status
 from ekiden.observe.events import Activated, Attempted, Expired, Note, Notified, Removed
 from ekiden.queue.scheduler import SchedulerStatus
@@ -239,6 +240,61 @@ def test_flush_tries_all_at_once() -> None:
         world.answers(OK)
         world.scheduler.flush()
         await until(lambda: not world.store.messages)
+
+    world.run(story)
+
+
+def held(world: World, seconds: float) -> QueuedMessage:
+    """A message that its sender wants to go in so many seconds (RFC 4865)."""
+    message = world.message("bob@far.example")
+    until = world.clock.time() + seconds
+    return structs.replace(message, due=until, envelope=structs.replace(message.envelope, held_until=until))
+
+
+def test_a_message_is_held_until_its_time_and_no_flush_sends_it_earlier() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.scheduler.accept(held(world, 10 * DAY))
+        for _ in range(9):
+            await world.clock.advance(DAY)
+            world.scheduler.flush()
+            await settle_down()
+        assert not world.requests
+        await world.clock.advance(DAY - 60)
+        assert not world.requests
+        await world.clock.advance(61)
+        assert len(world.requests) == 1
+        assert not world.store.messages
+
+    world.run(story)
+
+
+def test_the_queue_is_not_looked_through_all_the_time_while_it_only_holds_mail() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.scheduler.accept(held(world, 10 * DAY))
+        before = len(world.store.claims)
+        await world.clock.advance(3000)
+        assert len(world.store.claims) - before <= 11  # once in queue_run_delay
+
+    world.run(story)
+
+
+def test_the_lifetime_of_a_held_message_begins_with_its_time() -> None:
+    world = World(maximal_queue_lifetime="5d")
+    world.answers(LATER)
+
+    async def story() -> None:
+        await world.scheduler.accept(held(world, 10 * DAY))
+        await world.clock.advance(10 * DAY + 10)
+        assert len(world.requests) == 1
+        assert world.store.messages
+        world.answers(OK)
+        await world.clock.advance(2 * DAY)
+        assert not world.store.messages
+        assert not world.store.born
 
     world.run(story)
 
