@@ -43,6 +43,7 @@ class DomainTls:
         clock: Clock,
         observer: Observer,
         rng: random.Random | None = None,
+        https_port: int = 443,
     ) -> None:
         self._parameters = parameters
         self._resolver = resolver
@@ -50,6 +51,7 @@ class DomainTls:
         self._submit = submit
         self._clock = clock
         self._observer = observer
+        self._https_port = https_port
         self._random = rng if rng is not None else random.Random()
         self._directory = Path(parameters.queue_directory) / "tls"
         self._refresh_at = clock.monotonic() + REFRESH_S
@@ -137,7 +139,13 @@ class DomainTls:
                 self._context = authorities_context(parameters.smtp_tls_CAfile, parameters.smtp_tls_CApath)
             except OSError as error:  # ssl.SSLError is one
                 raise HttpsTrouble(f"smtp_tls_CAfile or smtp_tls_CApath: {error}") from error
-        return HttpsClient(self._context, self._addresses, timeout_s=timeout_s, agent=f"Ekiden/{__version__}")
+        return HttpsClient(
+            self._context,
+            self._addresses,
+            timeout_s=timeout_s,
+            port=self._https_port,
+            agent=f"Ekiden/{__version__}",
+        )
 
     async def _addresses(self, host: str) -> Sequence[str]:
         try:
