@@ -14,13 +14,14 @@ from ekiden.message.queued import QueuedMessage
 from ekiden.message.reply import Refusal, reply
 from ekiden.observe.events import Event, Rejected
 from ekiden.policy.client_limits import LocalCounts
-from ekiden.policy.relay_access import RelayAccess
+from ekiden.policy.open_access import open_access
 from ekiden.queue.store import StoreTrouble
 from ekiden.receive.client_name import ClientNames
 from ekiden.receive.connection import Connection, DeadlineWatch
 from ekiden.receive.service import SmtpService
 from ekiden.receive.session import SmtpSession
 from ekiden.sasl.exchange import Mechanisms
+from ekiden.tables.open import open_table
 from ekiden.tables.table import TableTrouble
 from ekiden.tls.key_files import KeyFileReader
 from ekiden.tls.server_context import ServerTls, server_tls
@@ -38,6 +39,19 @@ class Destinations:
         if address.local == "nobody":
             return Refusal(reply(550, "5.1.1", f"<{address}>: User unknown"), "unknown-user")
         return None
+
+
+# Postfix's default refuses for a while, in case the lists are wrong; here they are right.
+_USUAL = {
+    "myhostname": "mx.here.example",
+    "mynetworks": "192.0.2.0/24",
+    "smtpd_peername_lookup": "no",
+    "smtpd_relay_restrictions": "permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination",
+}
+
+
+async def _is_local(domain: str) -> bool:
+    return domain == "here.example"
 
 
 class Writer:
@@ -89,15 +103,14 @@ class World:
         self.flushed: list[str] = []
         self.flush_trouble: Exception | None = None
         self.full_after: int | None = None
-        defaults = {"myhostname": "mx.here.example", "mynetworks": "192.0.2.0/24", "smtpd_peername_lookup": "no"}
-        parameters = Parameters({**defaults, **settings})
+        parameters = Parameters({**_USUAL, **settings})
         self.service = SmtpService(
             parameters,
             intake=self._intake,
             content_writer=self._writer,
             has_space=self._has_space,
             new_queue_id=lambda: f"Q{len(self.writers)}",
-            relay_access=RelayAccess(Destinations(), reject_unlisted_sender=parameters.smtpd_reject_unlisted_sender),
+            relay_access=open_access(parameters, Destinations(), is_local=_is_local, open_table=open_table),
             cleanup=cleanup_for(parameters),
             rewrite_clients=rewrite_clients_for(parameters, frozenset()),
             names=ClientNames(None, {}),

@@ -123,7 +123,6 @@ class SmtpService:
         self.upstream_proxy = UpstreamProxy(parameters, observer, self.program) if has_proxy else None
         self.tls = tls
         self.is_encrypted = tls is not None and tls.is_implicit  # from the first byte on
-        self.known_certificates = open_tables(parameters.relay_clientcerts, parameters=parameters)
 
         def rules(encryption: Encryption) -> Rules:
             has_login = mechanisms is not None

@@ -15,7 +15,6 @@ from ekiden.message.tls_facts import TlsFacts
 from ekiden.observe import events
 from ekiden.protocol.smtp import commands, server_replies
 from ekiden.receive.connection import ServerStops
-from ekiden.tables.table import TableTrouble
 from ekiden.tls.layer import TlsFailure, TlsLayer
 
 if TYPE_CHECKING:
@@ -79,8 +78,6 @@ async def secure(session: SmtpSession, layer: TlsLayer) -> None:
     facts = tls.facts(layer)
     session.client = structs.replace(session.client, helo="", login="", login_method="", tls=facts)
     _log(session, facts, layer)
-    if facts.fingerprint and service.known_certificates and await _is_known(session, facts):
-        session.trusted = True
 
 
 def certificate_refusal(session: SmtpSession) -> Refusal | None:
@@ -100,18 +97,6 @@ async def _admit(session: SmtpSession) -> None:
         session.log_refusal(refusal, "STARTTLS")
         session.connection.write(refusal.reply.render())
         raise NoTls
-
-
-async def _is_known(session: SmtpSession, facts: TlsFacts) -> bool:
-    """Whether relay_clientcerts has the certificate or its key."""
-    try:
-        for fingerprint in (facts.fingerprint, facts.key_fingerprint):
-            if fingerprint and await session.service.known_certificates.lookup(fingerprint) is not None:
-                return True
-    except TableTrouble as trouble:
-        # It is nobody's then: mail that needs more rights is refused for now by who looks at them.
-        session.service.observer.emit(events.Note("smtpd", f"relay_clientcerts: {trouble}", "warning"))
-    return False
 
 
 def _log(session: SmtpSession, facts: TlsFacts, layer: TlsLayer) -> None:

@@ -25,10 +25,8 @@ from ekiden.dns.hosts import HostsResolver
 from ekiden.dns.resolver import Resolver
 from ekiden.dns.stub import StubResolver
 from ekiden.message.clock import Clock
-from ekiden.policy.access_rules import AccessLists, AccessRules, access_lists
-from ekiden.policy.relay_access import RelayAccess, deferring
-from ekiden.policy.restrictions import Facilities
-from ekiden.policy.sender_login import SenderLogins
+from ekiden.policy.open_access import open_access
+from ekiden.policy.relay_access import RelayAccess
 from ekiden.route.mx import MxRouter, uses_dns
 from ekiden.route.own_addresses import own_addresses
 from ekiden.route.resolve import Router
@@ -82,34 +80,13 @@ class Decisions:
     def relay_access(self, parameters: Parameters) -> RelayAccess:
         """What RCPT TO is asked, by a listener with these parameters. Raises ConfigError."""
         unchecked = "no_unknown_recipient_checks" in parameters.receive_override_options
-        reject_unlisted = parameters.smtpd_reject_unlisted_recipient and not unchecked
-        lists = access_lists(parameters)
-        relay = lists.names_of("smtpd_relay_restrictions")
-        code = parameters.relay_domains_reject_code
-        if "defer_unauth_destination" in relay:
-            code = deferring(code)
-        return RelayAccess(
-            self.router,
-            reject_unlisted=reject_unlisted,
-            reject_unlisted_sender=parameters.smtpd_reject_unlisted_sender,
-            relay_reject_code=code,
-            trusts_logins="permit_sasl_authenticated" in relay,
-            rules=None if lists.is_plain else self._access_rules(lists, parameters, reject_unlisted),
-        )
-
-    def _access_rules(self, lists: AccessLists, parameters: Parameters, reject_unlisted: bool) -> AccessRules:
-        open_table = self._open_table(parameters)
-        facilities = Facilities(
+        return open_access(
             parameters,
             self.router,
-            SenderLogins(
-                Maps([open_table(word) for word in parameters.smtpd_sender_login_maps]),
-                delimiter=parameters.recipient_delimiter,
-                is_local=self.router.is_local,
-            ),
-            Maps([open_table(word) for word in parameters.relay_clientcerts]),
+            is_local=self.router.is_local,
+            open_table=self._open_table(parameters),
+            reject_unlisted=parameters.smtpd_reject_unlisted_recipient and not unchecked,
         )
-        return AccessRules(lists, facilities, reject_unlisted_recipient=reject_unlisted)
 
     def rewrite_clients(self, parameters: Parameters) -> RewriteClients:
         """Raises ConfigError."""

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from ekiden.config.snapshot import Parameters
 from ekiden.message.tls_facts import TlsFacts
-from ekiden.observe.events import Accepting, ConnectionLost, LoginFailed, Note
+from ekiden.observe.events import Accepting, ConnectionLost, LoginFailed, Note, Rejected
 from ekiden.observe.maillog import MailLogRenderer
 from ekiden.receive.login_service import LoginService
 from ekiden.sasl.exchange import Facts, MechanismServer, MechanismTraits
@@ -452,3 +452,62 @@ def test_broken_exchanges_and_trouble_are_no_guesses() -> None:
     heard(service, "AUTH PLAIN AA==", "AUTH PLAIN", "*", plain("bob", "secret"), "AUTH LOGIN !")
     accounts.trouble = ""
     assert heard(service, plain("bob", "secret"))[0].startswith("235 ")
+
+
+def test_who_is_logged_in_may_relay_and_owns_its_senders() -> None:
+    lists = {
+        "smtpd_sender_restrictions": "reject_sender_login_mismatch",
+        "smtpd_sender_login_maps": "inline:{bob@here.example=bob}",
+    }
+
+    async def rcpt(client: Talk, sender: str) -> str:
+        await client.say(f"MAIL FROM:<{sender}>")
+        answer = await client.say("RCPT TO:<c@elsewhere.example>")
+        await client.say("RSET")
+        return answer[:9]
+
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        assert await rcpt(client, "free@b.example") == "554 5.7.1"
+        assert await rcpt(client, "bob@here.example") == "553 5.7.1"
+        assert (await client.say(plain("bob", "secret"))).startswith("235 ")
+        assert await rcpt(client, "bob@here.example") == "250 2.1.5"
+        assert await rcpt(client, "free@b.example") == "553 5.7.1"
+
+    play(world(**lists), talk)
+
+
+def test_what_data_and_its_end_want_is_asked() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        await client.envelope("c@here.example")
+        assert (await client.say("DATA")).startswith("554 5.7.1 <DATA>: ")
+        assert (await client.say(plain("bob", "secret"))).startswith("503 5.5.1 ")
+        await client.say("RSET")
+        await client.say(plain("bob", "secret"))
+        await client.envelope("c@here.example")
+        assert (await client.say("DATA")).startswith("354 ")
+        assert (await client.say("Subject: x\r\n\r\nx\r\n.")).startswith("450 4.3.2 <END-OF-MESSAGE>: ")
+
+    service = world(
+        smtpd_data_restrictions="permit_sasl_authenticated, reject",
+        smtpd_end_of_data_restrictions="warn_if_reject reject, defer",
+    )
+    play(service, talk)
+    assert service.queued == []
+    warned = [event for event in service.events if isinstance(event, Rejected) and event.is_warning]
+    assert [event.detail for event in warned] == ["smtpd_end_of_data_restrictions: reject"]
+    _, line = MailLogRenderer().render(warned[0])
+    assert ": reject_warning: END-OF-MESSAGE from unknown[127.0.0.1]: 554 5.7.1 <END-OF-MESSAGE>: " in line
+
+
+def test_a_message_in_chunks_is_asked_about_before_its_first() -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        await client.envelope("c@here.example")
+        assert (await client.say("BDAT 3 LAST\r\nx")).startswith("554 5.7.1 <DATA>: ")
+        assert (await client.say("NOOP")).startswith("250 ")
+
+    service = world(smtpd_data_restrictions="reject")
+    play(service, talk)
+    assert service.queued == []

@@ -70,8 +70,8 @@ class SmtpdTlsParameters(Group):
     smtpd_starttls_timeout = Duration("300s", minimum=1, doc="How long a TLS handshake may take as a whole.")
     relay_clientcerts = Tables(
         "",
-        doc="Tables from the fingerprint of a client's certificate, or of its public key, to anything: these clients "
-        "may send mail anywhere. They need smtpd_tls_ask_ccert = yes.",
+        doc="Tables from the fingerprint of a client's certificate, or of its public key, to anything: the clients "
+        "that permit_tls_clientcerts permits, in smtpd_relay_restrictions say. They need smtpd_tls_ask_ccert = yes.",
     )
     tls_certificate_check_interval = Duration(
         "5s", minimum=1, doc="How often the files of certificates and keys are looked at for changes, without a reload."

@@ -1,0 +1,61 @@
+"""The access rules of a service from its parameters: the short way where the lists are the usual ones."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from ekiden.config.snapshot import Parameters
+from ekiden.policy.access_rules import AccessLists, AccessRules, access_lists
+from ekiden.policy.relay_access import Destinations, RelayAccess, deferring
+from ekiden.policy.restrictions import Facilities
+from ekiden.policy.sender_login import SenderLogins
+from ekiden.tables.open import Maps
+from ekiden.tables.table import Table
+
+
+def open_access(
+    parameters: Parameters,
+    destinations: Destinations,
+    *,
+    is_local: Callable[[str], Awaitable[bool]],
+    open_table: Callable[[str], Table],
+    reject_unlisted: bool = True,
+) -> RelayAccess:
+    """``is_local``: whose users are looked up by name alone. Raises ConfigError.
+
+    ``reject_unlisted``: recipients that do not exist are refused here, else by the delivery.
+    """
+    lists = access_lists(parameters)
+    relay = lists.names_of("smtpd_relay_restrictions")
+    code = parameters.relay_domains_reject_code
+    if "defer_unauth_destination" in relay:
+        code = deferring(code)
+    rules = None
+    if not lists.is_plain:
+        rules = _rules(lists, parameters, destinations, is_local, open_table, reject_unlisted)
+    return RelayAccess(
+        destinations,
+        reject_unlisted=reject_unlisted,
+        reject_unlisted_sender=parameters.smtpd_reject_unlisted_sender,
+        relay_reject_code=code,
+        trusts_logins="permit_sasl_authenticated" in relay,
+        rules=rules,
+    )
+
+
+def _rules(
+    lists: AccessLists,
+    parameters: Parameters,
+    destinations: Destinations,
+    is_local: Callable[[str], Awaitable[bool]],
+    open_table: Callable[[str], Table],
+    reject_unlisted: bool,
+) -> AccessRules:
+    logins = SenderLogins(
+        Maps([open_table(word) for word in parameters.smtpd_sender_login_maps]),
+        delimiter=parameters.recipient_delimiter,
+        is_local=is_local,
+    )
+    certificates = Maps([open_table(word) for word in parameters.relay_clientcerts])
+    facilities = Facilities(parameters, destinations, logins, certificates)
+    return AccessRules(lists, facilities, reject_unlisted_recipient=reject_unlisted)
