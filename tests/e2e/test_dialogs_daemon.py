@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.certificates import self_signed
 from support.dialogs import Dialog, load_dialogs, play
 from support.running import free_port, running_server
 from support.smtp_socket import SmtpSocket
@@ -32,7 +33,7 @@ def settings_of(dialog: Dialog) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def ports() -> Iterator[dict[Settings, int]]:
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Settings, int]]:
     """The port for each set of settings that dialogs want: lines of master.cf, all of one server."""
     wanted = {settings_of(dialog) for dialog in DIALOGS} - {()}
     found = {settings: free_port() for settings in sorted(wanted)}
@@ -40,7 +41,9 @@ def ports() -> Iterator[dict[Settings, int]]:
         f"127.0.0.1:{port} inet n - n - - smtpd " + " ".join(f"-o {name}={value}" for name, value in settings)
         for settings, port in found.items()
     ]
-    with running_server(main_cf=WORLD, master_cf=lines) as server:
+    certificate, key = self_signed(WORLD["myhostname"]).write(tmp_path_factory.mktemp("tls"), "server")
+    tls = {"smtpd_tls_cert_file": str(certificate), "smtpd_tls_key_file": str(key)}
+    with running_server(main_cf={**WORLD, **tls}, master_cf=lines) as server:
         yield {(): server.port, **found}
         assert "Traceback" not in server.output + server.log
         assert " error: " not in server.log
@@ -51,5 +54,7 @@ def test_the_server_holds_the_dialog(dialog: Dialog, ports: dict[Settings, int])
     with SmtpSocket(ports[settings_of(dialog)]) as client:
         said = play(dialog, client.send, client.line)
         # The server must have nothing more to say: what answers next answers this.
-        if said[-1] != "<closed>" and not dialog.steps[-1].expect[-1][1].startswith(("221", "354", "421")):
+        if said[-1] != "<closed>" and not dialog.steps[-1].expect[-1][1].startswith(
+            ("220 2.0.0 Ready", "221", "354", "421")
+        ):
             assert client.say("NOOP").startswith(("250 2.0.0", "421 4.7.0")), "\n".join(said)

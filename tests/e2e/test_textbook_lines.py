@@ -20,7 +20,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from support.certificates import self_signed
+from support.certificates import Authority
 from support.name_server import running_dns
 from support.network import Namespace, Network, private_network
 from support.requirements import ROOT, require_program, require_promises
@@ -128,16 +128,22 @@ class World:
     def start(self) -> None:
         with (self.files.etc / "hosts").open("a") as hosts:
             hosts.write(f"{RESOLVER} client.there.example\n")
-        certificate = self_signed("mail.example.com")
-        for path, data in (("certs/mail.crt", certificate.pem), ("private/mail.key", certificate.key_pem)):
-            (self.files.etc / "ssl" / path).parent.mkdir(parents=True, exist_ok=True)
-            (self.files.etc / "ssl" / path).write_bytes(data)
+        self.write_certificate()
         self.lines.configure(MAIN_CF, MASTER_CF)
         self.daily.configure(EVERYDAY, DAILY_MASTER)
         self.write_aliases("rose: momiji\n")
         self.daily.shell(ROWS["A9.10"].line)
         self.lines.start()
         self.daily.start()
+
+    def write_certificate(self) -> None:
+        """Where the lines say; the key is for root's eyes."""
+        pair = Authority().issue("mail.example.com")
+        for row, data, mode in (("A7.16", pair.pem, 0o644), ("A7.17", pair.key_pem, 0o600)):
+            path = self.files.etc / ROWS[row].line.partition("/etc/")[2]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            path.chmod(mode)
 
     def write_aliases(self, more: str) -> None:
         text = f"{ROWS['A9.07'].line}\nteam: sakura, momiji,\n  user@there.example\n{more}"
@@ -224,6 +230,18 @@ def test_the_floor_of_tls_is_told(world: World) -> None:
     said = world.lines.ekiden("check").stdout
     for name in ("smtpd_tls_protocols", "smtpd_tls_mandatory_protocols"):
         assert f"{name} = {ROWS['A7.30'].line} still allows TLSv1 and TLSv1.1: TLS 1.2 is the floor" in said
+
+
+def test_the_lines_of_tls_give_tls_and_nothing_old(world: World) -> None:
+    def said(*options: str) -> str:
+        words = ("s_client", "-connect", "127.0.0.1:25", "-starttls", "smtp", "-cipher", "ALL:@SECLEVEL=0", *options)
+        return world.lines.run(require_program("openssl"), *words, data="QUIT\n").stdout
+
+    assert "New, TLSv1.3, Cipher is" in said()
+    assert "subject=CN = mail.example.com" in said()
+    assert "New, TLSv1.2, Cipher is" in said("-tls1_2")
+    for old in ("-tls1_1", "-tls1"):
+        assert "Cipher is (NONE)" in said(old)
 
 
 def test_continued_lines_are_one_value(world: World) -> None:

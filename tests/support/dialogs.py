@@ -17,7 +17,7 @@ from ekiden.message.envelope import BodyType
 from ekiden.message.reply import Reply, reply
 from ekiden.protocol.smtp import commands, server_replies
 from ekiden.protocol.smtp.server import BareNewline, Limits, SmtpServer
-from ekiden.protocol.smtp.verbs import Rules
+from ekiden.protocol.smtp.verbs import Encryption, Rules
 
 DIALOGS = Path(__file__).resolve().parents[1] / "dialogs"
 CLOSED = "<closed>"
@@ -170,10 +170,12 @@ SETTINGS = frozenset(
         "message_size_limit",
         "smtpd_forbid_bare_newline",
         "smtpd_forbid_unauth_pipelining",
+        "smtpd_tls_security_level",
         "strict_rfc821_envelopes",
     }
 )
 _EXTENSIONS = ("ETRN", "8BITMIME", "CHUNKING", "BINARYMIME", "DSN", "SMTPUTF8", "DELIVERBY", "MT-PRIORITY")
+_ENCRYPTION = {"none": Encryption.NONE, "may": Encryption.OFFERED, "encrypt": Encryption.REQUIRED}
 _BARE_NEWLINE = {choice.value: choice for choice in BareNewline}
 
 
@@ -191,6 +193,7 @@ class CorePeer:
                 int(settings.get("message_size_limit", "10240000")),
                 settings.get("strict_rfc821_envelopes", "no") == "yes",
                 forbids_early_input=settings.get("smtpd_forbid_unauth_pipelining", "yes") == "yes",
+                encryption=_ENCRYPTION[settings.get("smtpd_tls_security_level", "none")],
             ),
             bare_newline=_BARE_NEWLINE[settings.get("smtpd_forbid_bare_newline", "reject")],
         )
@@ -263,7 +266,9 @@ class CorePeer:
                 return server_replies.help_reply(self.core.verbs)
             case commands.Quit():
                 return server_replies.BYE
-            case commands.AuthStart() | commands.AuthResponse() | commands.StartTls():
+            case commands.StartTls():
+                return server_replies.READY_TO_START_TLS  # and there a dialog ends
+            case commands.AuthStart() | commands.AuthResponse():
                 return server_replies.NOT_IMPLEMENTED  # its rules have no login
             case commands.Invalid(reply=answer):
                 return answer
