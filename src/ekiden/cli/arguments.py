@@ -69,7 +69,20 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=f"The same as {name}(1).", add_help=False)  # main() has taken these already
     _add_queue(commands.add_parser("queue", help="Look at the queue and change it."), common, as_json)
     _add_user(commands.add_parser("user", help="Look at accounts and change them."), common, as_json)
+    _add_tlsrpt(commands.add_parser("tlsrpt", help="Look at reports on TLS (RFC 8460)."), common, as_json)
     return program
+
+
+def _add_tlsrpt(tlsrpt: _Parser, common: _Parser, as_json: _Parser) -> None:
+    commands = tlsrpt.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
+    for name, text in (
+        ("show", "Show what was counted and is not reported yet."),
+        ("send", "Send the reports that are due, now."),
+        ("received", "Show the reports that others sent."),
+    ):
+        parents = [common] if name == "send" else [common, as_json]
+        command = commands.add_parser(name, parents=parents, help=text, description=text)
+        command.set_defaults(run=f"ekiden.cli.tlsrpt_command:{name}")
 
 
 def _add_queue(queue: _Parser, common: _Parser, as_json: _Parser) -> None:

@@ -29,6 +29,7 @@ from ekiden.runtime.requests import (
     MessageLine,
     Refused,
     Request,
+    SendReports,
     ShowMessage,
     Shown,
     WorkerStatus,
@@ -156,6 +157,11 @@ class RunningServer:
     def flush(self) -> int:
         """Try everything deferred now; how many messages that is. Raises ServerTrouble."""
         return sum(worker.ask(FlushQueue(), Changed).count for worker in self.workers)
+
+    def send_reports(self) -> int:
+        """Send the reports on TLS that are due; how many went out. Raises ServerTrouble."""
+        # The first worker sends them; the others write down what they have counted before.
+        return sum(worker.ask(SendReports(), Changed).count for worker in reversed(self.workers))
 
     def status(self) -> list[WorkerStatus]:
         """Raises ServerTrouble."""

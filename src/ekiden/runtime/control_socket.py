@@ -43,6 +43,7 @@ from ekiden.runtime.requests import (
     MessageLine,
     Refused,
     Request,
+    SendReports,
     ShowMessage,
     Shown,
     WorkerStatus,
@@ -72,6 +73,9 @@ class Statistics(Protocol):
     """The worker's numbers of this moment for ``ekiden status``."""
 
     def worker_status(self, counts: dict[str, int]) -> WorkerStatus: ...
+
+    async def send_reports(self) -> int:
+        """Send the reports on TLS that are due; how many went out."""
 
 
 class ControlServer:
@@ -207,6 +211,8 @@ class ControlServer:
                 return await self._show(request.queue_id)
             case ChangeMessages():
                 return await self._changes.apply(request)
+            case SendReports():
+                return Changed(await self._statistics.send_reports())
             case FlushQueue():
                 self._scheduler.flush()
                 return Changed((await self._store.counts()).get(QueueState.DEFERRED, 0))

@@ -128,7 +128,11 @@ class AskStatus(Struct, frozen=True, tag="status"):
     pass
 
 
-Request = ListQueue | ShowMessage | ChangeMessages | FlushQueue | AskStatus
+class SendReports(Struct, frozen=True, tag="tlsrpt"):
+    """Send the reports on TLS that are due (RFC 8460)."""
+
+
+Request = ListQueue | ShowMessage | ChangeMessages | FlushQueue | AskStatus | SendReports
 
 
 class Listed(Struct, frozen=True, tag="listed"):

@@ -101,6 +101,9 @@ class Recorder:
         self.withdrawn += queue_ids
         return []
 
+    async def send_reports(self) -> int:
+        return 3
+
     def worker_status(self, counts: dict[str, int]) -> WorkerStatus:
         return WorkerStatus(0, os.getpid(), "1", 1.0, 2, 3, 4, counts)
 
