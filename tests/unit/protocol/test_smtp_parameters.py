@@ -78,6 +78,7 @@ def test_what_extensions_say_about_a_message(parameters: str, field: str, value:
         (r"ORCPT=utf-8;\x{99C5}@example.com", None, "utf-8;駅@example.com"),
         ("ORCPT=UTF-8;駅@example.com", None, "utf-8;駅@example.com"),
         ("ORCPT=utf-8;+C3+BC@example.com", None, "utf-8;ü@example.com"),
+        ("ORCPT=rfc822;+C3+BC@example.com", None, "utf-8;ü@example.com"),
         ("ORCPT=x400;/C=de/", None, None),
         ("NOTIFY=DELAY ORCPT=rfc822;a@b", Notify.GIVEN | Notify.DELAY, "rfc822;a@b"),
     ],

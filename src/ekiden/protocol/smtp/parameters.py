@@ -162,6 +162,9 @@ def _orcpt(value: bytes, allowed: Allowed) -> str:
     if kind.lower() == b"utf-8":
         return "utf-8;" + _utf8_address(address, allowed)
     decoded = decode_xtext(address)
+    # Postfix calls the addresses of SMTPUTF8 rfc822, too; they are of the type utf-8 (RFC 6533 §3).
+    if decoded is not None and not decoded.isascii() and kind.lower() == b"rfc822":
+        return "utf-8;" + _utf8_address(address, allowed)
     if decoded is None or not _is_printable(decoded):
         raise _bad("ORCPT")
     return f"{kind.decode('ascii')};{decoded.decode('ascii')}"
