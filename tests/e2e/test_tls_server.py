@@ -73,7 +73,8 @@ class Host:
                 f"127.0.0.1:{self.ports['submission']} inet n - n - - smtpd -o smtpd_tls_security_level=encrypt",
                 f"127.0.0.1:{self.ports['submissions']} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes",
                 f"127.0.0.1:{self.ports['certified']} inet n - n - - smtpd -o smtpd_tls_ask_ccert=yes"
-                f" -o relay_clientcerts=texthash:{directory}/known",
+                f" -o relay_clientcerts=texthash:{directory}/known"
+                " -o smtpd_relay_restrictions=permit_tls_clientcerts,reject_unauth_destination",
             ],
         )
         self.ports["smtp"] = self.server.port
