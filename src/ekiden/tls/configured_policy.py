@@ -58,6 +58,10 @@ class ConfiguredPolicies:
         """How TLS is spoken at a level, as the parameters have it."""
         return self._by_level[level]
 
+    def parse(self, text: str) -> TlsPolicy:
+        """A line of a table. Raises PolicySyntax."""
+        return parse_policy(text, self._by_level)
+
     @property
     def constant(self) -> TlsPolicy | None:
         """The policy of every server; None where it depends on the server."""

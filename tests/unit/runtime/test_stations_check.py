@@ -57,3 +57,37 @@ def test_an_option_of_one_service() -> None:
     assert found("", master_cf) == [
         "/etc/x/master.cf:2: error: cleanup_service_name = smtp: master.cf has no such service that runs cleanup"
     ]
+
+
+@pytest.mark.parametrize(
+    ("main_cf", "expected"),
+    [
+        (
+            "smtp_tls_CAfile = /nowhere.pem\n",
+            "/etc/x/main.cf:3: warning: smtp_tls_CAfile = /nowhere.pem: No such file or directory",
+        ),
+        (
+            "smtp_tls_security_level = verify\nsmtp_tls_CAfile = /nowhere.pem\n",
+            "/etc/x/main.cf:4: error: smtp_tls_CAfile = /nowhere.pem: No such file or directory",
+        ),
+        (
+            "smtp_tls_chain_files = /nowhere.pem\n",
+            "/etc/x/main.cf:3: warning: smtp_tls_chain_files = /nowhere.pem: /nowhere.pem: No such file or directory",
+        ),
+        (
+            "smtp_tls_security_level = fingerprint\n",
+            "/etc/x/main.cf:3: error: smtp_tls_security_level = fingerprint needs smtp_tls_fingerprint_cert_match",
+        ),
+        (
+            "smtp_tls_verify_cert_match =\n",
+            "/etc/x/main.cf:3: error: smtp_tls_verify_cert_match: there is no name to match",
+        ),
+        (
+            "smtp_tls_policy_maps = inline:{ { a = encrypt ciphers=best } }\n",
+            "/etc/x/main.cf:3: error: smtp_tls_policy_maps: inline:{ { a = encrypt ciphers=best } }: a: "
+            "'best' is no grade of ciphers: the grades are high and medium",
+        ),
+    ],
+)
+def test_tls_that_deliveries_cannot_have(main_cf: str, expected: str) -> None:
+    assert any(text.startswith(expected) for text in found(main_cf)), found(main_cf)
