@@ -71,9 +71,8 @@ def test_an_exchange_holds_for_its_own_connection_only(
 
     async def exchange() -> object:
         server = ScramServer(OneAccount(), MadeUp(b"x"), lambda: "servernonce")  # type: ignore[arg-type]
-        facts = Facts(
-            tls=True, channel=lambda: channel_bindings(theirs, is_server=True), offered=frozenset({mechanism})
-        )
+        known = channel_bindings(theirs, is_server=True)
+        facts = Facts(tls=True, channel_bindings=known, offered=frozenset({mechanism}))
         step = await server.start(mechanism, client.initial, facts)
         assert isinstance(step, Challenge)
         answer = client.respond(step.data)
