@@ -26,4 +26,5 @@ def rewrite_clients_for(parameters: Parameters, own_addresses: frozenset[str] = 
         own_addresses=own_addresses,
         networks=client_list(parameters, "mynetworks"),
         open_table=open_table,
+        certificates=parameters.relay_clientcerts,
     )

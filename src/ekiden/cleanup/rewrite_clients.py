@@ -1,16 +1,21 @@
-"""local_header_rewrite_clients: the SMTP clients whose headers this host completes as its own."""
+"""local_header_rewrite_clients: the SMTP clients whose headers this host completes as its own.
+
+What a submission server adds to a message that lacks it (RFC 6409 §8) is what these get.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from ekiden.config.errors import ConfigError
+from ekiden.message.envelope import Client
 from ekiden.tables.match import ClientList
 from ekiden.tables.open import is_table
 from ekiden.tables.table import Table
 
-# These tell a client by what it has shown (a login, a certificate), which no client can yet.
-_NOBODY = frozenset({"permit_sasl_authenticated", "permit_tls_clientcerts", "permit_tls_all_clientcerts"})
+_LOGIN, _KNOWN_CERTIFICATE, _CERTIFICATE = (
+    *("permit_sasl_authenticated", "permit_tls_clientcerts", "permit_tls_all_clientcerts"),
+)
 
 
 class RewriteClients:
@@ -23,7 +28,11 @@ class RewriteClients:
         own_addresses: frozenset[str],
         networks: ClientList,
         open_table: Callable[[str], Table],
+        certificates: Sequence[str] = (),
     ) -> None:
+        """``certificates`` are the tables of relay_clientcerts."""
+        self._shown = frozenset(words) & {_LOGIN, _KNOWN_CERTIFICATE, _CERTIFICATE}
+        self._certificates = [open_table(word) for word in certificates] if _KNOWN_CERTIFICATE in words else []
         self._own_addresses: frozenset[str] = frozenset()
         self._networks: ClientList | None = None
         self._tables: list[Table] = []
@@ -34,11 +43,14 @@ class RewriteClients:
                 self._networks = networks
             elif is_table(word):
                 self._tables.append(open_table(word))
-            elif word not in _NOBODY and word != "check_address_map":
+            elif word not in self._shown and word != "check_address_map":
                 raise ConfigError(f"local_header_rewrite_clients: {word!r} is neither a permit_ word nor a table")
 
-    async def include(self, address: str) -> bool:
-        """Whether the client with this address is local. Raises TableTrouble."""
+    async def include(self, client: Client) -> bool:
+        """Whether the client is local. Raises TableTrouble."""
+        address = client.address
+        if self._shown and await self._has_shown(client):
+            return True
         if address in self._own_addresses:
             return True
         if self._networks is not None and await self._networks.matches(address):
@@ -46,4 +58,18 @@ class RewriteClients:
         for table in self._tables:
             if await table.lookup(address) is not None:
                 return True
+        return False
+
+    async def _has_shown(self, client: Client) -> bool:
+        """A login or a certificate that is enough."""
+        if client.login and _LOGIN in self._shown:
+            return True
+        if client.tls is None or not client.tls.fingerprint:
+            return False
+        if client.tls.trusted and _CERTIFICATE in self._shown:
+            return True
+        for fingerprint in (client.tls.fingerprint, client.tls.key_fingerprint):
+            for table in self._certificates:
+                if fingerprint and await table.lookup(fingerprint) is not None:
+                    return True
         return False

@@ -33,9 +33,10 @@ async def mail(session: SmtpSession, event: commands.Mail) -> None:
         await session.refuse("MAIL", store_refusal(StoreTrouble("queue_minfree", full=True)), sender=str(event.sender))
         return
     service = session.service
-    if session.is_local is None:
+    if session.judged is not session.client:  # it has logged in since, say
         try:
-            session.is_local = await service.rewrite_clients.include(session.client.address)
+            session.is_local = await service.rewrite_clients.include(session.client)
+            session.judged = session.client
         except TableTrouble as trouble:
             await session.refuse("MAIL", table_refusal(trouble), sender=str(event.sender))
             return

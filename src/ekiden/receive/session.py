@@ -34,7 +34,8 @@ class SmtpSession:
         self.core: SmtpServer | None = None
         self.trusted = False
         self.network = ""  # what the client is counted by; "" when nothing limits it
-        self.is_local: bool | None = None  # one of local_header_rewrite_clients; asked for at the first MAIL
+        self.is_local = False  # one of local_header_rewrite_clients, which is asked for at MAIL
+        self.judged: Client | None = None  # as whom it was asked for
         self.may_xclient = self.may_xforward = False
         self.forwarded: Forwarded | None = None  # what XFORWARD said of the next message
         self.transaction: Transaction | None = None
@@ -144,7 +145,7 @@ class SmtpSession:
 
         Raises TableTrouble.
         """
-        self.client, self.is_local = client, None
+        self.client = client
         self.trusted = False  # should a table be in trouble
         self.trusted = await self.service.trusted.matches(client.address, client.name)
         assert self.core is not None  # a command was given

@@ -95,6 +95,7 @@ class Decisions:
             own_addresses=self._interfaces,
             networks=client_list(parameters, "mynetworks"),
             open_table=self._open_table(parameters),
+            certificates=parameters.relay_clientcerts,
         )
 
     def generic(self, parameters: Parameters, words: Sequence[str]) -> GenericMaps | None:

@@ -98,7 +98,9 @@ class Explainer:
                     if step.kind in ("refused", "trouble"):
                         return
             header = HeaderSource.LOCAL
-            if question.client and not await self._decisions.rewrite_clients(parameters).include(question.client):
+            if question.client and not await self._decisions.rewrite_clients(parameters).include(
+                Client(address=question.client)
+            ):
                 header = HeaderSource.REMOTE
             way = Way.of_client(header, parameters.receive_override_options)
             cleanup = self._decisions.cleanup_of(parameters)

@@ -19,8 +19,8 @@ class RewritingParameters(Group):
     local_header_rewrite_clients = Words(
         "permit_inet_interfaces",
         doc="The SMTP clients whose headers are completed with myorigin and get the fields they lack (the sendmail "
-        "command always is one): permit_inet_interfaces, permit_mynetworks, check_address_map TABLE, TABLE. "
-        "permit_sasl_authenticated and the permit_tls_ words are taken and fit nobody yet.",
+        "command always is one): permit_inet_interfaces, permit_mynetworks, check_address_map TABLE, TABLE, "
+        "permit_sasl_authenticated, permit_tls_clientcerts (one of relay_clientcerts), permit_tls_all_clientcerts.",
     )
     remote_header_rewrite_domain = Text(
         "",
