@@ -70,7 +70,7 @@ def test_an_exchange_holds_for_its_own_connection_only(
     assert client.initial.startswith(f"p={kind},".encode())
 
     async def exchange() -> object:
-        server = ScramServer(OneAccount(), MadeUp(b"x"), lambda: "servernonce")  # type: ignore[arg-type]
+        server = ScramServer(OneAccount(), MadeUp(lambda: b"x"), lambda: "servernonce")  # type: ignore[arg-type]
         known = channel_bindings(theirs, is_server=True)
         facts = Facts(tls=True, channel_bindings=known, offered=frozenset({mechanism}))
         step = await server.start(mechanism, client.initial, facts)
