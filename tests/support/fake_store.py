@@ -132,6 +132,10 @@ class FakeStore:
                 self.leases.pop(queue_id, None)
             elif change is Change.HOLD and state not in (None, QueueState.HOLD):
                 self.states[queue_id] = QueueState.HOLD
+            elif change is Change.RELEASE and queue_ids and state is QueueState.INCOMING:
+                if self.messages[queue_id].due <= now:
+                    continue
+                self.messages[queue_id] = msgspec.structs.replace(self.messages[queue_id], due=now)
             elif change is Change.RELEASE and state is QueueState.HOLD:
                 self.states[queue_id] = QueueState.ACTIVE if queue_id in self.leases else QueueState.DEFERRED
                 self.messages[queue_id] = msgspec.structs.replace(self.messages[queue_id], due=now)

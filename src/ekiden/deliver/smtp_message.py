@@ -22,7 +22,7 @@ from ekiden.message.envelope import BodyType
 from ekiden.message.mime_downgrade import Survey
 from ekiden.message.status import Status
 from ekiden.protocol.smtp.client import Transaction
-from ekiden.protocol.smtp.client_parameters import asks_nothing, mail_parameters, recipient_parameters
+from ekiden.protocol.smtp.client_parameters import asks_nothing, mail_parameters, recipient_parameters, seconds_left
 from ekiden.protocol.smtp.client_transaction import wire_path
 from ekiden.queue.content import chunks
 
@@ -39,7 +39,13 @@ async def form_for(
 ) -> Form | DeliveryResult:
     """``now``: seconds since the epoch. Raises StoreTrouble."""
     request, extensions = job.request, connection.client.extensions
-    body = request.envelope.body
+    body, by = request.envelope.body, request.envelope.deliver_by
+    if by is not None and by.returns and (left := seconds_left(by, now)) < max(1, extensions.least_by_s):
+        # RFC 2852 §4.1.4.1: with less than the server can promise, the message fails here.
+        text = (
+            f"{left} seconds are left for its delivery, host {label(connection.endpoint)} needs {extensions.least_by_s}"
+        )
+        return failed(Status(5, 4, 7), text, relay=connection.relay)
     sender, paths, content = job.sender, [job.paths[at] for at in asked], job.content
     chunked = extensions.chunking and settings.chunking
     binary = body is BodyType.BINARY_MIME and chunked and extensions.binary_mime

@@ -67,13 +67,14 @@ class ActiveMessage:
 class Job:
     """One delivery: some recipients of one message (by their index) to one destination."""
 
-    __slots__ = ("active", "indexes", "is_bulky", "is_dropped", "is_started", "request", "sender")
+    __slots__ = ("active", "indexes", "is_bulky", "is_dropped", "is_started", "priority", "request", "sender")
 
     def __init__(self, active: ActiveMessage, request: DeliveryRequest, indexes: tuple[int, ...], bulky: bool) -> None:
         self.active = active
         self.request = request
         self.indexes = indexes
         self.sender: Address = request.envelope.sender
+        self.priority = request.envelope.priority
         self.is_bulky = bulky
         self.is_started = False
         self.is_dropped = False

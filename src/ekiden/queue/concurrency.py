@@ -32,6 +32,7 @@ class TransportLimits(Struct, frozen=True):
     negative: FeedbackAmount
     failed_cohorts: int
     slot_cost: int
+    priority_cost: int
     destination_delay_s: float  # between two deliveries to one destination
     transport_delay_s: float  # between the starts of two deliveries of the transport
 
@@ -64,6 +65,7 @@ def transport_limits(parameters: Parameters, transport: str, process_limit: int 
         negative=own(feedback.format("negative"), "default_" + feedback.format("negative"), FeedbackAmount),
         failed_cohorts=limit("destination_concurrency_failed_cohort_limit"),
         slot_cost=limit("delivery_slot_cost"),
+        priority_cost=parameters.qmgr_priority_cost,
         destination_delay_s=delay_s,
         transport_delay_s=own("transport_rate_delay", "default_transport_rate_delay", float),
     )

@@ -57,10 +57,10 @@ class Destination:
         "window",
     )
 
-    def __init__(self, transport: Transport, key: str, cost: int) -> None:
+    def __init__(self, transport: Transport, key: str) -> None:
         self.transport = transport
         self.key = key
-        self.jobs: FairQueue[Job] = FairQueue(cost)
+        self.jobs: FairQueue[Job] = FairQueue(transport.limits.slot_cost, transport.limits.priority_cost)
         self.window = Window(transport.limits)
         self.running = 0
         self.bulky_running = 0
@@ -204,7 +204,7 @@ class Dispatcher:
             if len(self._destinations) >= self._forget_at:
                 self._forget_idle()
             found = self._transport(transport)
-            destination = self._destinations[transport, key] = Destination(found, key, found.limits.slot_cost)
+            destination = self._destinations[transport, key] = Destination(found, key)
         elif destination.dead_until and self._clock.monotonic() >= destination.dead_until:
             self._revive(destination)
         return destination

@@ -322,9 +322,10 @@ class NextDue(Operation[float | None]):
 
 # What each change may be applied to when it names messages. A requeue leaves hold alone: what an administrator has
 # put aside comes back by a release only. Releasing a corrupt message has it read again (the file may be back).
+# An incoming message that is due later is one that its sender wants held until then (RFC 4865): it must be named.
 _MAY_CHANGE = {
     Change.HOLD: frozenset({QueueState.INCOMING, QueueState.ACTIVE, QueueState.DEFERRED}),
-    Change.RELEASE: frozenset({QueueState.HOLD, QueueState.CORRUPT}),
+    Change.RELEASE: frozenset({QueueState.HOLD, QueueState.CORRUPT, QueueState.INCOMING}),
     Change.REQUEUE: frozenset({QueueState.INCOMING, QueueState.DEFERRED}),
     Change.DELETE: frozenset(QueueState),
     Change.EXPIRE: frozenset({QueueState.INCOMING, QueueState.DEFERRED, QueueState.HOLD}),
@@ -360,9 +361,11 @@ class Alter(Operation[list[str]]):
         execute = transaction.connection.execute
         done: list[str] = []
         for queue_id in queue_ids:
-            row = execute("SELECT state FROM message WHERE queue_id = ?", (queue_id,)).fetchone()
+            row = execute("SELECT state, due FROM message WHERE queue_id = ?", (queue_id,)).fetchone()
             if row is None or QueueState(row[0]) not in _MAY_CHANGE[self.change]:
                 continue
+            if self.change is Change.RELEASE and row[0] == "incoming" and row[1] <= self.now:
+                continue  # it is not held
             if self.change is Change.HOLD:
                 execute(
                     "UPDATE message SET state = 'hold', reason = 'by the administrator' WHERE queue_id = ?", (queue_id,)

@@ -26,6 +26,7 @@ from ekiden.message.envelope import Notify, Recipient
 from ekiden.message.queued import QueuedMessage
 from ekiden.message.status import Status
 from ekiden.observe.events import Activated, Attempted, Expired, MessageId, Note, Notified, Observer, Removed
+from ekiden.queue import deliver_by
 from ekiden.queue.active import ActiveMessage, ActiveSet, Job, active_limits
 from ekiden.queue.content_filter import filter_route
 from ekiden.queue.crew import Crew
@@ -266,6 +267,7 @@ class Scheduler:
         message = active.message
         groups: dict[tuple[str, str, str], list[tuple[int, Recipient]]] = {}
         sender = message.envelope.sender
+        too_late = message.envelope.deliver_by is not None and deliver_by.is_over(message, self._clock.time())
         for index, pending in enumerate(message.pending):
             if pending.last is not None and pending.last.is_final:
                 # It is over for this recipient since an earlier round; only the notification is missing.
@@ -273,6 +275,9 @@ class Scheduler:
                 continue
             recipient = pending.recipient
             started = self._clock.monotonic()
+            if too_late:
+                self._record(active, index, "error", recipient, deliver_by.expired(pending.last), started)
+                continue
             found = await self._route_of(active, recipient, sender)
             if isinstance(found, DeliveryResult):
                 self._record(active, index, "error", recipient, found, started)
@@ -411,11 +416,14 @@ class Scheduler:
         now = self._steady.now()
         if active.is_withdrawn:  # what it still has was not even tried
             return now
-        return due(self._rules, now, self._age_s(active.message), self._random.random())
+        at = due(self._rules, now, self._age_s(active.message), self._random.random())
+        return at if active.message.envelope.deliver_by is None else deliver_by.next_due(active.message, now, at)
 
     async def _close_round(self, active: ActiveMessage) -> None:
         """Compose the notifications that this round calls for, and settle it together with them."""
         message = active.message
+        if message.envelope.deliver_by is not None and deliver_by.is_over(message, self._clock.time()):
+            self._end_by_time(active)
         outcome = self._outcome(active)
         try:
             notices = await self._bounce.compose(message, outcome, self._new_queue_id)
@@ -444,11 +452,20 @@ class Scheduler:
             self._emit(Notified(message.queue_id, notice.kind, notice.message.queue_id, notice.to_postmaster))
         self._settler.settle(active)
 
+    @staticmethod
+    def _end_by_time(active: ActiveMessage) -> None:
+        """The sender wanted it delivered by now or not at all (RFC 2852 §4.1.2): who still waits has failed."""
+        for index, result in enumerate(active.results):
+            if result is not None and result.action is Action.DELAYED:
+                active.results[index] = deliver_by.expired(result)
+                active.unfinished -= 1
+
     def _outcome(self, active: ActiveMessage) -> RoundOutcome:
         message = active.message
         null_sender = message.envelope.sender.is_null
         age_s = self._age_s(message)
         expired = active.unfinished > 0 and is_expired(self._rules, age_s, null_sender=null_sender)
+        overdue = not expired and deliver_by.tells_late(message, self._clock.time())
         late = not null_sender and not expired and warns(self._rules, age_s, warned=message.delay_warned)
         failed: list[tuple[Recipient, DeliveryResult]] = []
         delayed: list[tuple[Recipient, DeliveryResult]] = []
@@ -460,12 +477,12 @@ class Scheduler:
             if result.action is Action.FAILED or (expired and result.action is Action.DELAYED):
                 failed.append(ended)
             elif result.action is Action.DELAYED:
-                if late:
+                if late or overdue:
                     delayed.append(ended)
             elif tells_success(message.envelope, pending.recipient, result):
                 succeeded.append(ended)
         until = expires_at(self._rules, message.ready, null_sender=null_sender)
-        return RoundOutcome(failed, delayed, succeeded, expired, until)
+        return RoundOutcome(failed, delayed, succeeded, expired, until, overdue)
 
     def _settled(self, active: ActiveMessage) -> None:
         """The end of the round is durable."""

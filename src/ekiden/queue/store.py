@@ -55,7 +55,7 @@ class Change(enum.Enum):
     """What an administrator can do to a message."""
 
     HOLD = "hold"
-    RELEASE = "release"
+    RELEASE = "release"  # from hold; and one that is held until its time (RFC 4865), by name only
     REQUEUE = "requeue"  # due now, if it is incoming or deferred
     DELETE = "delete"
     EXPIRE = "expire"  # give up: the next round returns it to its sender (not what is being delivered just now)

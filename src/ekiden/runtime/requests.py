@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from ekiden.message.date import header_date
 from ekiden.message.delivery import Action
 from ekiden.message.queued import QueuedMessage, QueueState
 from ekiden.queue.store import Change, QueueEntry
@@ -76,6 +77,15 @@ def is_force_expired(message: QueuedMessage) -> bool:
     )
 
 
+def _held(entry: QueueEntry) -> str:
+    """Until when its sender wants a message held (RFC 4865)."""
+    message = entry.message
+    until = message.envelope.held_until
+    if entry.state is not QueueState.INCOMING or not until or message.due < until or message.attempts:
+        return ""
+    return f"held until {header_date(until)}, as its sender wants"
+
+
 def message_line(entry: QueueEntry) -> MessageLine:
     message = entry.message
     return MessageLine(
@@ -92,7 +102,7 @@ def message_line(entry: QueueEntry) -> MessageLine:
         attempts=message.attempts,
         message_id=message.message_id,
         shard=entry.shard,
-        reason=entry.reason,
+        reason=entry.reason or _held(entry),
         content_filter=message.content_filter,
         expired=is_force_expired(message),
     )

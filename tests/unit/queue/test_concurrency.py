@@ -106,7 +106,8 @@ def test_what_says_that_a_destination_does_not_answer(results: list[DeliveryResu
 
 
 class Piece:
-    def __init__(self, sender: str, number: int, bulky: bool = False) -> None:
+    def __init__(self, sender: str, number: int, bulky: bool = False, priority: int = 0) -> None:
+        self.priority = priority
         self.sender = Address(sender, "example.com")
         self.number = number
         self.is_bulky = bulky
@@ -140,6 +141,36 @@ def test_a_bulky_one_goes_after_some_small_ones() -> None:
     for number in range(5):
         queue.put(Piece("s", number))
     assert drained(queue) == "s0 s1 B0 s2 s3 B1 s4 B2"
+
+
+def test_a_higher_priority_goes_first_and_starves_nobody() -> None:
+    """RFC 6710 §5.3: priorities are honoured; the rest has a turn after so many of them."""
+    queue: FairQueue[Piece] = FairQueue(5, 3)
+    for number in range(3):
+        queue.put(Piece("n", number))
+    for number in range(2):
+        queue.put(Piece("l", number, priority=-4))
+    for number in range(8):
+        queue.put(Piece("h", number, priority=6))
+    queue.put(Piece("top", 0, priority=9))
+    assert len(queue) == 14
+    assert drained(queue) == "top0 h0 h1 n0 h2 h3 h4 l0 h5 h6 h7 l1 n1 n2"
+    assert len(queue) == 0
+    # Nobody is overtaken for longer than so many jobs, whatever keeps coming.
+    for number in range(40):
+        queue.put(Piece("h", number, priority=1))
+    queue.put(Piece("low", 0, priority=-9))
+    order = drained(queue).split()
+    assert order.index("low0") == 3
+
+
+def test_priorities_and_bulky_jobs_together() -> None:
+    queue: FairQueue[Piece] = FairQueue(1, 2)
+    queue.put(Piece("B", 0, bulky=True, priority=5))
+    queue.put(Piece("s", 0))
+    assert (queue.small, queue.bulky) == (1, 1)
+    assert drained(queue, bulky=False) == "s0"
+    assert drained(queue) == "B0"
 
 
 def test_no_place_for_bulky_ones() -> None:

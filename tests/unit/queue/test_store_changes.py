@@ -41,8 +41,8 @@ async def states(store: SqliteStore) -> dict[str, str]:
     ("change", "by_name", "of_all"),
     [
         (Change.HOLD, {"incoming", "active", "deferred"}, {"incoming", "active", "deferred"}),
-        (Change.RELEASE, {"hold", "corrupt"}, {"hold"}),
         # What is incoming and not due is held until a time that its sender chose (RFC 4865).
+        (Change.RELEASE, {"hold", "corrupt", "incoming"}, {"hold"}),
         (Change.REQUEUE, {"incoming", "deferred"}, {"deferred"}),
         (
             Change.DELETE,
@@ -143,5 +143,22 @@ def test_a_corrupt_message_that_can_be_read_again_is_released(tmp_path: Path) ->
             assert await store.change(["Q1"], Change.RELEASE, NOW) == ["Q1"]
             [back] = await store.claim(NOW, 9, 60)
             assert await store.read_content(back.content) == b"x" * 100
+
+    asyncio.run(run())
+
+
+def test_a_message_that_is_held_until_its_time_goes_by_its_name_only(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with opened(tmp_path) as store:
+            await store.put(message("later", due=LATER))
+            for change in (Change.REQUEUE, Change.RELEASE):
+                assert await store.change([], change, NOW) == []
+            assert await store.claim(NOW, 9, 60) == []
+            assert await store.next_due() == LATER
+        async with opened(tmp_path) as store:  # a restart changes nothing
+            assert await store.claim(NOW, 9, 60) == []
+            assert await store.change(["later"], Change.RELEASE, NOW) == ["later"]
+            assert [each.queue_id for each in await store.claim(NOW, 9, 60)] == ["later"]
+            assert await store.change(["later"], Change.RELEASE, NOW) == []
 
     asyncio.run(run())

@@ -203,6 +203,12 @@ class QueueParameters(Group):
     local_destination_recipient_limit = Int("1", doc="The most recipients in one delivery by local.")
 
     # Fairness inside a destination.
+    qmgr_priority_cost = Int(
+        "5",
+        minimum=1,
+        doc="How many messages of a higher priority (MT-PRIORITY) may go before others to the same destination, until "
+        "one of the others has its turn.",
+    )
     default_delivery_slot_cost = Int(
         "5",
         minimum=1,
