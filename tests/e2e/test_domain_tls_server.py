@@ -102,7 +102,7 @@ def test_a_server_that_dns_does_not_know(world: tuple[RunningServer, Peer]) -> N
     send(server, "bad@bad.signed.test")
     assert "dsn=4.7.5" in status_of(server, "bad@bad.signed.test", "status=deferred")
     assert not postfix.mails("bad@bad.signed.test")
-    # RFC 8689 §5: whoever sent this one would rather have it arrive.
+    # RFC 8689 §3: whoever sent this one would rather have it arrive.
     send(server, "urgent@bad.signed.test", header="TLS-Required: No\r\n")
     status_of(server, "urgent@bad.signed.test", "status=sent")
     postfix.wait_for_mail("urgent@bad.signed.test")

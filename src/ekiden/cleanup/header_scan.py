@@ -78,7 +78,7 @@ class HeaderScan:
 
     @property
     def tls_is_optional(self) -> bool:
-        """There is a field ``TLS-Required: No`` (RFC 8689 §5)."""
+        """There is a field ``TLS-Required: No`` (RFC 8689 §3)."""
         return _TLS_OPTIONAL.search(b"\n" + self.header) is not None
 
 

@@ -96,4 +96,4 @@ class Envelope(Struct, frozen=True, omit_defaults=True):
     priority: int = 0  # MT-PRIORITY= (RFC 6710 §4.1), -9 to 9
     require_tls: bool = False  # REQUIRETLS (RFC 8689 §4.2.1)
     held_until: float = 0.0  # FUTURERELEASE (RFC 4865): seconds since the epoch; 0: not held
-    tls_optional: bool = False  # the header has TLS-Required: No (RFC 8689 §5)
+    tls_optional: bool = False  # the header has TLS-Required: No (RFC 8689 §3)

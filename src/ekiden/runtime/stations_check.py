@@ -23,6 +23,7 @@ from ekiden.deliver.pipe_service import parse_pipe_service
 from ekiden.observe.events import Event
 from ekiden.policy.client_limits import LocalCounts
 from ekiden.runtime.client_tls_check import check_client_tls
+from ekiden.runtime.dnssec_check import check_dnssec
 from ekiden.runtime.stations import Doors, Stations
 from ekiden.runtime.system_clock import SystemClock
 
@@ -32,7 +33,7 @@ _PARAMETER = re.compile(r"([a-z][a-z0-9_]*)(?: =|:)")
 def check_stations(configuration: Configuration) -> list[Problem]:
     """All that is wrong with pipe services; with them right, what else keeps a station from being made."""
     found = list(_pipes(configuration)) or list(_stations(configuration))
-    return found or list(check_client_tls(configuration))
+    return found or [*check_client_tls(configuration), *check_dnssec(configuration)]
 
 
 def _pipes(configuration: Configuration) -> Iterator[Problem]:

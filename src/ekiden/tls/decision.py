@@ -20,7 +20,7 @@ from ekiden.tls.mta_sts import Mode, Policy
 from ekiden.tls.policy import Level, NoDelivery, TlsPolicy
 
 _NO_POLICY = Status(4, 7, 5)
-REQUIRETLS_IMPOSSIBLE = Status(5, 7, 30)  # RFC 8689 §4.3: REQUIRETLS support required
+REQUIRETLS_IMPOSSIBLE = Status(5, 7, 30)  # RFC 8689 §4.2.1: REQUIRETLS support required
 
 
 class DaneRules(Struct, frozen=True):

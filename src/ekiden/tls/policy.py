@@ -119,7 +119,7 @@ class TlsPolicySource(Protocol):
         """``next_hop`` is the destination as routes write it: ``example.com``, ``[relay.example]:587``.
 
         ``require_tls``: the message asks for it (RFC 8689 §4.2.1): the server must be authenticated.
-        ``tls_optional``: it has ``TLS-Required: No`` (RFC 8689 §5): what domains ask for does not count.
+        ``tls_optional``: it has ``TLS-Required: No`` (RFC 8689 §3): what domains ask for does not count.
         """
 
     def tell(self, next_hop: str, host: Host, policy: TlsPolicy, outcome: TlsOutcome) -> None:

@@ -49,7 +49,7 @@ def compose_mail(mail: ReportMail) -> bytes:
         f"Subject: Report Domain: {mail.domain}\r\n Submitter: {mail.host}\r\n Report-ID: <{mail.report.report_id}>",
         f"TLS-Report-Domain: {mail.domain}",
         f"TLS-Report-Submitter: {mail.host}",
-        "TLS-Required: No",  # RFC 8460 §3 by way of RFC 8689 §5: the report may be about why TLS fails
+        "TLS-Required: No",  # RFC 8460 §3 by way of RFC 8689 §3: the report may be about why TLS fails
         "Auto-Submitted: auto-generated",
         "MIME-Version: 1.0",
         f'Content-Type: multipart/report; report-type="tlsrpt"; boundary="{boundary}"',

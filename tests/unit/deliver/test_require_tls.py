@@ -88,7 +88,7 @@ def test_a_server_that_is_not_proven(tmp_path: Path, pair: Pair) -> None:
 
 
 def test_a_server_that_does_not_offer_it(tmp_path: Path) -> None:
-    """The message goes back: waiting would not teach the server (RFC 8689 §4.3)."""
+    """The message goes back: waiting would not teach the server (RFC 8689 §4.2.1)."""
 
     async def work() -> None:
         async with TlsPeer(server_context(tmp_path, GOOD)) as peer:

@@ -360,7 +360,7 @@ def test_requiretls_with_unproven_mx_and_proven_records(tmp_path: Path) -> None:
 
 
 def test_tls_required_no_sets_aside_what_domains_ask_for(tmp_path: Path) -> None:
-    """RFC 8689 §5; what the administrator asks for stays, and REQUIRETLS outweighs it."""
+    """RFC 8689 §3; what the administrator asks for stays, and REQUIRETLS outweighs it."""
     assert short(World(tmp_path, sts=ELSEWHERE).decide(PLAIN, tls_optional=True)) == "may"
     assert short(World(tmp_path, "dane", {(TLSA, NAME): SERVFAIL}).decide(tls_optional=True)) == "may"
     for level in ("encrypt", "secure", "none"):

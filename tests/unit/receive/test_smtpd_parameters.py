@@ -438,7 +438,7 @@ def test_senders_that_do_not_exist_here() -> None:
     ],
 )
 def test_a_message_that_wants_no_policy_of_domains_in_its_way(field: str, enabled: str, optional: bool) -> None:
-    """RFC 8689 §5."""
+    """RFC 8689 §3."""
 
     async def talk(client: Talk) -> None:
         await client.reply()

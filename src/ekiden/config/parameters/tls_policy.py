@@ -22,7 +22,7 @@ class TlsPolicyParameters(Group):
     )
     tls_required_enable = Bool(
         "yes",
-        doc="A header field TLS-Required: No sets aside, for its message, what DANE and MTA-STS ask for (RFC 8689 §5); "
+        doc="A header field TLS-Required: No sets aside, for its message, what DANE and MTA-STS ask for (RFC 8689 §3); "
         "what smtp_tls_security_level and smtp_tls_policy_maps ask for stays.",
     )
     smtp_mta_sts_policy = Choice(
