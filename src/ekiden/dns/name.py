@@ -42,6 +42,20 @@ def dns_name(name: str) -> str | None:
     return ascii_name
 
 
+@lru_cache(maxsize=8192)
+def spellings(domain: str) -> tuple[str, ...]:
+    """``domain`` as it is written and, if it is internationalized, in A-labels and in U-labels (RFC 5890 §2.3.2).
+
+    Tables and lists may have it in either form.
+    """
+    if domain.isascii() and "xn--" not in domain.lower():
+        return (domain,)
+    a_labels = dns_name(domain)
+    if not a_labels:
+        return (domain,)
+    return tuple(dict.fromkeys((domain, a_labels, _to_u_labels(a_labels))))
+
+
 def host_name(name: str) -> str | None:
     """The form of ``name`` as a host's name, or None when it is none: odd characters, or an IP address."""
     ascii_name = dns_name(name)
@@ -59,3 +73,13 @@ def _to_a_labels(name: str) -> str | None:
         return idna.encode(name.removesuffix("."), uts46=True).decode("ascii")
     except (idna.IDNAError, UnicodeError):
         return None
+
+
+def _to_u_labels(name: str) -> str:
+    """``name`` as people write it; as it is where it cannot be (RFC 5891 §5)."""
+    import idna
+
+    try:
+        return idna.decode(name)
+    except (idna.IDNAError, UnicodeError):
+        return name

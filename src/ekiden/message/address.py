@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 
 from msgspec import Struct
@@ -36,8 +37,12 @@ class Address(Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """The form to look up and compare: domain in lower case, local part as it is (RFC 5321 §2.4)."""
-        return str(self) if not self.domain else str(Address(self.local, self.domain.lower()))
+        """The form to compare: domain in lower case, local part as it is (RFC 5321 §2.4).
+
+        Beyond ASCII it is composed (NFC, RFC 5198 §3): the same letters in other code points are the same name.
+        """
+        key = str(self) if not self.domain else str(Address(self.local, self.domain.lower()))
+        return key if key.isascii() else unicodedata.normalize("NFC", key)
 
 
 NULL_SENDER = Address("", "")

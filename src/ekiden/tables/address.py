@@ -1,15 +1,18 @@
 """The orders in which a mail address is looked up in tables (virtual(5), transport(5)), and address extensions.
 
 Keys are as the address is written: tables of fixed keys fold them, pattern tables see them as they are. Pattern tables
-are asked for the whole address only.
+are asked for the whole address only. An address beyond ASCII (RFC 6531) is looked up in each of its spellings, place by
+place: the domain in A-labels and in U-labels, the local part as it came and composed (NFC, RFC 5198 §3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import unicodedata
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct
 
+from ekiden.dns.name import spellings
 from ekiden.message.address import Address
 from ekiden.tables.open import Maps
 
@@ -60,6 +63,10 @@ async def find_alias(
         return None
     domain = address.domain
     user, extension = split_extension(address.local, delimiter)
+    variants = _variants(address)
+    if len(variants) > 1:
+        local = is_local is not None and await is_local(domain.lower())
+        return await _first(maps, [_alias_keys(each, delimiter, local) for each in variants])
     whole = str(Address(address.local))
     bare = str(Address(user)) if extension else whole
     at_domain = f"@{domain}" if domain else ""
@@ -78,6 +85,41 @@ async def find_alias(
     return None if value is None else Match(value, at_domain)
 
 
+def _variants(address: Address) -> list[Address]:
+    """The spellings of an address, as it is written first; nearly always there is just one."""
+    if address.local.isascii() and address.domain.isascii() and "xn--" not in address.domain.lower():
+        return [address]
+    locals_ = dict.fromkeys((address.local, unicodedata.normalize("NFC", address.local)))
+    return [Address(local, domain) for domain in spellings(address.domain) for local in locals_]
+
+
+# A key, whether it is only a part of the address, and the extension that it does without.
+_Key = tuple[str, bool, str]
+
+
+def _alias_keys(address: Address, delimiter: str, is_local: bool) -> list[_Key]:
+    """What find_alias looks up for one spelling."""
+    user, extension = split_extension(address.local, delimiter)
+    at_domain = f"@{address.domain}" if address.domain else ""
+    names: list[_Key] = [(str(Address(address.local)), False, "")]
+    if extension:
+        names.append((str(Address(user)), True, extension))
+    keys = [(name + at_domain, partial, left) for name, partial, left in names]
+    if at_domain:
+        keys += [(name, True, left) for name, _, left in names] if is_local else []
+        keys.append((at_domain, True, ""))
+    return keys
+
+
+async def _first(maps: Maps, spelled: Sequence[Sequence[_Key]]) -> Match | None:
+    """The first answer, place by place, and at each place spelling by spelling."""
+    for place in zip(*spelled, strict=True):
+        for key, partial, extension in dict.fromkeys(place):
+            if (value := await maps.lookup(key, partial=partial)) is not None:
+                return Match(value, key, extension)
+    return None
+
+
 async def find_transport(
     maps: Maps, address: Address, *, delimiter: str = "", parent_matches: bool = False
 ) -> Match | None:
@@ -90,6 +132,10 @@ async def find_transport(
         return None
     domain = address.domain
     user, extension = split_extension(address.local, delimiter)
+    variants = _variants(address)
+    if len(variants) > 1:
+        keys = [_transport_keys(each, delimiter, dotted=not parent_matches) for each in variants]
+        return await _first(maps, keys)
     whole = f"{Address(address.local)}@{domain}"
     if (value := await maps.lookup(whole)) is not None:
         return Match(value, whole)
@@ -102,6 +148,15 @@ async def find_transport(
             return Match(value, key)
     value = await maps.lookup("*", partial=True)
     return None if value is None else Match(value, "*")
+
+
+def _transport_keys(address: Address, delimiter: str, *, dotted: bool) -> list[_Key]:
+    """What find_transport looks up for one spelling."""
+    user, extension = split_extension(address.local, delimiter)
+    keys: list[_Key] = [(f"{Address(address.local)}@{address.domain}", False, "")]
+    if extension:
+        keys.append((f"{Address(user)}@{address.domain}", True, extension))
+    return [*keys, *((key, True, "") for key in domain_keys(address.domain, dotted=dotted)), ("*", True, "")]
 
 
 def domain_keys(domain: str, *, dotted: bool) -> list[str]:

@@ -16,6 +16,7 @@ from ekiden.config.errors import ConfigError
 from ekiden.config.lines import logical_lines
 from ekiden.config.registry import split_words
 from ekiden.config.snapshot import Parameters
+from ekiden.dns.name import spellings
 from ekiden.tables.address import domain_keys
 from ekiden.tables.open import is_table, open_table
 from ekiden.tables.table import Table
@@ -42,7 +43,10 @@ def subdomains_of(name: str, parents: Collection[str]) -> Subdomains:
 
 
 class DomainList:
-    """Domains, compared without regard to case. Raises ConfigError for a member that cannot be used."""
+    """Domains, compared without regard to case and to the form of their labels (A or U).
+
+    Raises ConfigError for a member that cannot be used.
+    """
 
     __slots__ = ("_dotted", "_steps", "_subdomains")
 
@@ -64,7 +68,8 @@ class DomainList:
                 self._steps.append((included, set()))
             names = self._steps[-1][1]
             assert isinstance(names, set)
-            names.add(word.lower())
+            bare = word.lstrip(".")
+            names.update(word[: len(word) - len(bare)] + spelling.lower() for spelling in spellings(bare))
 
     def __bool__(self) -> bool:
         return bool(self._steps)
@@ -72,26 +77,27 @@ class DomainList:
     async def matches(self, domain: str) -> bool:
         """Whether the list holds ``domain`` (without a dot at its end). Raises TableTrouble."""
         domain = domain.lower()
+        wholes = spellings(domain)
         keys: Sequence[str] | None = None
         for included, step in self._steps:
             if isinstance(step, set) and domain in step:
                 return included
             if self._subdomains is Subdomains.NEVER:
-                keys = (domain,)
+                keys = wholes
             elif keys is None:
-                keys = domain_keys(domain, dotted=self._dotted)
+                keys = [key for whole in wholes for key in domain_keys(whole, dotted=self._dotted)]
             if isinstance(step, set):
                 if not step.isdisjoint(keys):
                     return included
                 continue
-            if await _in_table(step, keys):
+            if await _in_table(step, wholes, keys):
                 return included
         return False
 
 
-async def _in_table(table: Table, keys: Sequence[str]) -> bool:
-    """Whether the table has one of the keys, of which the first is the whole one. Raises TableTrouble."""
-    for key in keys[:1] if table.whole_keys else keys:
+async def _in_table(table: Table, wholes: Sequence[str], keys: Sequence[str]) -> bool:
+    """Whether the table has one of the keys, of which pattern tables see the whole ones only. Raises TableTrouble."""
+    for key in wholes if table.whole_keys else keys:
         if await table.lookup(key) is not None:
             return True
     return False
@@ -163,7 +169,7 @@ class ClientList:
             elif isinstance(step, str):
                 if step in names:
                     return included
-            elif await _in_table(step, names) or await step.lookup(shown) is not None:
+            elif await _in_table(step, names[:1], names) or await step.lookup(shown) is not None:
                 return included
         return False
 

@@ -113,3 +113,47 @@ def test_pattern_tables_see_the_whole_address_as_it_is_written() -> None:
     mixed = [parts, "inline:{@example.com=fixed, example.com=smtp:}"]
     assert asyncio.run(find_alias(open_tables(mixed), Address("a", "Example.com"))) == Match("fixed", "@Example.com")
     assert asyncio.run(find_transport(open_tables(mixed), Address("a", "Example.com"))) == Match("smtp:", "Example.com")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "jürgen@bücher.example",
+        "jürgen@xn--bcher-kva.example",
+        "@bücher.example",
+        "@xn--bcher-kva.example",
+    ],
+)
+@pytest.mark.parametrize("local", ["jürgen", "ju\u0308rgen"])
+@pytest.mark.parametrize(
+    "domain", ["bücher.example", "BÜCHER.example", "xn--bcher-kva.example", "XN--BCHER-KVA.example"]
+)
+def test_an_address_beyond_ascii_is_found_in_each_of_its_spellings(table: str, local: str, domain: str) -> None:
+    """RFC 6531 §3.3, RFC 5198 §3: domains in A-labels and U-labels, local parts composed or not."""
+    maps = open_tables([f"inline:{{ {{{table} = yes}} }}"])
+    found = asyncio.run(find_alias(maps, Address(f"{local}+x", domain), delimiter="+"))
+    assert found is not None
+    assert found.value == "yes"
+    assert found.extension == ("+x" if table.startswith("j") else "")
+
+
+def test_the_nearest_place_counts_more_than_the_spelling() -> None:
+    maps = open_tables(["inline:{ {@bücher.example = all} {u@xn--bcher-kva.example = one} }"])
+    found = asyncio.run(find_alias(maps, Address("u", "bücher.example")))
+    assert found is not None
+    assert found.value == "one"
+
+
+@pytest.mark.parametrize("key", ["bücher.example", "xn--bcher-kva.example", ".bücher.example", "ü@www.bücher.example"])
+@pytest.mark.parametrize("domain", ["www.bücher.example", "www.xn--bcher-kva.example"])
+def test_transports_know_both_forms_of_domains(key: str, domain: str) -> None:
+    maps = open_tables([f"inline:{{ {{{key} = yes}} }}"])
+    found = asyncio.run(find_transport(maps, Address("ü", domain), parent_matches=not key.startswith(".")))
+    assert found is not None
+
+
+def test_names_that_are_none_are_looked_up_as_they_are() -> None:
+    for domain in ("xn--\u00fc.example", "xn--a-\u0308", "\u00fc" * 300, "-\u00fc-..example", "xn--0.example"):
+        asked = Asked()
+        asyncio.run(find_alias(Maps([asked]), Address("u", domain)))
+        assert asked.keys[0] == f"u@{domain}"

@@ -154,3 +154,17 @@ def test_pattern_tables_see_whole_names_only() -> None:
     assert not is_client(words, "10.0.0.1", "mail.example.com", Subdomains.ALWAYS)
     assert not has(words, "mail.example.com", Subdomains.ALWAYS)
     assert has(["inline:{example.com=x}"], "mail.example.com", Subdomains.ALWAYS)
+
+
+@pytest.mark.parametrize(
+    "member",
+    ["bücher.example", "xn--bcher-kva.example", "inline:{bücher.example=x}", "inline:{xn--bcher-kva.example=x}"],
+)
+@pytest.mark.parametrize(
+    "domain", ["bücher.example", "BÜCHER.example", "xn--bcher-kva.example", "Xn--Bcher-Kva.example"]
+)
+def test_internationalized_domains_match_in_either_form(member: str, domain: str) -> None:
+    """RFC 5890 §2.3.2"""
+    assert asyncio.run(DomainList([member]).matches(domain))
+    assert asyncio.run(DomainList([member], subdomains=Subdomains.ALWAYS).matches(f"www.{domain}"))
+    assert not asyncio.run(DomainList([member]).matches(f"www.{domain}"))
