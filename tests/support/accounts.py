@@ -34,6 +34,9 @@ class FakePlace:
     async def scram_keys(self, name: str, hash_name: HashName) -> ScramKeys | None:
         return self.keys
 
+    async def is_disabled(self, name: str) -> bool | None:
+        return None
+
     async def stamp(self, name: str) -> Hashable | None:
         return self._stamp()
 

@@ -138,6 +138,9 @@ class AccountList:
         return None
 
     async def authorize(self, account: str, wanted: str) -> bool:
+        """Nobody acts as a disabled account, or acts while disabled, whichever mechanism showed who it is."""
+        if await self._is_disabled(account):
+            return False
         if not wanted:
             return True
         if "\0" in wanted or len(wanted) > NAME_LIMIT:
@@ -149,13 +152,20 @@ class AccountList:
             return False
         if prepared.casefold() == own.casefold():
             return True
-        if not self._authorization:
+        if not self._authorization or await self._is_disabled(wanted):
             return False
         try:
             others = await self._authorization.lookup(account)
         except TableTrouble as error:
             raise AccountTrouble(str(error)) from error
         return others is not None and prepared.casefold() in others.casefold().replace(",", " ").split()
+
+    async def _is_disabled(self, name: str) -> bool:
+        """Raises AccountTrouble."""
+        for place in self.places:
+            if (found := await place.is_disabled(name)) is not None:
+                return found
+        return False
 
     def check(self) -> list[str]:
         return [problem for place in self.places for problem in place.check()]

@@ -85,6 +85,10 @@ class FilePlace:
         )
         return ScramKeys(account.name, first.salt, first.iterations, pairs)
 
+    async def is_disabled(self, name: str) -> bool | None:
+        account = self._find(name)
+        return None if account is None else account.disabled
+
     async def stamp(self, name: str) -> Hashable | None:
         """All that is written of the account, or that nothing is."""
         account = self._find(name)

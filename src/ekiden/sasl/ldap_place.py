@@ -146,6 +146,9 @@ class LdapPlace:
         found = await self._bind_name(name)
         return None if found is None else no_keys(found[1])
 
+    async def is_disabled(self, name: str) -> bool | None:
+        return None
+
     async def stamp(self, name: str) -> Hashable | None:
         return None
 

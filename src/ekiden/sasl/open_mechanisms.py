@@ -10,6 +10,7 @@ from ekiden.sasl.accounts import Accounts
 from ekiden.sasl.exchange import Mechanisms, MechanismServer, MechanismTraits
 from ekiden.sasl.login_secret import NAME, LoginSecret
 from ekiden.sasl.login_source import open_login_source
+from ekiden.sasl.oauth import open_tokens
 from ekiden.sasl.own_mechanisms import OwnMechanisms
 from ekiden.sasl.realm import RealmAccounts
 from ekiden.sasl.saslprep import saslprep
@@ -27,7 +28,7 @@ def open_mechanisms(parameters: Parameters, clock: Clock) -> Mechanisms:
         accounts = RealmAccounts(accounts, parameters.smtpd_sasl_local_domain)
     secret = LoginSecret(Path(parameters.queue_directory) / "run" / NAME)
     made_up = MadeUp(lambda: secret.value, iterations=parameters.sasl_scram_iterations, canonical=_canonical)
-    own = OwnMechanisms(accounts, made_up)
+    own = OwnMechanisms(accounts, made_up, tokens=open_tokens(parameters, clock))
     return OnlyMechanisms(own, source.mechanisms) if source.mechanisms else own
 
 

@@ -66,6 +66,10 @@ class PasswdFilePlace:
     async def scram_keys(self, name: str, hash_name: HashName) -> ScramKeys | None:
         return self._passwords.scram_keys(self._find(name), hash_name)
 
+    async def is_disabled(self, name: str) -> bool | None:
+        found = self._find(name)
+        return None if found is None else bool(found.disabled)
+
     async def stamp(self, name: str) -> Hashable | None:
         found = self._find(name)
         return ("",) if found is None else (found.account, found.stored, found.disabled)

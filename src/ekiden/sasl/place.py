@@ -30,6 +30,9 @@ class Place(Protocol):
         Raises AccountTrouble.
         """
 
+    async def is_disabled(self, name: str) -> bool | None:
+        """Of an account that the place has; None where it does not have it or cannot tell. Raises AccountTrouble."""
+
     async def stamp(self, name: str) -> Hashable | None:
         """What a verdict on ``name`` depends on: it holds as long as this is the same. None: that cannot be told.
 

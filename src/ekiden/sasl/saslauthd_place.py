@@ -56,6 +56,9 @@ class SaslauthdPlace:
     async def scram_keys(self, name: str, hash_name: HashName) -> ScramKeys | None:
         return None
 
+    async def is_disabled(self, name: str) -> bool | None:
+        return None
+
     async def stamp(self, name: str) -> Hashable | None:
         return None
 

@@ -41,6 +41,9 @@ class TablePlace:
     async def scram_keys(self, name: str, hash_name: HashName) -> ScramKeys | None:
         return self._passwords.scram_keys(await self._find(name), hash_name)
 
+    async def is_disabled(self, name: str) -> bool | None:
+        return None
+
     async def stamp(self, name: str) -> Hashable | None:
         found = await self._find(name)
         return ("",) if found is None else (found.stored,)

@@ -77,6 +77,34 @@ class AccountParameters(Group):
         "30s", minimum=1, doc="How long Dovecot, saslauthd or PAM may take for a login, and a connection to them."
     )
     sasl_pam_threads = Int("4", minimum=1, maximum=64, doc="How many logins each worker has with PAM at a time.")
+    sasl_oauth_issuer = Text(
+        "",
+        doc="Who issues the access tokens (OAuth 2.0) that clients may log in with, as it stands in the tokens (iss): "
+        "https://id.example.com/realms/mail. Clients are told to look there how to get one. Empty: no tokens.",
+    )
+    sasl_oauth_audience = Words(
+        "", doc="For whom a token must be issued (aud), one of these; it must be set where the issuer is."
+    )
+    sasl_oauth_scopes = Words("", doc="The scopes that a token must have, all of them.")
+    sasl_oauth_keys_url = Text(
+        "", doc="The https address of the issuer's keys (jwks_uri), for tokens that are JWTs. Needs ekiden[oidc]."
+    )
+    sasl_oauth_introspection_url = Text(
+        "", doc="The https address where the issuer is asked about a token (RFC 7662), in place of its keys."
+    )
+    sasl_oauth_client_file = Text(
+        "", doc="A file with the line NAME:SECRET, who we are when we ask there; readable for mail_owner alone."
+    )
+    sasl_oauth_account_claim = Text(
+        "email",
+        doc="The claim of a token that names the account. One that is called email must not be said to be unverified.",
+    )
+    sasl_oauth_keys_time = Duration(
+        "1h", minimum=60, doc="How long the issuer's keys are kept; an unknown key is asked for sooner, twice a minute."
+    )
+    sasl_oauth_leeway = Duration("30s", doc="How far the issuer's clock may be from ours.")
+    sasl_oauth_ca_file = Text("", doc="Authorities that may certify the issuer's server, beside those of the system.")
+    sasl_oauth_timeout = Duration("10s", minimum=1, doc="How long the issuer's server may take for an answer.")
     smtpd_auth_failure_limit = Int(
         "10",
         doc="After so many wrong passwords of one client in an smtpd_auth_failure_time its logins are refused without "
