@@ -61,6 +61,7 @@ class Client(Struct, frozen=True, omit_defaults=True):
     tls: TlsFacts | None = None
     login: str = ""  # the account that the client logged in to (SASL)
     login_method: str = ""  # the SASL mechanism
+    name_failed: bool = False  # "unknown" because DNS could not be asked now
 
     def __str__(self) -> str:
         """``name[address]``, as the mail log writes it, or ``name[address]:port``."""

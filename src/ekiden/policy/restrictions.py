@@ -257,8 +257,7 @@ async def _reject_unknown_client_hostname(evaluation: Evaluation) -> Outcome:
     client = evaluation.situation.client
     if client.name != "unknown":
         return None
-    # Whether the name is missing or could not be looked up now is not told here: both are for a while.
-    code = evaluation.facilities.parameters.unknown_client_reject_code
+    code = 450 if client.name_failed else evaluation.facilities.parameters.unknown_client_reject_code
     text = f"Client host rejected: cannot find your hostname, [{client.address}]"
     return Refusal(reply(code, f"{code // 100}.7.25", text), "unknown-client")  # RFC 7372 §3.3
 

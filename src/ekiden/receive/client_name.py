@@ -23,8 +23,8 @@ class ClientNames:
         """The name where no question need be asked."""
         return self._hosts.get(address) if self._resolver is not None else "unknown"
 
-    async def look_up(self, address: str) -> str:
-        """The name, or "unknown". Never raises for DNS trouble: a name is a courtesy here."""
+    async def look_up(self, address: str) -> str | None:
+        """The name, or "unknown"; None when DNS cannot be asked now, which is no trouble: a name is a courtesy here."""
         if self._resolver is None:
             return "unknown"
         try:
@@ -35,7 +35,7 @@ class ClientNames:
                 if address in (await self._resolver.addresses(name)).records:
                     return name
         except DnsTrouble:
-            pass
+            return None
         return "unknown"
 
 

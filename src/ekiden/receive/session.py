@@ -130,7 +130,14 @@ class SmtpSession:
         if name is None:
             name = await names.look_up(host)
         shows_port = self.parameters.smtpd_client_port_logging
-        self.client = Client(name=name, address=host, port=port, is_ipv6=":" in host, shows_port=shows_port)
+        self.client = Client(
+            name=name or "unknown",
+            address=host,
+            port=port,
+            is_ipv6=":" in host,
+            shows_port=shows_port,
+            name_failed=name is None,
+        )
 
     async def _judge(self) -> None:
         """What this client may do that others may not. Raises TableTrouble."""

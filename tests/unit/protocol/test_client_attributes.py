@@ -25,7 +25,7 @@ GATEWAY = Client(
         (b"NAME=mail.example", ClientAttributes(name="mail.example")),
         (b"name=mail.example", ClientAttributes(name="mail.example")),
         (b"NAME=[UNAVAILABLE]", ClientAttributes(name="unknown")),
-        (b"NAME=[TEMPUNAVAIL]", ClientAttributes(name="unknown")),
+        (b"NAME=[TEMPUNAVAIL]", ClientAttributes(name="unknown", name_failed=True)),
         (b"NAME=[unavailable]", ClientAttributes(name="unknown")),
         (b"ADDR=192.0.2.1 PORT=4711", ClientAttributes(address="192.0.2.1", port=4711)),
         (b"ADDR=IPV6:2001:DB8::1", ClientAttributes(address="2001:db8::1")),

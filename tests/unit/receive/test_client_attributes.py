@@ -200,3 +200,14 @@ def test_trouble_with_a_table_ends_the_session_of_a_gateway() -> None:
     world = World(**GATEWAY)
     world.service.trusted = cast("ClientList", Networks())
     play(world, talk)
+
+
+@pytest.mark.parametrize(("name", "code"), [("[UNAVAILABLE]", "550 5.7.25"), ("[TEMPUNAVAIL]", "450 4.7.25")])
+def test_a_name_that_cannot_be_looked_up_now_refuses_for_now(name: str, code: str) -> None:
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        await client.say(f"XCLIENT NAME={name} ADDR=203.0.113.5")
+        assert (await client.envelope("u@here.example"))[0].startswith(code)
+
+    settings = {"smtpd_client_restrictions": "reject_unknown_client_hostname", "unknown_client_reject_code": "550"}
+    play(World(**GATEWAY, **settings), talk)

@@ -22,7 +22,8 @@ XFORWARD_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE
 
 _VALUE_BYTES = 255
 _PROTOCOL_BYTES = 64
-_UNAVAILABLE = (b"[UNAVAILABLE]", b"[TEMPUNAVAIL]")
+_FOR_NOW = b"[TEMPUNAVAIL]"
+_UNAVAILABLE = (b"[UNAVAILABLE]", _FOR_NOW)
 _UNKNOWN = "unknown"
 
 _HEXCHAR = re.compile(rb"\+([0-9A-Fa-f]{2})")
@@ -38,6 +39,7 @@ class ClientAttributes(Struct, frozen=True):
     """None is what was not said; what is said to be unavailable is ``unknown``, 0 or "" as in Client."""
 
     name: str | None = None
+    name_failed: bool = False  # [TEMPUNAVAIL]
     address: str | None = None
     port: int | None = None
     helo: str | None = None
@@ -69,6 +71,7 @@ class ClientAttributes(Struct, frozen=True):
             protocol=self.protocol or "SMTP",
             login=self.login or "",
             login_method="XCLIENT" if self.login else "",
+            name_failed=self.name_failed,
         )
 
     def added_to(self, client: Client) -> Client:
@@ -120,7 +123,10 @@ def _said(found: ClientAttributes, name: str, value: bytes, *, is_xclient: bool)
             if not is_unknown and _HOST_NAME.match(text) is None:
                 return None
             # The name that DNS gives for the address, unverified: nothing asks for it.
-            return found if name == "REVERSE_NAME" else structs.replace(found, name=_UNKNOWN if is_unknown else text)
+            if name == "REVERSE_NAME":
+                return found
+            failed = value.upper() == _FOR_NOW
+            return structs.replace(found, name=_UNKNOWN if is_unknown else text, name_failed=failed)
         case "ADDR" | "DESTADDR":
             address = _UNKNOWN if is_unknown else _address(text)
             if address is None:
