@@ -46,6 +46,7 @@ class Deed(enum.Enum):
     CONNECTION = "connection"
     MESSAGE = "message"
     RECIPIENT = "recipient"
+    TLS = "tls"  # a TLS session that is not one of before
     AUTH = "auth"  # an AUTH command, whatever becomes of it
     LOGIN = "login"
     LOGIN_FAILURE = "login failure"
@@ -98,6 +99,7 @@ class ClientLimits:
             Deed.CONNECTION: parameters.smtpd_client_connection_rate_limit,
             Deed.MESSAGE: parameters.smtpd_client_message_rate_limit,
             Deed.RECIPIENT: parameters.smtpd_client_recipient_rate_limit,
+            Deed.TLS: parameters.smtpd_client_new_tls_session_rate_limit,
             Deed.AUTH: parameters.smtpd_client_auth_rate_limit,
         }
         self.has_rates = any(self._limits.values())
@@ -136,5 +138,6 @@ _WORDS = {
     Deed.CONNECTION: ("Connection", 421, "4.7.0", "Error: too many connections"),
     Deed.MESSAGE: ("Message delivery request", 450, "4.7.1", "Error: too much mail"),
     Deed.RECIPIENT: ("Recipient address", 450, "4.7.1", "Error: too many recipients"),
+    Deed.TLS: ("New TLS session", 421, "4.7.0", "Error: too many new TLS sessions"),
     Deed.AUTH: ("AUTH command", 450, "4.7.1", "Error: too many AUTH commands"),
 }

@@ -20,7 +20,7 @@ from ekiden.receive.connection import Connection, ServerStops
 from ekiden.receive.handlers import HANDLERS
 from ekiden.receive.login import LoginExchange
 from ekiden.receive.service import SmtpService
-from ekiden.receive.starttls import NoTls, begin_encrypted, certificate_refusal
+from ekiden.receive.starttls import NoTls, begin_encrypted, refusal_after_handshake
 from ekiden.receive.transaction import Transaction
 from ekiden.tables.table import TableTrouble
 
@@ -82,7 +82,7 @@ class SmtpSession:
             refusal = refusal or self._admission(count)
             if service.is_encrypted and refusal is None:
                 await begin_encrypted(self)
-                refusal = certificate_refusal(self)
+                refusal = refusal_after_handshake(self)
             if refusal is not None:
                 self.log_refusal(refusal, "CONNECT")
                 # A client that waits for a handshake would not understand plain text.

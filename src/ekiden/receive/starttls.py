@@ -13,6 +13,7 @@ from msgspec import structs
 from ekiden.message.reply import Refusal, reply
 from ekiden.message.tls_facts import TlsFacts
 from ekiden.observe import events
+from ekiden.policy.client_limits import Deed
 from ekiden.protocol.smtp import commands, server_replies
 from ekiden.receive.connection import ServerStops
 from ekiden.tls.layer import TlsFailure, TlsLayer
@@ -34,7 +35,7 @@ async def starttls(session: SmtpSession, _event: commands.StartTls) -> None:
     if connection.has_unread:
         # Read by nobody yet, so the core has not seen it; it is of the same kind as what the core refuses itself.
         text = f"improper command pipelining after STARTTLS from {session.client}"
-        session.service.observer.emit(events.Note("smtpd", text))
+        session.service.observer.emit(events.Note(session.service.program, text))
         await session.refuse("STARTTLS", Refusal(server_replies.NOT_SYNCHRONIZED, "improper-pipelining"))
         return
     layer = tls.layer()
@@ -42,6 +43,7 @@ async def starttls(session: SmtpSession, _event: commands.StartTls) -> None:
         await session.refuse("STARTTLS", Refusal(server_replies.TLS_NOT_AVAILABLE, "tls-not-available"))
         return
     await session.drop_transaction()
+    session.forwarded = None
     session.accept("STARTTLS", server_replies.READY_TO_START_TLS)
     connection.write(core.take_output())
     if core.closed:  # too many of these: the last reply was another
@@ -57,7 +59,7 @@ async def begin_encrypted(session: SmtpSession) -> None:
     layer = tls.layer() if tls is not None else None
     if layer is None:
         text = f"no certificate for the TLS of this port: dropping the connection from {session.client}"
-        session.service.observer.emit(events.Note("smtpd", text, "warning"))
+        session.service.observer.emit(events.Note(session.service.program, text, "warning"))
         raise NoTls
     await secure(session, layer)
 
@@ -72,7 +74,7 @@ async def secure(session: SmtpSession, layer: TlsLayer) -> None:
         await connection.start_tls(layer)
     except (TlsFailure, TimeoutError, ServerStops) as failure:
         reason = {TimeoutError: "Connection timed out", ServerStops: "the server stops"}.get(type(failure))
-        service.observer.emit(events.TlsFailed(session.client, reason or str(failure)))
+        service.observer.emit(events.TlsFailed(session.client, reason or str(failure), service.program))
         raise NoTls from failure
     connection.deadline = connection.loop.time() + parameters.smtpd_timeout
     facts = tls.facts(layer)
@@ -80,10 +82,14 @@ async def secure(session: SmtpSession, layer: TlsLayer) -> None:
     _log(session, facts, layer)
 
 
-def certificate_refusal(session: SmtpSession) -> Refusal | None:
-    """Why a client without the certificate that smtpd_tls_req_ccert wants gets no session."""
+def refusal_after_handshake(session: SmtpSession) -> Refusal | None:
+    """Why a client gets no session: it begins too many, or lacks the certificate that smtpd_tls_req_ccert wants."""
     tls, facts = session.service.tls, session.client.tls
-    if tls is None or facts is None or not tls.requires_certificate or facts.trusted:
+    if tls is None or facts is None:
+        return None
+    if not facts.resumed and (refusal := session.check_rate(Deed.TLS)) is not None:
+        return refusal
+    if not tls.requires_certificate or facts.trusted:
         return None
     reason = "client-certificate-not-trusted" if facts.fingerprint else "no-client-certificate"
     text = f"{session.parameters.myhostname} Error: a trusted client certificate is required"
@@ -91,8 +97,8 @@ def certificate_refusal(session: SmtpSession) -> Refusal | None:
 
 
 async def _admit(session: SmtpSession) -> None:
-    """A client that is refused for its certificate learns it at once."""
-    refusal = certificate_refusal(session)
+    """A client that is refused after the handshake learns it at once."""
+    refusal = refusal_after_handshake(session)
     if refusal is not None:
         session.log_refusal(refusal, "STARTTLS")
         session.connection.write(refusal.reply.render())
@@ -106,12 +112,12 @@ def _log(session: SmtpSession, facts: TlsFacts, layer: TlsLayer) -> None:
     unknown = getattr(layer.connection, "unknown_name", "")
     if unknown:
         text = f"TLS SNI {unknown} from {session.client} not matched, using default chain"
-        emit(events.Note("smtpd", text))
-    emit(events.TlsEstablished(session.client))
+        emit(events.Note(session.service.program, text))
+    emit(events.TlsEstablished(session.client, session.service.program))
     if level >= 2 and facts.fingerprint:
         trouble = f", {layer.verify_trouble}" if layer.verify_trouble else ""
         text = (
             f"{session.client}: subject_CN={facts.peer_name}, issuer_CN={facts.issuer}, "
             f"fingerprint={facts.fingerprint}, pkey_fingerprint={facts.key_fingerprint}{trouble}"
         )
-        emit(events.Note("smtpd", text))
+        emit(events.Note(session.service.program, text))

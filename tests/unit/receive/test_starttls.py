@@ -514,3 +514,31 @@ def test_a_client_that_reads_nothing_is_waited_for(place: Place) -> None:
 
     world.play(talk, watch_interval_s=0.05)
     assert [event.problem for event in world.events if isinstance(event, ConnectionLost)] == ["timeout"]
+
+
+@honours("smtpd_client_new_tls_session_rate_limit")
+@pytest.mark.parametrize("mode", ["starttls", "implicit"])
+def test_new_tls_sessions_are_counted_and_those_taken_up_again_are_not(place: Place, mode: str) -> None:
+    world = place.world(
+        smtpd_tls_wrappermode="yes" if mode == "implicit" else "no",
+        smtpd_client_new_tls_session_rate_limit="2",
+        smtpd_client_event_limit_exceptions="",
+    )
+    context = place.client()
+    heard: list[str] = []
+
+    async def talk(talk: Talk) -> None:
+        if mode == "implicit":
+            await talk.writer.start_tls(context, server_hostname="mx.test")
+            heard.append((await talk.reply())[:9])
+        else:
+            await talk.hello()
+            await encrypt(talk, context)
+            talk.writer.write(b"EHLO client.example\r\n")
+            heard.append((await talk.reply())[:9])
+
+    for _ in range(3):
+        world.play(talk)
+    assert [reply[:3] for reply in heard] == ["220" if mode == "implicit" else "250"] * 2 + ["421"]
+    assert heard[-1] == "421 4.7.0"
+    assert world.rejections() == ["rate-limit"]

@@ -68,6 +68,11 @@ class SmtpdTlsParameters(Group):
         doc="The digest of the fingerprints of clients' certificates and keys.",
     )
     smtpd_starttls_timeout = Duration("300s", minimum=1, doc="How long a TLS handshake may take as a whole.")
+    smtpd_client_new_tls_session_rate_limit = Int(
+        "0",
+        doc="How many TLS sessions one client may begin in an anvil_rate_time_unit, those that it takes up again not "
+        "counted; 0 sets no limit.",
+    )
     relay_clientcerts = Tables(
         "",
         doc="Tables from the fingerprint of a client's certificate, or of its public key, to anything: the clients "
