@@ -188,6 +188,10 @@ class Engine:
             if connection is not None:
                 job.sessions += 1
                 await self._transact(connection, job)
+                if job.broke_off and self._sessions.may_be_plain(connection, job):
+                    connection = await self._sessions.open(endpoint, next_hop, job, started, best=False, plain=True)
+                    if connection is not None:
+                        await self._transact(connection, job)
                 while job.left:
                     connection = await self._sessions.open(endpoint, next_hop, job, started, best=False)
                     if connection is None:
@@ -205,7 +209,7 @@ class Engine:
         ``job.left`` are those that the server takes in another session only. False: it was a reused connection that
         turned out dead or full, and ``job`` is as it was.
         """
-        job.left = []
+        job.left, job.broke_off = [], False
         waiting = job.open.copy()
         while waiting and job.open:
             started = self._clock.monotonic()
@@ -235,6 +239,7 @@ class Engine:
             judge(event, connection, job, transmit_s, assume_final=self._settings.assume_final)
             if not isinstance(event, Finished):
                 connection.abort()
+                job.broke_off = True
                 return True
             if waiting and not connection.usable:
                 # The server has had enough of us, so it is not asked again for those that it has not heard of.

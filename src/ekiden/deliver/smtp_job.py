@@ -26,6 +26,7 @@ class Job:
     __slots__ = (
         "asked",
         "at_fallback",
+        "broke_off",
         "connect_s",
         "content",
         "converted",
@@ -61,6 +62,7 @@ class Job:
         self.sessions = 0
         self.connect_s = 0.0
         self.tried: Endpoint | None = None  # by a connection of the pool
+        self.broke_off = False  # the last transaction ended with its connection
         self.at_fallback = False  # what follows goes to a fallback relay
         sender = wire_path(request.envelope.sender, quotes=quotes)
         paths = [wire_path(recipient.address, quotes=quotes) for recipient in request.recipients]

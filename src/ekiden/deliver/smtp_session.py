@@ -100,15 +100,31 @@ class Sessions:
             isinstance(aims, _Aims) and aims.policy == connection.policy and aims.credentials == connection.credentials
         )
 
+    def may_be_plain(self, connection: Connection, job: Job) -> bool:
+        """Whether what broke off within TLS is worth another try without, for those that are still open."""
+        policy = connection.policy
+        return (
+            bool(job.open)
+            and connection.tls is not None
+            and policy is not None
+            and connection.credentials is None
+            and self._security.may_go_plain(job, policy)
+        )
+
     async def open(
-        self, endpoint: Endpoint, next_hop: str, job: Job, started: float, *, best: bool
+        self, endpoint: Endpoint, next_hop: str, job: Job, started: float, *, best: bool, plain: bool = False
     ) -> Connection | None:
-        """A connection whose server is ready for a transaction; None: ``job`` knows why not."""
+        """A connection whose server is ready for a transaction; None: ``job`` knows why not.
+
+        ``plain``: without TLS, whatever the policy wishes.
+        """
         aims = await self._aims(endpoint, next_hop, job)
         if isinstance(aims, DeliveryResult):
             self._pass_over(aims, job)
             return None
         asked = aims.policy
+        if plain and asked is not None:
+            aims = structs.replace(aims, policy=structs.replace(asked, level=Level.NONE))
         while True:
             found = await self._attempt(aims, job, started, best=best)
             if isinstance(found, Connection):
