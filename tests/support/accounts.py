@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
+import pytest
+from argon2 import PasswordHasher
+
 from ekiden.config.snapshot import Parameters
+from ekiden.sasl import password_hash, place
 from ekiden.sasl.account_changes import ScramPolicy, with_password
 from ekiden.sasl.account_file import Account, AccountFile
 from ekiden.sasl.account_list import AccountList
@@ -14,6 +18,12 @@ from ekiden.sasl.open import open_accounts
 from support.fake_clock import FakeClock
 
 DAY = "2026-11-29"
+
+
+def cheap_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes that cost next to nothing, for tests of anything but their cost."""
+    monkeypatch.setattr(password_hash, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    monkeypatch.setattr(place, "_DUMMY", password_hash.parse_stored(password_hash.new_hash("x")))
 
 
 class FakePlace:

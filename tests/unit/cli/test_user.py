@@ -16,6 +16,7 @@ from ekiden.cli.main import main
 from ekiden.sasl.account_file import AccountFile
 from ekiden.sasl.password_hash import parse_stored
 from ekiden.sasl.totp import STEP_S, code_at
+from support.accounts import cheap_hashing
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -30,6 +31,8 @@ def etc(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    cheap_hashing(monkeypatch)
+
     def run(*arguments: str, given: str = "") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
         # Each command takes -c after its own words.

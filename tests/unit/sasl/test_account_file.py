@@ -20,10 +20,15 @@ from ekiden.sasl.account_changes import (
 )
 from ekiden.sasl.account_file import Account, AccountFile, AccountFileTrouble, folded_name, parse_accounts
 from ekiden.sasl.scram_secret import parse_secret
-from support.accounts import DAY, add_account, change_account
+from support.accounts import DAY, add_account, change_account, cheap_hashing
 from support.requirements import ROOT
 
 _NOTHING = ScramPolicy()
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    cheap_hashing(monkeypatch)
 
 
 def test_accounts_survive_the_way_to_the_file_and_back(tmp_path: Path) -> None:

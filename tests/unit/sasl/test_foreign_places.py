@@ -16,11 +16,16 @@ from ekiden.sasl.accounts import AccountTrouble, Outcome, Verdict
 from ekiden.sasl.pam_place import PamPlace
 from ekiden.sasl.passwd_file_place import parse_passwd_file
 from ekiden.sasl.scram_secret import derive
-from support.accounts import account_list
+from support.accounts import account_list, cheap_hashing
 
 _SHA512 = "$6$abcdefgh$ltjgWl6579NluT/Vi1nwEvcil.G5Nbc4NiXZaNGStk8PSwGfQv72N2CKPPrVACtLtip/cZ/1GM/O6IND4WQhG."
 _BCRYPT = "{BLF-CRYPT}$2y$05$RvujgqXDFxZ7I2VmG2oW7.TaQDU1FX/lts54sDv2nOLT7R./jvz8u"
 _SSHA = "{SSHA512}LDx3ZlhrQUN4E8JU0omKtxaFzV7ZZypAjzzVqgrYIKFWo3H+PtvJducbkIRugzVFg6lNZinIASaga4yflsRIs+sF5BI="
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    cheap_hashing(monkeypatch)
 
 
 def verified(accounts: AccountList, name: str, password: str) -> Verdict:

@@ -21,7 +21,7 @@ from ekiden.sasl.accounts import AccountTrouble, Outcome, Verdict
 from ekiden.sasl.oauth import AskedTokens, JwtTokens, open_tokens, parse_https_url
 from ekiden.sasl.token_claims import Demands, judge
 from ekiden.sasl.token_keys import TokenKeys
-from support.accounts import account_list, add_account, change_account
+from support.accounts import account_list, add_account, change_account, cheap_hashing
 from support.fake_clock import FakeClock
 
 _ISSUER = "https://id.example"
@@ -31,6 +31,11 @@ _RSA = RSAKey.generate_key(2048, {"kid": "rsa", "use": "sig"})
 _EC = ECKey.generate_key("P-256", {"kid": "ec"})
 _ED = OKPKey.generate_key("Ed25519", {"kid": "ed"})
 _OTHER = RSAKey.generate_key(2048, {"kid": "rsa"})
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    cheap_hashing(monkeypatch)
 
 
 def claims(**changes: object) -> dict[str, Any]:

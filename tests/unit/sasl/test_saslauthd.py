@@ -15,9 +15,14 @@ from ekiden.sasl.accounts import AccountTrouble, Outcome, Verdict
 from ekiden.sasl.cyrus_configuration import CyrusConfiguration, parse_cyrus_configuration, read_cyrus_configuration
 from ekiden.sasl.login_source import open_login_source
 from ekiden.sasl.saslauthd_place import SaslauthdPlace
-from support.accounts import account_list, add_account
+from support.accounts import account_list, add_account, cheap_hashing
 from support.fake_clock import FakeClock
 from support.honours import honours
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    cheap_hashing(monkeypatch)
 
 
 def test_a_request_is_four_counted_strings() -> None:
