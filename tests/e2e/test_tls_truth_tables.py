@@ -121,6 +121,8 @@ STS = {
     "enforce-self-signed": Sts("self", "enforce", PUT_OFF),
     "enforce-without-tls": Sts("none", "enforce", NO_TLS),
     "enforce-not-listed": Sts("right", "enforce", PUT_OFF, mx="mx.elsewhere.example"),
+    # The asterisk of a certificate is one label here, whatever tls_wildcard_matches_multiple_labels says.
+    "deep.enforce": Sts("right", "enforce", PUT_OFF, mx="*.enforce.plain.test"),
     "enforce-at-encrypt": Sts("self", "enforce", PUT_OFF, level="encrypt"),
     "enforce-at-none": Sts("self", "enforce", SENT, level="none"),
     "testing-right": Sts("right", "testing", SENT),

@@ -119,7 +119,8 @@ class Security:
             host_name=endpoint.name,
             now=self._clock.time(),
             digest=self._digest,
-            any_label=self._any_label,
+            # RFC 8461 §4.2 by way of RFC 6125 §6.4.3: what a domain asks for is not for us to widen.
+            any_label=self._any_label and policy.source != "sts",
             has_authorities=openssl() is not None or policy.level in (Level.VERIFY, Level.SECURE),
         )
         facts = found.facts

@@ -68,6 +68,7 @@ class DomainPolicies:
         sts: StsDiscovery | None = None,
         only_tests: bool = False,
         counts: Counts | None = None,
+        counts_resumed: bool = True,
     ) -> None:
         self._configured = configured
         self._rules = rules
@@ -75,6 +76,7 @@ class DomainPolicies:
         self._sts = sts
         self._only_tests = only_tests
         self._counts = counts
+        self._counts_resumed = counts_resumed
         self._said: dict[str, Discovered] = {}
 
     @property
@@ -174,6 +176,8 @@ class DomainPolicies:
         self._configured.tell(next_hop, host, policy, outcome)
         domain = domain_of(next_hop)
         if self._counts is None or domain is None:
+            return
+        if outcome.facts is not None and outcome.facts.resumed and not self._counts_resumed:
             return
         said = self._said.get(domain, Discovered())
         if policy.source == "dane":

@@ -174,6 +174,8 @@ class TlsrptAgent(Agent):
             report = decode(report_in(content), limit=self._limit)
         except ReportError as error:
             return failed(Status(5, 6, 0), str(error), relay="tlsrpt")
+        if report.date_range.start_datetime[:10] > day_of(self._clock.time() + _DAY_S):
+            return failed(Status(5, 6, 0), "the report is about days to come", relay="tlsrpt")
         if not self._store.receive(Received(self._clock.time(), str(request.envelope.sender), report)):
             return deferred(Status(4, 3, 0), "the report cannot be kept now", relay="tlsrpt")
         return delivered(OK, f"report {report.report_id[:100]!r} kept", relay="tlsrpt")

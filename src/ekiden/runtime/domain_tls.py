@@ -73,6 +73,7 @@ class DomainTls:
                 sts=self.discovery if mode != "none" else None,
                 only_tests=mode == "testing",
                 counts=counts,
+                counts_resumed=not parameters.smtp_tlsrpt_skip_reused_handshakes,
             )
 
         return in_front_of

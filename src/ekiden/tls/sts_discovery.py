@@ -33,6 +33,7 @@ from ekiden.tls.sts_cache import Kept, StsCache
 from ekiden.tls.txt_fields import RecordError
 
 _FAILURES_LIMIT = 10_000  # domains whose last failure is remembered
+_REFRESHES_A_LOOK = 200
 _REFRESHES_AT_ONCE = 10
 _SHORTEST_LIFE_S = 60  # a domain that says less would have its policy fetched for every message
 
@@ -94,16 +95,18 @@ class StsDiscovery:
     async def refresh(self) -> int:
         """Fetch anew what is old, whether it is used or not; gives the number of domains that were asked."""
         now = self._clock.time()
-        domains = self._cache.due(now - self._refresh_s, now, _REFRESHES_AT_ONCE)
+        domains = self._cache.due(now - self._refresh_s, now, _REFRESHES_A_LOOK)
         domains = [domain for domain in domains if not self._failed_lately(domain)]
-        for domain in domains:
-            kept = self._cache.renewed(domain, now)
-            if kept is not None and now - kept.fetched >= self._refresh_s:
-                await self._refreshed(domain, kept)
+        for start in range(0, len(domains), _REFRESHES_AT_ONCE):
+            some = domains[start : start + _REFRESHES_AT_ONCE]
+            await asyncio.gather(*(self._refreshed(domain, now) for domain in some))
         return len(domains)
 
-    async def _refreshed(self, domain: str, kept: Kept) -> None:
+    async def _refreshed(self, domain: str, now: float) -> None:
         """RFC 8461 §10.2. The record may be gone, or have another id, and the policy is what counts."""
+        kept = self._cache.renewed(domain, now)
+        if kept is None or now - kept.fetched < self._refresh_s:
+            return
         try:
             found_id = policy_id((await self._resolver.txt(record_name(domain))).records) or kept.id
         except (DnsTrouble, RecordError):

@@ -17,6 +17,7 @@ from ekiden.message.content import InlineContent
 from ekiden.message.delivery import DeliveryRequest
 from ekiden.message.envelope import Envelope, Recipient
 from ekiden.message.host import Host
+from ekiden.message.tls_facts import TlsFacts
 from ekiden.queue.store import StoreTrouble
 from ekiden.runtime.domain_tls import DomainTls
 from ekiden.tls.policy import Level, Problem, TlsOutcome, TlsPolicy
@@ -70,7 +71,7 @@ class World:
             raise self.trouble
         self.sent.append((sender, recipient, content))
 
-    def session(self, problem: Problem | None = None) -> None:
+    def session(self, problem: Problem | None = None, facts: TlsFacts | None = None) -> None:
         """One session of the smtp agent ends."""
 
         class NoTable:
@@ -79,7 +80,7 @@ class World:
             def tell(self, *told: object) -> None: ...
 
         source = self.tls.policies(self.parameters, "smtp")(NoTable())  # type: ignore[arg-type]
-        source.tell("x.test", HOST, TlsPolicy(Level.MAY), TlsOutcome(problem))
+        source.tell("x.test", HOST, TlsPolicy(Level.MAY), TlsOutcome(problem, facts=facts))
 
     async def pass_(self, seconds: float) -> None:
         """Time passes, and the worker looks after things in between."""
@@ -139,6 +140,21 @@ def test_without_a_wish_nothing_is_counted_or_sent(tmp_path: Path) -> None:
         await world.pass_(2 * DAY)
         assert not world.sent
         assert world.tls.store.domains("9999") == []
+        await world.tls.close()
+
+    run(scenario)
+
+
+@honours("smtp_tlsrpt_skip_reused_handshakes")
+@pytest.mark.parametrize(("skipped", "sessions"), [("no", 2), ("yes", 1)])
+def test_sessions_that_resume_another(tmp_path: Path, skipped: str, sessions: int) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path, smtp_tlsrpt_skip_reused_handshakes=skipped)
+        world.session(facts=TlsFacts("TLSv1.3", "x"))
+        world.session(facts=TlsFacts("TLSv1.3", "x", resumed=True))
+        world.tls.store.flush()
+        ((day, domain),) = world.tls.store.domains("9999")
+        assert [count.sessions for count in world.tls.store.counts(day, domain)] == [sessions]
         await world.tls.close()
 
     run(scenario)
@@ -241,7 +257,9 @@ def test_reports_of_others_are_kept_once(tmp_path: Path) -> None:
         kept = world.tls.store.all_received()
         assert len(kept) == len(samples) == 2
         assert kept[0].sender == "s@x.test"
-        for content in (b"Subject: hello\r\n\r\nno report", b"x" * (10_485_760 + 1)):
+        future = samples[1].read_bytes().replace(b'start-datetime": "20', b'start-datetime": "99')
+        assert future != samples[1].read_bytes()
+        for content in (b"Subject: hello\r\n\r\nno report", b"x" * (10_485_760 + 1), future):
             (result,) = await agent.deliver(message(content))
             assert result.action.value == "failed"
         await agent.close()

@@ -111,3 +111,12 @@ def test_which_servers_a_policy_names(host: str, named: bool) -> None:
 def test_the_lines_of_a_policy_are_read_as_the_same() -> None:
     known = Policy(Mode.TESTING, ("mx.test", "*.wild.test"), 86400)
     assert parse_policy("\r\n".join(known.lines()).encode()) == known
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"v=STSv1; id=1" + b";" * 65000, b"v=STSv1; id=" + b"1" * 65000, b"v=STSv1; " + b"a=b; " * 13000 + b"id=1"],
+)
+def test_records_of_64_kilobytes(text: bytes) -> None:
+    with pytest.raises(RecordError):
+        policy_id([text])

@@ -207,6 +207,18 @@ def test_a_policy_in_use_is_fetched_anew_before_it_ends(world: World) -> None:
     run(scenario)
 
 
+def test_many_policies_are_renewed_a_few_at_a_time(world: World) -> None:
+    async def scenario() -> None:
+        for n in range(50):
+            world.cache.put(f"d{n}.test", Kept("1", ENFORCE, world.clock.time(), world.clock.time() + 7 * DAY))
+        await world.clock.advance(2 * DAY)
+        assert await world.discovery.refresh() == 50
+        assert len(world.fetched) == 50
+        assert await world.discovery.refresh() == 0
+
+    run(scenario)
+
+
 def test_a_policy_that_nobody_uses_is_fetched_anew_too(world: World) -> None:
     async def scenario() -> None:
         await world.discovery.policy_of("x.test")

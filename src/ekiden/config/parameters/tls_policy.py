@@ -59,6 +59,9 @@ class TlsPolicyParameters(Group):
         doc="Count how TLS sessions with other servers end, and send domains that ask for it a report a day. "
         "(Postfix gives the counts to a library; here they are kept and reported by the server itself.)",
     )
+    smtp_tlsrpt_skip_reused_handshakes = Bool(
+        "no", doc="Leave out sessions whose handshake resumed one of before, which has been counted."
+    )
     tlsrpt_organization_name = Text("$mydomain", doc="Who we are, in reports on TLS.")
     tlsrpt_contact_info = Text("postmaster@$mydomain", doc="Whom the readers of our reports on TLS may write to.")
     tlsrpt_sender = Text("postmaster@$mydomain", doc="The sender of the mail that holds a report on TLS.")
