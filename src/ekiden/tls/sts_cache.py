@@ -18,8 +18,10 @@ from msgspec import Struct
 from ekiden.tls.mta_sts import Policy, PolicyError, parse_policy
 
 R = TypeVar("R")
+V = TypeVar("V")
 
 _BUSY_MS = 50
+_ABSENCE_S = 60.0  # how long another worker's new policy may go unnoticed
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS policy (
     domain TEXT PRIMARY KEY,
@@ -50,6 +52,7 @@ class StsCache:
         self._limit = limit
         self._warn = warn
         self._memory: dict[str, Kept] = {}
+        self._absent: dict[str, float] = {}  # until when the file need not be asked again
         self._database: sqlite3.Connection | None = None
         self._broken = False
 
@@ -57,9 +60,13 @@ class StsCache:
         """The policy, if it has not expired."""
         kept = self._memory.get(domain)
         if kept is None or kept.expires <= now:
+            # Most domains have none, and mail to them must not cost a look into the file each time.
+            if now < self._absent.get(domain, 0.0) <= now + _ABSENCE_S:
+                return None
             kept = self._read(domain)
             if kept is None or kept.expires <= now:
                 self._memory.pop(domain, None)
+                _put(self._absent, domain, now + _ABSENCE_S, self._limit)
                 return None
             self._remember(domain, kept)
         return kept
@@ -107,10 +114,8 @@ class StsCache:
             self._database = None
 
     def _remember(self, domain: str, kept: Kept) -> None:
-        self._memory.pop(domain, None)
-        while len(self._memory) >= self._limit:
-            del self._memory[next(iter(self._memory))]
-        self._memory[domain] = kept
+        self._absent.pop(domain, None)
+        _put(self._memory, domain, kept, self._limit)
 
     def _read(self, domain: str) -> Kept | None:
         row = self._use(
@@ -151,3 +156,11 @@ class StsCache:
             database.close()
             raise
         return database
+
+
+def _put(kept: dict[str, V], domain: str, value: V, limit: int) -> None:
+    """What came first leaves first."""
+    kept.pop(domain, None)
+    while len(kept) >= limit:
+        del kept[next(iter(kept))]
+    kept[domain] = value

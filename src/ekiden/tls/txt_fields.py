@@ -23,6 +23,8 @@ def records_of(version: str, texts: Sequence[bytes]) -> list[str]:
 
     RFC 8461 §3.1, RFC 8460 §3: all others are as if they were not there.
     """
+    if not texts:
+        return []
     begin = re.compile(rb"v=" + version.encode() + rb"[ \t]*(?:;|\Z)")
     return [text.decode("latin-1") for text in texts if begin.match(text)]
 

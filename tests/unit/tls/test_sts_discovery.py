@@ -282,8 +282,10 @@ def test_the_cache_is_bounded(tmp_path: Path) -> None:
 def test_two_processes_share_the_cache(tmp_path: Path) -> None:
     one, two = (StsCache(tmp_path / "sts", limit=10, warn=pytest.fail) for _ in range(2))
     assert one.get("x.test", 0) is None
+    assert one.get("x.test", 1450.0) is None
     two.put("x.test", Kept("1", ENFORCE, 1000.0, 2000.0))
-    kept = one.get("x.test", 1500.0)
+    assert one.get("x.test", 1509.0) is None  # the file is not asked for every message
+    kept = one.get("x.test", 1510.0)
     assert kept == Kept("1", ENFORCE, 1000.0, 2000.0)
     two.put("x.test", Kept("2", ENFORCE, 1100.0, 2000.0))
     assert one.get("x.test", 1500.0) == kept
