@@ -17,6 +17,8 @@ from pathlib import Path
 from types import ModuleType
 
 FOLDER = Path(__file__).resolve().parent
+if str(FOLDER.parent) not in sys.path:
+    sys.path.insert(0, str(FOLDER.parent))  # some use tests/support, as tests do
 _TOKENS = (
     b"\r\n",
     b"\n",
