@@ -11,10 +11,15 @@ import pytest
 
 from ekiden.config.errors import ConfigError
 from ekiden.sasl.accounts import Outcome, Verdict
-from support.accounts import account_list
+from support.accounts import account_list, cheap_hashing
 from support.databases import DatabaseServer, free_port, running_slapd
 
 _ODD = 'a,b+c"d;e<f>g=h#i \\j*(k)'
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    cheap_hashing(monkeypatch)
 
 
 def _person(uid: str, password: str) -> str:

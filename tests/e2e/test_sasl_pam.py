@@ -10,10 +10,15 @@ from pathlib import Path
 import pytest
 
 from ekiden.sasl.accounts import Outcome
-from support.accounts import account_list
+from support.accounts import account_list, cheap_hashing
 from support.requirements import require_program, require_root, require_that
 
 _NAME = "ekiden-pam-test"
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    cheap_hashing(monkeypatch)
 
 
 @pytest.fixture

@@ -11,11 +11,16 @@ from pathlib import Path
 import pytest
 
 from ekiden.sasl.accounts import Outcome
-from support.accounts import account_list
+from support.accounts import account_list, cheap_hashing
 from support.requirements import require_program, require_root
 from support.saslauthd import running_saslauthd
 
 _USER = "ekiden-sasl-test"
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    cheap_hashing(monkeypatch)
 
 
 @pytest.fixture(scope="module")
