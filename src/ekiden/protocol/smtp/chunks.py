@@ -120,11 +120,17 @@ class ChunkReceiver:
 
 
 class Chunk:
-    """The chunk that is being read: ``left`` octets of it are still to come. A refused one is read and let go."""
+    """The chunk that is being read: ``left`` octets of it are still to come. A refused one is read and let go.
 
-    __slots__ = ("last", "left", "receiver", "refused", "size")
+    ``first``: it begins a message, which the driver does not know yet.
+    """
 
-    def __init__(self, bdat: Bdat, receiver: ChunkReceiver | None, refused: Invalid | None = None) -> None:
+    __slots__ = ("first", "last", "left", "receiver", "refused", "size")
+
+    def __init__(
+        self, bdat: Bdat, receiver: ChunkReceiver | None, refused: Invalid | None = None, *, first: bool = False
+    ) -> None:
+        self.first = first
         self.size = self.left = bdat.size
         self.last = bdat.last
         self.receiver = receiver

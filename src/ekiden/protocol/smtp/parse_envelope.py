@@ -21,7 +21,8 @@ _COMMON_PATH = rb"<(?=[^@]{1,64}@[^>]{1,63}>)(" + DOT_STRING + rb")@(" + DOMAIN 
 _COMMON_MAIL = re.compile(
     rb"(?i:FROM):" + _COMMON_PATH + rb"(?: (?i:SIZE)=([0-9]{1,19}))?(?: (?i:BODY)=(?:(8BITMIME)|7BIT))?"
 )
-_COMMON_RCPT = re.compile(rb"(?i:TO):" + _COMMON_PATH)
+# Postfix says ORCPT= with every recipient (RFC 3461 §4.2); xtext without "+" stands for itself.
+_COMMON_RCPT = re.compile(rb"(?i:TO):" + _COMMON_PATH + rb"(?: (?i:ORCPT)=((?i:rfc822);[!-*,-<>-~]{1,400}))?")
 
 
 def parse_mail(arguments: bytes, rules: Rules) -> Command | Invalid:
@@ -62,8 +63,9 @@ def _full_mail(arguments: bytes, rules: Rules) -> Command | Invalid:
 
 def parse_rcpt(arguments: bytes, rules: Rules) -> Command | Invalid:
     common = _COMMON_RCPT.fullmatch(arguments)
-    if common is not None:
-        return Rcpt(Address(common[1].decode("ascii"), common[2].decode("ascii")))
+    if common is not None and (common[3] is None or "DSN" in rules.offered):
+        local, domain, orcpt = common.groups(b"")
+        return Rcpt(Address(local.decode("ascii"), domain.decode("ascii")), None, orcpt.decode("ascii"))
     if arguments[:3].upper() != b"TO:":
         return Invalid("RCPT", replies.RCPT_SYNTAX, "syntax")
     parsed = parse_path(

@@ -74,6 +74,7 @@ _HEADER_FIELD = re.compile(rb"[!-9;-~]+:")
 _LAST = frozenset({AuthStart, AuthResponse, StartTls})
 
 _BDAT = VERBS[b"BDAT"]
+_LOGIN_STATE = State.LOGIN
 
 _CONTROL_CHARACTERS = bytes((*range(0x20), 0x7F))
 
@@ -131,16 +132,16 @@ class SmtpServer:
         line = self._lines.pop()
         if line is not None:
             rules = self._rules
-            if self.state is State.LOGIN:
+            if self.state is _LOGIN_STATE:
                 self._open = self._login_response(line)
             else:
-                parsed = self._parse(line) if rules.filter_line is None else self._parse_filtered(line)
-                if isinstance(parsed, Bdat):
-                    return self._begin_chunk(parsed)
-                self._open = parsed
+                self._open = self._parse(line) if rules.filter_line is None else self._parse_filtered(line)
+                if self._open is None:
+                    assert self._content is not None
+                    return self._next_content(self._content)
             if (rules.forbids_early_input or type(self._open) in _LAST) and self._lines.waits:
                 self._open = self._early(self._open)
-        elif self.state is not State.LOGIN and (first := self._lines.first_byte()) and _is_foreign(first):
+        elif self.state is not _LOGIN_STATE and (first := self._lines.first_byte()) and _is_foreign(first):
             self._open = Invalid("", replies.NOT_SMTP, "not-smtp")
         return self._open
 
@@ -209,7 +210,8 @@ class SmtpServer:
         elif state is State.CLOSED:
             self._lines.clear()
 
-    def _parse(self, line: bytes) -> Question | Bdat:
+    def _parse(self, line: bytes) -> Question | None:
+        """What a line means; None for BDAT, whose octets come next."""
         if (known := self._rules.known(line)) is not None and self.state in known[0].states:
             return known[1]
         if len(line) > self._rules.limits.command_line_bytes and line[:5].upper() != b"AUTH ":
@@ -226,7 +228,8 @@ class SmtpServer:
         if verb is None and _is_foreign(line[:1]):
             return Invalid("", replies.NOT_SMTP, "not-smtp")
         if verb is not None and verb.name == b"BDAT":
-            return parse_bdat(arguments.strip(b" "))
+            bdat = parse_bdat(arguments.strip(b" "))
+            return bdat if isinstance(bdat, Invalid) else self._begin_chunk(bdat)
         if len(text.translate(None, _CONTROL_CHARACTERS)) != len(text):
             if b"\r" in text:
                 return Invalid(printable(name), replies.BARE_CR_IN_COMMAND, "bare-newline")
@@ -240,13 +243,14 @@ class SmtpServer:
         if verb.extension and verb.extension not in self._rules.offered:
             return Invalid(printable(verb.name), replies.NOT_IMPLEMENTED, "not-implemented", verb.junk)
         command = verb.parse(arguments.strip(b" "), self._rules)
+        assert not isinstance(command, Bdat)
         if type(command) is Rcpt and not is_ascii(command.address):
             # What the line means depends on the transaction: it is not to be remembered.
             if self._mail is not None and self._mail.options.smtputf8:
                 return command
             return Invalid("RCPT", replies.SMTPUTF8_NOT_DECLARED, "needs-smtputf8")
         # Of lines in another form (a bare LF, say) each session must judge for itself.
-        if not isinstance(command, Invalid | Bdat) and line.endswith(b"\r\n"):
+        if not isinstance(command, Invalid) and line.endswith(b"\r\n"):
             self._rules.remember(line, verb, command)
         return command
 
@@ -257,7 +261,7 @@ class SmtpServer:
             return Invalid("AUTH", self._rules.coded(replies.BARE_LF_IN_COMMAND), "bare-newline")
         return parse_response(line.rstrip(b"\r\n"))
 
-    def _parse_filtered(self, line: bytes) -> Question | Bdat:
+    def _parse_filtered(self, line: bytes) -> Question | None:
         assert self._rules.filter_line is not None
         if line[-2:] != b"\r\n":
             return self._parse(line)
@@ -310,8 +314,11 @@ class SmtpServer:
             return Invalid("", self._rules.coded(replies.BARE_LF_IN_COMMAND), "bare-newline")
         return None
 
-    def _begin_chunk(self, bdat: Bdat) -> Event | None:
-        """What BDAT begins: a part of the message, or octets that are read and let go, so that none is a command."""
+    def _begin_chunk(self, bdat: Bdat) -> Invalid | None:
+        """What BDAT begins: a part of the message, or octets that are read and let go, so that none is a command.
+
+        Invalid, if there are so many that the session ends.
+        """
         verb = self._rules.verbs[b"BDAT"]
         if verb is not _BDAT:
             # The rules let nobody say it now, before encryption has begun; with what answer they say there.
@@ -327,7 +334,8 @@ class SmtpServer:
             elif self.state is State.CHUNK_REFUSED:
                 reason = "after-refused-chunk"
         else:
-            first, chunks = self._chunks is None, self._chunks
+            chunks = self._chunks
+            first = chunks is None
             if chunks is None:
                 binary = self._mail is not None and self._mail.body is BodyType.BINARY_MIME
                 chunks = self._chunks = ChunkReceiver(
@@ -335,15 +343,14 @@ class SmtpServer:
                 )
             chunks.begin(bdat.size)
             if (too_big := chunks.refusal) is None or bdat.size <= self._rules.limits.refused_chunk_bytes:
-                self._content = Chunk(bdat, chunks)
-                return FirstChunk() if first else self._next_content(self._content)
+                self._content = Chunk(bdat, chunks, first=first)
+                return None
             refusal, reason = too_big.reply, too_big.reason
         if bdat.size > self._rules.limits.refused_chunk_bytes:
             # Nobody waits for all that; and what comes is not to be taken for commands.
-            self._open = Invalid("BDAT", structs.replace(refusal, closes=True), reason)
-            return self._open
+            return Invalid("BDAT", structs.replace(refusal, closes=True), reason)
         self._content = Chunk(bdat, None, Invalid("BDAT", refusal, reason))
-        return self._next_content(self._content)
+        return None
 
     def _next_content(self, receiver: DataReceiver | Chunk) -> Event | None:
         if type(receiver) is Chunk:
@@ -361,6 +368,9 @@ class SmtpServer:
         return self._open
 
     def _next_of_chunk(self, chunk: Chunk) -> Event | None:
+        if chunk.first:
+            chunk.first = False
+            return FirstChunk()
         if chunk.left:
             data = self._lines.take()
             if not data:
