@@ -132,7 +132,7 @@ def check(options: argparse.Namespace) -> int:
 
 
 async def _verify(parameters: Parameters, name: str, password: str) -> Verdict:
-    accounts = open_accounts(parameters, SystemClock())
+    accounts = open_accounts(parameters, SystemClock(), notes_use=False)
     try:
         return await accounts.verify(name, password)
     finally:

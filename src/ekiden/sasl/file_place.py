@@ -57,7 +57,7 @@ class FilePlace:
             return Verdict(Outcome.WRONG, account.name, _why_wrong(account), known=True)
         if account.disabled:
             return Verdict(Outcome.DISABLED, account.name, "the account is disabled", known=True)
-        if fitting and self._last_used is not None:
+        if fitting and self._last_used is not None and not self._last_used.is_noted(account.name, fitting):
             await self._pool.run(lambda: self._note(account.name, fitting))
         return Verdict(Outcome.OK, account.name, app_password=fitting, known=True)
 

@@ -7,11 +7,15 @@ once: whoever floods us with logins must not make everybody wait.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 R = TypeVar("R")
+
+# The processors of this process before its loop kept to one of them: threads that hash must not inherit that.
+_CPUS = os.sched_getaffinity(0)
 
 
 class HashingBusy(Exception):
@@ -22,12 +26,17 @@ class HashPool:
     """``threads`` hash at a time, ``waiting`` more may wait. The threads begin with the first password."""
 
     def __init__(self, threads: int, waiting: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="passwords")
+        self._executor = ThreadPoolExecutor(
+            threads, thread_name_prefix="passwords", initializer=lambda: os.sched_setaffinity(0, _CPUS)
+        )
+        self._closed = False
         self._limit = threads + waiting
         self._present = 0
 
     async def run(self, work: Callable[[], R]) -> R:
         """What ``work`` returns, computed in a thread. Raises HashingBusy, and what it raises."""
+        if self._closed:
+            raise HashingBusy("the configuration that this login began with has ended")
         if self._present >= self._limit:
             raise HashingBusy(f"{self._present} passwords are being checked")
         future = self._executor.submit(work)
@@ -41,6 +50,7 @@ class HashPool:
         self._present -= 1
 
     def close(self) -> None:
+        self._closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 

@@ -31,11 +31,13 @@ class LastUsed:
         self._wall = wall
         self._noted: dict[tuple[str, str], str] = {}
 
+    def is_noted(self, account: str, app_password: str) -> bool:
+        """Whether this process has noted its use today."""
+        return self._noted.get((account, app_password)) == utc_day(self._wall())
+
     def note(self, account: str, app_password: str) -> None:
         """It was used now. What cannot be written is left out: a login does not depend on it. Blocks."""
         day = utc_day(self._wall())
-        if self._noted.get((account, app_password)) == day:
-            return
         try:
             self._write(account, app_password, day)
         except OSError:

@@ -40,16 +40,18 @@ class Opening(Struct, frozen=True):
     parameters: Parameters
     pool: HashPool
     clock: Clock
-    last_used: LastUsed
+    last_used: LastUsed | None
 
 
-def open_accounts(parameters: Parameters, clock: Clock, places: Sequence[str] | None = None) -> AccountList:
-    """The accounts of sasl_accounts, or in other ``places``.
+def open_accounts(
+    parameters: Parameters, clock: Clock, places: Sequence[str] | None = None, *, notes_use: bool = True
+) -> AccountList:
+    """The accounts of sasl_accounts, or in other ``places``. Without ``notes_use`` a login counts as no use.
 
     Raises ConfigError, whose text begins with the parameter to mend.
     """
     pool = HashPool(parameters.sasl_hash_threads, parameters.sasl_hash_queue_limit)
-    opening = Opening(parameters, pool, clock, last_used_of(parameters, clock))
+    opening = Opening(parameters, pool, clock, last_used_of(parameters, clock) if notes_use else None)
     try:
         words = parameters.sasl_accounts if places is None else places
         hashes: set[HashName] = {name for name in ("sha1", "sha256") if name in parameters.sasl_scram_hashes}

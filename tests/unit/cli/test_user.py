@@ -14,6 +14,7 @@ import pytest
 
 from ekiden.cli.main import main
 from ekiden.sasl.account_file import AccountFile
+from ekiden.sasl.last_used import LastUsed
 from ekiden.sasl.password_hash import parse_stored
 from ekiden.sasl.totp import STEP_S, code_at
 from support.accounts import cheap_hashing
@@ -129,7 +130,9 @@ def test_the_day_of_the_last_use_is_listed(run: Run, etc: Path) -> None:
     (etc / "queue" / "run").mkdir(parents=True)
     run("add", "anna", "--no-password")
     shown = run("app-password", "add", "anna", "phone")[1].strip()
-    run("check", "anna", given=shown)
+    assert run("check", "anna", given=shown)[0] == 0
+    assert not list((etc / "queue" / "run").iterdir())  # an administrator's look is no use
+    LastUsed(etc / "queue" / "run" / "app-passwords-used", time.time).note("anna", "phone")
     facts = json.loads(run("app-password", "list", "anna", "--json")[1])
     assert facts["last_used"] == facts["created"] == time.strftime("%Y-%m-%d", time.gmtime())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 
 import pytest
@@ -59,6 +60,27 @@ def test_a_client_that_goes_away_leaves_its_place_only_when_the_thread_is_free()
         pool.close()
 
     asyncio.run(scene())
+
+
+def test_a_session_that_outlives_its_configuration_is_told_to_come_back() -> None:
+    async def scene() -> None:
+        pool = HashPool(1, 1)
+        pool.close()
+        with pytest.raises(HashingBusy):
+            await pool.run(lambda: 1)
+
+    asyncio.run(scene())
+
+
+def test_threads_do_not_keep_to_the_processor_of_the_loop() -> None:
+    every = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(every)})
+    try:
+        pool = HashPool(1, 0)
+        assert asyncio.run(pool.run(lambda: os.sched_getaffinity(0))) == every
+        pool.close()
+    finally:
+        os.sched_setaffinity(0, every)
 
 
 def test_what_the_work_raises_comes_out() -> None:
