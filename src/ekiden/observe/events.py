@@ -67,6 +67,7 @@ class Accepting(Event, frozen=True, tag="accepting"):
     original: Client | None = None
     original_id: str = ""
     service: str = "smtpd"
+    submitter: str = ""  # AUTH= of MAIL (RFC 4954 §5), of a client that has logged in
 
 
 class Rejected(Event, frozen=True, tag="reject"):

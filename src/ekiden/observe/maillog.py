@@ -181,6 +181,8 @@ def _cipher(facts: TlsFacts) -> str:
 
 def _accepting(event: Accepting) -> Rendered:
     text = f"{event.queue_id}: client={_client(event.client)}{_login(event.client)}"
+    if event.submitter:
+        text += f", sasl_sender={_word(event.submitter)}"
     if event.original_id:
         text += f", orig_queue_id={field(event.original_id)}"
     if event.original is not None:

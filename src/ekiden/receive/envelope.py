@@ -61,12 +61,16 @@ async def mail(session: SmtpSession, event: commands.Mail) -> None:
 def open_message(session: SmtpSession, transaction: Transaction) -> None:
     transaction.queue_id = session.service.new_queue_id()
     forwarded = session.forwarded
+    # RFC 4954 §5: of a client that is nobody, who submitted the message is not believed.
+    submitter = (transaction.terms.options.auth or "").removeprefix("<>") if session.client.login else ""
     if forwarded is None:
-        accepting = events.Accepting(transaction.queue_id, session.client, service=session.service.program)
+        accepting = events.Accepting(
+            transaction.queue_id, session.client, service=session.service.program, submitter=submitter
+        )
     else:
         original = forwarded.client if forwarded.names_client else None
         accepting = events.Accepting(
-            transaction.queue_id, session.client, original, forwarded.ident, session.service.program
+            transaction.queue_id, session.client, original, forwarded.ident, session.service.program, submitter
         )
     session.service.observer.emit(accepting)
 

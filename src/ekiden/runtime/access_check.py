@@ -5,7 +5,6 @@ No list of restrictions that would make this host an open relay gets past it in 
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 
 from ekiden.config.errors import ConfigError
@@ -14,11 +13,6 @@ from ekiden.config.master_cf import Service
 from ekiden.config.problem import Level, Problem
 from ekiden.config.snapshot import Parameters
 from ekiden.policy.access_rules import LISTS, AccessLists, access_lists
-
-_ANYBODY = ("static:", "regexp:/./", "pcre:/./")
-# Lists of clients or destinations that mail goes anywhere from, or to.
-_TRUSTS = ("mynetworks", "relay_domains")
-_WIDEST = {4: 8, 6: 16}  # bits of a network that is more than any one owner has
 
 
 def check_access(configuration: Configuration) -> list[Problem]:
@@ -49,11 +43,6 @@ def _service(configuration: Configuration, service: Service, parameters: Paramet
         for name, found in lists.by_name.items()
         for written in found.passed_over
     )
-    for name in _TRUSTS:
-        for word in getattr(parameters, name):
-            if _is_everybody(word):
-                text = f"{name} holds {word}: anybody may send mail anywhere through this host"
-                yield problem(name, Level.WARNING, text)
     if "permit_tls_all_clientcerts" in _names(lists):
         text = (
             "permit_tls_all_clientcerts permits every client whose certificate a trusted authority has made: "
@@ -61,17 +50,19 @@ def _service(configuration: Configuration, service: Service, parameters: Paramet
         )
         name = next(name for name in LISTS if "permit_tls_all_clientcerts" in lists.names_of(name))
         yield problem(name, Level.WARNING, text)
+    if parameters.smtpd_sasl_auth_enable and parameters.smtpd_tls_auth_only and not _has_tls(parameters):
+        text = (
+            "smtpd_sasl_auth_enable = yes, but nobody can log in: there is no TLS (smtpd_tls_security_level), and "
+            "smtpd_tls_auth_only = yes, the default here, allows it with TLS alone"
+        )
+        yield problem("smtpd_sasl_auth_enable", Level.WARNING, text)
+
+
+def _has_tls(parameters: Parameters) -> bool:
+    if parameters.smtpd_tls_wrappermode or parameters.smtpd_tls_security_level in ("may", "encrypt"):
+        return True
+    return not parameters.smtpd_tls_security_level and (parameters.smtpd_use_tls or parameters.smtpd_enforce_tls)
 
 
 def _names(lists: AccessLists) -> set[str]:
     return {restriction for name in LISTS for restriction in lists.names_of(name)}
-
-
-def _is_everybody(word: str) -> bool:
-    if word.startswith(_ANYBODY):
-        return True
-    try:
-        network = ipaddress.ip_network(word.replace("[", "").replace("]", ""), strict=False)
-    except ValueError:
-        return False
-    return network.prefixlen < _WIDEST[network.version]

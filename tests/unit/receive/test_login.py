@@ -511,3 +511,24 @@ def test_a_message_in_chunks_is_asked_about_before_its_first() -> None:
     service = world(smtpd_data_restrictions="reject")
     play(service, talk)
     assert service.queued == []
+
+
+def test_who_submitted_a_message_is_believed_of_clients_that_have_logged_in() -> None:
+    def said(*, logs_in: bool, submitter: str) -> str:
+        service = world()
+
+        async def talk(client: Talk) -> None:
+            await client.hello()
+            if logs_in:
+                await client.say(plain("bob", "secret"))
+            assert (await client.say(f"MAIL FROM:<a@b.example> AUTH={submitter}")).startswith("250 ")
+            assert (await client.say("RCPT TO:<c@here.example>")).startswith("250 ")
+
+        play(service, talk)
+        return log(service)[-1]
+
+    assert said(logs_in=True, submitter="al+2Bx@b.example").endswith(", sasl_username=bob, sasl_sender=al+x@b.example")
+    assert said(logs_in=True, submitter="<>").endswith(", sasl_username=bob")
+    assert "sasl" not in said(logs_in=False, submitter="al@b.example")
+    (refused,) = heard(world(), "MAIL FROM:<a@b.example> AUTH=a+ZZ")
+    assert refused.startswith("501 5.5.4 ")
