@@ -102,11 +102,13 @@ class ClientLimits:
             Deed.TLS: parameters.smtpd_client_new_tls_session_rate_limit,
             Deed.AUTH: parameters.smtpd_client_auth_rate_limit,
         }
+        # policy.login_failures counts by the same network.
+        self._has_logins = parameters.smtpd_sasl_auth_enable
         self.has_rates = any(self._limits.values())
 
     def __bool__(self) -> bool:
         """Whether there is any limit."""
-        return bool(self.connections) or self.has_rates
+        return bool(self.connections) or self.has_rates or self._has_logins
 
     def network_of(self, address: str) -> str:
         """What clients are counted by: the address, or the network of its first bits."""

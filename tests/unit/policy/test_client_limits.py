@@ -76,6 +76,8 @@ def test_a_limit_of_nothing_counts_nothing() -> None:
 
     limits = limits_of(Never(), smtpd_client_connection_count_limit="0")
     assert not limits
+    # Whoever guesses passwords is counted all the same (policy.login_failures).
+    assert limits_of(Never(), smtpd_client_connection_count_limit="0", smtpd_sasl_auth_enable="yes")
     assert limits.check_rate(Deed.MESSAGE, Client(), "x") is None
 
 
