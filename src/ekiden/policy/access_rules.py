@@ -26,8 +26,10 @@ LISTS = {
     "smtpd_recipient_restrictions": Stage.RECIPIENT,
     "smtpd_data_restrictions": Stage.DATA,
     "smtpd_end_of_data_restrictions": Stage.END_OF_DATA,
+    "smtpd_etrn_restrictions": Stage.ETRN,
 }
-_BEFORE_RECIPIENT = ("smtpd_client_restrictions", "smtpd_helo_restrictions", "smtpd_sender_restrictions")
+_BEFORE_SENDER = ("smtpd_client_restrictions", "smtpd_helo_restrictions")
+_BEFORE_RECIPIENT = (*_BEFORE_SENDER, "smtpd_sender_restrictions")
 _RELAY, _RECIPIENT = "smtpd_relay_restrictions", "smtpd_recipient_restrictions"
 
 
@@ -99,6 +101,7 @@ class AccessRules:
         self._for_recipient = [by_name[name] for name in (*_BEFORE_RECIPIENT, *order)]
         self._for_data = [by_name["smtpd_data_restrictions"]]
         self._for_end_of_data = [by_name["smtpd_end_of_data_restrictions"]]
+        self._for_etrn = [by_name[name] for name in (*_BEFORE_SENDER, "smtpd_etrn_restrictions")]
         self.has_data = bool(self._for_data[0])
         self.has_end_of_data = bool(self._for_end_of_data[0])
 
@@ -119,6 +122,11 @@ class AccessRules:
         """When the content is there. Raises TableTrouble."""
         evaluation = Evaluation(self._facilities, situation)
         return self._decision(evaluation, await self._first_refusal(evaluation, self._for_end_of_data))
+
+    async def etrn(self, situation: Situation) -> Decision:
+        """At ETRN. Raises TableTrouble."""
+        evaluation = Evaluation(self._facilities, situation)
+        return self._decision(evaluation, await self._first_refusal(evaluation, self._for_etrn))
 
     async def _first_refusal(self, evaluation: Evaluation, lists: Sequence[RestrictionList]) -> Refusal | None:
         for restrictions in lists:

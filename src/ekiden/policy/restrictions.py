@@ -34,6 +34,7 @@ class Stage(enum.Enum):
     RECIPIENT = "Recipient address rejected"
     DATA = "Data command rejected"
     END_OF_DATA = "End-of-data rejected"
+    ETRN = "Etrn command rejected"
 
 
 class Situation(Struct, frozen=True):
@@ -141,6 +142,8 @@ class Evaluation:
                 return "<DATA>"
             case Stage.END_OF_DATA:
                 return "<END-OF-MESSAGE>"
+            case Stage.ETRN:
+                return "<ETRN command>"
 
 
 # The restrictions, in the order of their names.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ekiden.cleanup.cleanup import table_refusal
 from ekiden.message.address import Address
 from ekiden.message.reply import Refusal
-from ekiden.policy.access_rules import AccessRules, Decision
+from ekiden.policy.access_rules import Decision
 from ekiden.policy.restrictions import Situation
 from ekiden.receive.transaction import Transaction
 from ekiden.tables.table import TableTrouble
@@ -17,11 +17,29 @@ if TYPE_CHECKING:
 
 
 async def check_recipient(
-    session: SmtpSession, transaction: Transaction, rules: AccessRules, address: Address
+    session: SmtpSession, address: Address, sender: Address | None, stage: str = "RCPT"
 ) -> Refusal | None:
-    """At RCPT. Raises TableTrouble."""
-    decision = await rules.recipient(Situation(session.client, session.trusted, transaction.sender, address))
-    return _told(session, decision, "RCPT", str(address))
+    """At RCPT, and at VRFY, where there may be no sender. Raises TableTrouble."""
+    # RFC 5321 §4.5.1: <postmaster> is let in by that name, whatever the domain is that it gets.
+    if address.domain or address.local.lower() != "postmaster":
+        address = session.service.cleanup.standard(address)
+    access = session.service.relay_access
+    if access.rules is not None:
+        decision = await access.rules.recipient(Situation(session.client, session.trusted, sender, address))
+        return _told(session, decision, stage, str(address))
+    found = await access.check_sender(sender) if access.checks_senders and sender is not None else None
+    if found is None:
+        trusted = session.trusted or (access.trusts_logins and bool(session.client.login))
+        found = await access.check(address, trusted=trusted)
+    return found
+
+
+async def check_etrn(session: SmtpSession) -> Refusal | None:
+    """Raises TableTrouble."""
+    rules = session.service.relay_access.rules
+    if rules is None:
+        return None
+    return _told(session, await rules.etrn(Situation(session.client, session.trusted)), "ETRN")
 
 
 async def check_data(session: SmtpSession, transaction: Transaction, stage: str = "DATA") -> Refusal | None:

@@ -89,18 +89,7 @@ async def rcpt(session: SmtpSession, event: commands.Rcpt) -> None:
         await session.refuse("RCPT", refusal, recipient=str(event.address), is_error=is_error)
         return
     try:
-        address = event.address
-        # RFC 5321 §4.5.1: <postmaster> is let in by that name, whatever the domain is that it gets.
-        if address.domain or address.local.lower() != "postmaster":
-            address = session.service.cleanup.standard(address)
-        access = session.service.relay_access
-        if access.rules is not None:
-            found = await check_recipient(session, transaction, access.rules, address)
-        else:
-            found = await access.check_sender(transaction.sender) if access.checks_senders else None
-            if found is None:
-                trusted = session.trusted or (access.trusts_logins and bool(session.client.login))
-                found = await access.check(address, trusted=trusted)
+        found = await check_recipient(session, event.address, transaction.sender)
     except TableTrouble as trouble:
         found = table_refusal(trouble)
     if found is not None:

@@ -1,8 +1,8 @@
 """ETRN: a host that was away asks for its mail (RFC 1985).
 
-Only for domains of fast_flush_domains, which are those that this host relays to: what is due for anybody else is tried
-when its time has come. The answer comes as soon as the queue knows; what is then delivered goes to the host that the
-DNS and the transport tables name, whoever asked.
+For clients that smtpd_etrn_restrictions let, and only for domains of fast_flush_domains, which are those that this host
+relays to: what is due for anybody else is tried when its time has come. The answer comes as soon as the queue knows;
+what is then delivered goes to the host that the DNS and the transport tables name, whoever asked.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ekiden.cleanup.cleanup import table_refusal
 from ekiden.message.reply import Refusal, reply
 from ekiden.protocol.smtp import commands
+from ekiden.receive.access import check_etrn
 from ekiden.tables.table import TableTrouble
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ async def etrn(session: SmtpSession, event: commands.Etrn) -> None:
     session.count_junk()
     service = session.service
     try:
+        if (refusal := await check_etrn(session)) is not None:
+            await session.refuse("ETRN", refusal)
+            return
         eligible = await service.flush_domains.matches(event.domain)
     except TableTrouble as trouble:
         await session.refuse("ETRN", table_refusal(trouble))

@@ -8,6 +8,7 @@ from ekiden.cleanup.cleanup import table_refusal
 from ekiden.message.reply import Refusal, reply
 from ekiden.observe import events
 from ekiden.protocol.smtp import commands, server_replies
+from ekiden.receive.access import check_recipient
 from ekiden.tables.table import TableTrouble
 
 if TYPE_CHECKING:
@@ -48,10 +49,9 @@ async def vrfy(session: SmtpSession, event: commands.Vrfy) -> None:
         await session.answer("VRFY", reply(502, "5.5.1", "VRFY command is disabled"))
         return
     try:
-        address = event.address
-        if address.domain or address.local.lower() != "postmaster":
-            address = session.service.cleanup.standard(address)
-        found = await session.service.relay_access.check(address, trusted=session.trusted)
+        transaction = session.transaction
+        sender = None if transaction is None else transaction.sender
+        found = await check_recipient(session, event.address, sender, "VRFY")
     except TableTrouble as trouble:
         found = table_refusal(trouble)
     if found is not None:

@@ -107,3 +107,21 @@ def test_help_lists_what_is_really_there() -> None:
         (tried,) = said(verb)
         assert not tried.startswith("502 ")
         assert not tried.startswith("500 ")
+
+
+@honours("smtpd_etrn_restrictions")
+@pytest.mark.parametrize(("restrictions", "flushed"), [("permit_mynetworks, reject", False), ("permit", True)])
+def test_who_may_say_etrn(restrictions: str, flushed: bool) -> None:
+    world = World(relay_domains="relayed.example", smtpd_etrn_restrictions=restrictions)
+    (answer,) = said("ETRN relayed.example", world=world)
+    assert answer.startswith("250 2.0.0 " if flushed else "554 5.7.1 ")
+    assert bool(world.flushed) is flushed
+
+
+def test_restrictions_hold_for_vrfy_too() -> None:
+    """Else it would tell strangers what RCPT does not."""
+    wanted = "permit_mynetworks, reject"
+    stranger = World(smtpd_recipient_restrictions=wanted)
+    assert said("VRFY u@here.example", world=stranger)[0].startswith("554 5.7.1 ")
+    trusted = World(smtpd_recipient_restrictions=wanted, mynetworks="127.0.0.0/8")
+    assert said("VRFY u@here.example", world=trusted)[0].startswith("252 2.0.0 ")

@@ -23,6 +23,9 @@ class AccessParameters(Group):
     smtpd_recipient_restrictions = Words("", doc="Who may send to which recipients; it follows the list above.")
     smtpd_data_restrictions = Words("", doc="What must hold before the content of a message is taken.")
     smtpd_end_of_data_restrictions = Words("", doc="What must hold when the content is there.")
+    smtpd_etrn_restrictions = Words(
+        "", doc="Who may have mail for a domain of fast_flush_domains tried with ETRN (RFC 1985)."
+    )
     smtpd_relay_before_recipient_restrictions = Bool(
         "yes", doc="Judge smtpd_relay_restrictions before smtpd_recipient_restrictions; no: after them."
     )

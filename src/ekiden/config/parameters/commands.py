@@ -21,7 +21,7 @@ class CommandParameters(Group):
     )
     fast_flush_domains = Domains(
         "$relay_domains",
-        doc="The domains that `postqueue -s` and `sendmail -qR` may have tried alone.",
+        doc="The domains that `postqueue -s`, `sendmail -qR` and ETRN may have tried alone.",
     )
     sendmail_fix_line_endings = Choice(
         "always",
