@@ -35,9 +35,11 @@ class Peer:
 
     def mails(self, address: str) -> list[bytes]:
         """What came for an address, lines ended by LF, in no order."""
-        found = [path.read_bytes() for path in (self.directory / "mail").glob("all/new/*")]
         name = re.compile(rb"^(?:Delivered-To|Envelope-to): " + re.escape(address.encode()) + rb"$", re.MULTILINE)
-        return [mail for mail in found if name.search(mail.partition(b"\n\n")[0]) is not None]
+        return [mail for mail in self.all_mails() if name.search(mail.partition(b"\n\n")[0]) is not None]
+
+    def all_mails(self) -> list[bytes]:
+        return [path.read_bytes() for path in (self.directory / "mail").glob("all/new/*")]
 
     def wait_for_mail(self, address: str, count: int = 1) -> list[bytes]:
         wait_for(lambda: len(self.mails(address)) >= count, f"{count} mails for {address}:\n{self.log}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ekiden.dns.name import dns_name
+from ekiden.message.address import Address
 from ekiden.message.date import header_date
 from ekiden.message.envelope import Client, Recipient
 from ekiden.message.tls_facts import TlsFacts
@@ -54,8 +56,15 @@ def received_field(
             f"\tby {hostname} ({mail_name}) with {protocol} id {queue_id}"
         )
     if len(recipients) == 1:
-        head += f"\r\n\tfor <{recipients[0].address}>"
+        head += f"\r\n\tfor <{_in_ascii(recipients[0].address)}>"
     return f"{head}; {header_date(at)}\r\n".encode("utf-8", "surrogateescape")
+
+
+def _in_ascii(address: Address) -> Address:
+    """With an international domain in A-labels, if that is all there is: the header stays fit for every server."""
+    if address.domain.isascii() or not address.local.isascii():
+        return address
+    return Address(address.local, dns_name(address.domain) or address.domain)
 
 
 def _protocol(client: Client, *, smtputf8: bool) -> str:

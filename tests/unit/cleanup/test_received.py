@@ -100,3 +100,20 @@ def test_names_of_a_certificate_stay_inside_their_comment() -> None:
         asked_certificate=True,
     ).decode()
     assert '\t(Client CN "a? ?b???Bcc: z", Issuer "??" (not verified))\r\n' in text
+
+
+def test_a_domain_in_a_labels_keeps_the_header_ascii() -> None:
+    """RFC 6531 §3.7.3 lets the address be as it is; a server without SMTPUTF8 could not take that."""
+    for address, shown in (
+        (Address("bob", "b\u00fccher.example"), "for <bob@xn--bcher-kva.example>;"),
+        (Address("b\u00f6b", "b\u00fccher.example"), "for <b\u00f6b@b\u00fccher.example>;"),
+    ):
+        field = received_field(
+            client=Client(helo="h"),
+            queue_id="Q",
+            recipients=(Recipient(address),),
+            hostname="mx",
+            mail_name="M",
+            at=0.0,
+        )
+        assert shown in field.decode()
