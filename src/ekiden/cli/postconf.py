@@ -105,8 +105,12 @@ def _run(request: Request) -> None:
         from ekiden.tables.open import TABLE_TYPES
 
         _say(TABLE_TYPES)
-    elif request.letters & {"a", "A"}:
-        complain("postconf", "warning: there are no SASL types yet")
+    elif "a" in request:
+        from ekiden.config.parameters.accounts import AccountParameters
+
+        _say(AccountParameters.smtpd_sasl_type.choices)
+    elif "A" in request:
+        _say(["cyrus"])  # what smtp_sasl_type is called; the client is our own
     elif "T" in request:
         _tls(request.mode)
     elif request.letters & {"M", "F", "P"}:
