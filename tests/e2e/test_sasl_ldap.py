@@ -79,6 +79,8 @@ def test_a_search_and_a_bind(server: DatabaseServer, tmp_path: Path) -> None:
     found = verdicts(tmp_path, searched(server) + "account_attribute = uid\n", *right)
     assert [each.outcome for each in found] == [Outcome.OK] * len(right)
     assert [each.account for each in found] == ["anna", "anna", "anna", "bert", _ODD.casefold()]
+    by_user = searched(server).replace("(|(uid=%s)(mail=%s))", "(uid=%u)")
+    assert verdicts(tmp_path, by_user, ("Anna@elsewhere.example", "secret"))[0].account == "anna"
     found = verdicts(tmp_path, searched(server), ("Anna@example.com", "secret"))
     assert found == [Verdict(Outcome.OK, "anna@example.com", known=True)]
 
@@ -102,6 +104,7 @@ def test_a_bind_by_a_pattern(server: DatabaseServer, tmp_path: Path) -> None:
     dn = head + "uid=%u,ou=people,dc=example\n"
     found = verdicts(tmp_path, dn, ("Anna", "secret"), (_ODD, "secret"), ("anna@elsewhere.example", "secret"))
     assert [each.outcome for each in found] == [Outcome.OK] * 3
+    assert [each.account for each in found] == ["anna", _ODD.casefold(), "anna"]  # nobody asked for the domain
     wrong = [
         ("anna", "x"),
         ("anna", ""),

@@ -90,14 +90,14 @@ class LdapPlace:
             if not is_dn and any(char in _OF_NAMES for char in name):
                 return None
             dn = self._user_dn.of_key(parts, names.quoted if is_dn else str)
-            return None if dn is None else (dn, name.casefold())
+            return None if dn is None else (dn, _account(parts, self._user_dn))
         entries = await self._search(parts)
         if not entries:
             return None
         if len(entries) > 1 or not entries[0].name:
             raise AccountTrouble(f"{len(entries)} entries fit one name: {entries[0].name}, {entries[-1].name}")
         if not self._attribute:
-            return entries[0].name, name.casefold()
+            return entries[0].name, _account(parts, self._base, self._filter)
         values = [values for kind, values in entries[0].attributes if kind.lower() == self._attribute and values]
         if not values:
             raise AccountTrouble(f"{entries[0].name} has no {self._attribute} (account_attribute)")
@@ -157,3 +157,10 @@ class LdapPlace:
 
     async def aclose(self) -> None:
         self._pool.close()
+
+
+def _account(parts: KeyParts, *formats: Format) -> str:
+    """The name as far as the directory was asked for it: where no domain was, anna@anywhere is nobody but anna."""
+    asked = {code for each in formats for _, code in each.pieces}
+    whole = asked & set("sd123456789")
+    return (parts.whole if whole or parts.user is None else parts.user).casefold()
