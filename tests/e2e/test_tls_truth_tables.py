@@ -100,6 +100,28 @@ DANE = {
     "insecure": Case("self", (WRONG,), SENT, PUT_OFF, "plain.test"),
 }
 
+
+class Alias(Struct, frozen=True):
+    """An MX host that is an alias (RFC 7672 §2.2.2, §2.2.3): which server, the records there and where it leads."""
+
+    target: str
+    server: str
+    at_alias: tuple[str, ...]
+    at_target: tuple[str, ...]
+    expected: str
+
+
+ALIASES = {
+    "alias-target": Alias("real1.signed.test", "right", (), (own("right"),), SENT),
+    "alias-target-first": Alias("real2.signed.test", "right", (own("right"),), (WRONG,), PUT_OFF),
+    "alias-itself": Alias("real3.signed.test", "self", (own("self"),), (), SENT),
+    "alias-itself-mismatch": Alias("real4.signed.test", "right", (WRONG,), (), PUT_OFF),
+    # It leads out of the signed zones: the alias itself is proven, and its records count.
+    "alias-away": Alias("away1.plain.test", "self", (own("self"),), (WRONG,), SENT),
+    "alias-away-mismatch": Alias("away2.plain.test", "right", (WRONG,), (own("right"),), PUT_OFF),
+    "alias-away-absent": Alias("away3.plain.test", "self", (), (WRONG,), SENT),
+}
+
 # The MTA-STS policy of each domain of the unsigned zone, and where its policy host is.
 POLICY = "version: STSv1\r\nmode: {mode}\r\nmx: {mx}\r\nmax_age: 86400\r\n"
 HTTPS = {"good": "127.0.2.1", "expired": "127.0.2.2", "wrong": "127.0.2.3", "nobody": "127.0.2.4"}
@@ -153,11 +175,25 @@ def signed_zone(port: int) -> str:
     for name, case in DANE.items():
         if case.zone == "signed.test":
             lines += host(name, case.server, case.records, port)
-    return "\n".join(lines)
+    for name, alias in ALIASES.items():
+        lines += [f"{name} MX 10 mx-{name}", f"mx-{name} CNAME {alias.target}."]
+        lines += [f"_{port}._tcp.mx-{name} TLSA {record}" for record in alias.at_alias]
+    return "\n".join([*lines, *targets("signed.test", port)])
+
+
+def targets(zone: str, port: int) -> list[str]:
+    """Where aliases lead to, in a zone."""
+    lines: list[str] = []
+    for alias in ALIASES.values():
+        name, _, its_zone = alias.target.partition(".")
+        if its_zone == zone:
+            lines.append(f"{name} A {ADDRESSES[alias.server]}")
+            lines += [f"_{port}._tcp.{name} TLSA {record}" for record in alias.at_target]
+    return lines
 
 
 def plain_zone(port: int) -> str:
-    lines = host("insecure", "self", DANE["insecure"].records, port)
+    lines = [*host("insecure", "self", DANE["insecure"].records, port), *targets("plain.test", port)]
     for name, case in STS.items():
         lines += host(name, case.server, (), port)
         lines.append(f'_mta-sts.{name} TXT "v=STSv1; id=1;"')
@@ -300,6 +336,20 @@ def test_dane(place: Place, tmp_path: Path, name: str, level: str) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("name", ALIASES)
+def test_dane_with_hosts_that_are_aliases(place: Place, tmp_path: Path, name: str) -> None:
+    async def scenario() -> None:
+        settings = {"smtp_tls_security_level": "dane", "smtp_dns_support_level": "dnssec"}
+        station = Station(place, tmp_path, settings)
+        try:
+            result = await station.send(f"{name}.signed.test")
+        finally:
+            await station.close()
+        assert outcome(result) == ALIASES[name].expected, result.text
+
+    asyncio.run(scenario())
+
+
 def test_every_message_that_was_sent_under_tlsa_records_went_encrypted(place: Place, tmp_path: Path) -> None:
     """Postfix says so itself, in what it adds to the message."""
 
@@ -313,6 +363,29 @@ def test_every_message_that_was_sent_under_tlsa_records_went_encrypted(place: Pl
     for name in ("ee-right", "ta-right", "unusable"):
         mail = place.postfix.wait_for_mail(f"u@{name}.signed.test")[-1]
         assert b"with ESMTPS id" in mail, mail
+
+
+@pytest.mark.parametrize("name", ["ee-right", "ta-right"])
+def test_a_session_that_is_resumed_is_held_against_the_records_too(place: Place, tmp_path: Path, name: str) -> None:
+    async def scenario() -> None:
+        settings = {
+            "smtp_tls_security_level": "dane",
+            "smtp_dns_support_level": "dnssec",
+            "smtp_tls_session_cache_database": "btree:x",
+            "smtp_tls_connection_reuse": "no",
+            "smtp_tlsrpt_enable": "yes",
+            "smtp_tlsrpt_skip_reused_handshakes": "yes",
+        }
+        station = Station(place, tmp_path, settings)
+        for _ in range(3):
+            assert outcome(await station.send(f"{name}.signed.test")) == SENT
+        station.tls.store.flush()
+        ((day, domain),) = station.tls.store.domains("9999")
+        (count,) = station.tls.store.counts(day, domain)
+        assert (count.sessions, count.failure) == (1, None)  # the others were resumed
+        await station.close()
+
+    asyncio.run(scenario())
 
 
 # -- MTA-STS --

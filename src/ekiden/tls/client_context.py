@@ -50,6 +50,7 @@ class _Remembered(Struct, frozen=True):
     session: ssl.SSLSession
     until: float
     verify_trouble: str  # a resumed handshake shows no certificates that could be looked at again
+    chain: tuple[bytes, ...] = ()  # what DANE looks at again: the records may be others by now
 
 
 class ClientContexts:
@@ -99,7 +100,9 @@ class ClientContexts:
         if not session.has_ticket and layer.connection.version() == "TLSv1.3":
             return  # none has come yet
         key = policy, next_hop_domain, host
-        self._sessions[key] = _Remembered(session, self._monotonic() + self._lifetime_s, layer.verify_trouble)
+        until = self._monotonic() + self._lifetime_s
+        chain = tuple(layer.chain) if policy.tlsa and isinstance(layer, ClientLayer) else ()
+        self._sessions[key] = _Remembered(session, until, layer.verify_trouble, chain)
         self._sessions.move_to_end(key)
         if len(self._sessions) > _SESSIONS:
             self._sessions.popitem(last=False)
@@ -205,7 +208,7 @@ class ClientContexts:
 class ClientLayer(TlsLayer):
     """A connection of ours; ``server_name`` is the SNI."""
 
-    __slots__ = ("server_name",)
+    __slots__ = ("_chain_before", "server_name")
 
     def __init__(self, context: ssl.SSLContext, server_name: str, remembered: _Remembered | None = None) -> None:
         super().__init__(
@@ -215,6 +218,7 @@ class ClientLayer(TlsLayer):
             session=remembered.session if remembered is not None else None,
         )
         self.server_name = server_name
+        self._chain_before = remembered.chain if remembered is not None else ()
         if remembered is not None:
             self.verify_trouble = remembered.verify_trouble
 
@@ -229,8 +233,10 @@ class ClientLayer(TlsLayer):
 
     @property
     def chain(self) -> list[bytes]:
-        """The certificates as the server sent them, its own first; DER."""
+        """The certificates as the server sent them, its own first; DER. In a resumed session those of before."""
         connection = self.connection
+        if connection.session_reused and self._chain_before:
+            return list(self._chain_before)
         if hasattr(connection, "get_unverified_chain"):  # from Python 3.13 on
             return list(connection.get_unverified_chain())
         inner = getattr(connection, "_sslobj", None)
