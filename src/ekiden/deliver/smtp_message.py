@@ -24,6 +24,7 @@ from ekiden.message.status import Status
 from ekiden.protocol.smtp.client import Transaction
 from ekiden.protocol.smtp.client_parameters import asks_nothing, mail_parameters, recipient_parameters, seconds_left
 from ekiden.protocol.smtp.client_transaction import wire_path
+from ekiden.protocol.smtp.client_xforward import xforward
 from ekiden.queue.content import chunks
 
 
@@ -79,6 +80,9 @@ async def form_for(
             if not asks_nothing(request.recipients[at]):
                 paths[place] += recipient_parameters(request.recipients[at], smtputf8=utf8)
     is_early = size <= settings.early_content
+    preface: tuple[bytes, ...] = ()
+    if settings.xforward and (attributes := extensions.keywords.get("XFORWARD")):
+        preface = xforward(request.envelope.client, request.queue_id, attributes)
     transaction = Transaction(
         sender + mail_parameters(request.envelope, extensions, now=now),
         paths,
@@ -88,6 +92,7 @@ async def form_for(
         smtputf8=needs_utf8,
         chunked=chunked,
         content=content.data if chunked and isinstance(content, InlineContent) and is_early else None,
+        preface=preface,
     )
     return Form(asked, transaction, content, survey)
 

@@ -15,7 +15,7 @@ from ekiden.protocol.smtp.replies import status_of
 _COMMANDS = (
     "no command", "no command", "EHLO command", "HELO command", "LHLO command", "RSET command", "MAIL FROM command",
     "RCPT TO command", "DATA command", "end of DATA command", "end of DATA command", "QUIT command",
-    "STARTTLS command", "TLS handshake", "AUTH command",
+    "STARTTLS command", "TLS handshake", "AUTH command", "XFORWARD command",
 )  # fmt: skip
 # "... while ...", by Stage.
 _DOING = (
@@ -24,6 +24,7 @@ _DOING = (
     "sending RCPT TO", "sending DATA command", "sending message body",
     "sending end of data -- message may be sent more than once", "sending QUIT",
     "performing the STARTTLS handshake", "performing the TLS handshake", "performing SASL authentication",
+    "sending XFORWARD",
 )  # fmt: skip
 
 Facts = dict[str, str | float]  # of DeliveryResult: remote_mta and times

@@ -52,6 +52,7 @@ class SmtpSettings(Struct, frozen=True):
     assume_final: bool  # what is accepted has reached the mailbox
     quotes: bool  # local parts that need it
     content_rate: int  # bytes a second that the server must take content at; 0: none
+    xforward: bool  # filters hear which client a message came from
     chunking: bool  # content goes by BDAT where that is offered
     early_content: int  # bytes of content that may go before the recipients are answered; 0: none
     mime: MimeRules
@@ -82,6 +83,7 @@ def smtp_settings(parameters: Parameters) -> SmtpSettings:
             content=parameters.smtp_data_xfer_timeout,
             done=parameters.smtp_data_done_timeout,
             quit_=parameters.smtp_quit_timeout,
+            xforward=parameters.smtp_xforward_timeout,
         ),
         connect_timeout_s=parameters.smtp_connect_timeout,
         bind_ipv4=parameters.smtp_bind_address,
@@ -103,6 +105,7 @@ def smtp_settings(parameters: Parameters) -> SmtpSettings:
         assume_final=False,
         quotes=parameters.smtp_quote_rfc821_envelope,
         content_rate=parameters.smtp_min_data_rate if parameters.smtp_per_request_deadline else 0,
+        xforward=parameters.smtp_send_xforward_command,
         chunking=parameters.smtp_chunking,
         early_content=parameters.smtp_early_content_limit,
         mime=_mime_rules(parameters),
@@ -133,6 +136,7 @@ def lmtp_settings(parameters: Parameters) -> SmtpSettings:
             content=parameters.lmtp_data_xfer_timeout,
             done=parameters.lmtp_data_done_timeout,
             quit_=parameters.lmtp_quit_timeout,
+            xforward=parameters.lmtp_xforward_timeout,
         ),
         connect_timeout_s=parameters.lmtp_connect_timeout,
         bind_ipv4=parameters.lmtp_bind_address,
@@ -154,6 +158,7 @@ def lmtp_settings(parameters: Parameters) -> SmtpSettings:
         assume_final=parameters.lmtp_assume_final,
         quotes=parameters.lmtp_quote_rfc821_envelope,
         content_rate=parameters.lmtp_min_data_rate if parameters.lmtp_per_request_deadline else 0,
+        xforward=parameters.lmtp_send_xforward_command,
         chunking=parameters.lmtp_chunking,
         early_content=parameters.smtp_early_content_limit,
         mime=_mime_rules(parameters),
@@ -208,6 +213,7 @@ def _timeouts(
     content: float,
     done: float,
     quit_: float,
+    xforward: float,
 ) -> tuple[float, ...]:
     by_stage = {
         Stage.IDLE: quit_,
@@ -225,6 +231,7 @@ def _timeouts(
         Stage.STARTTLS: starttls,
         Stage.TLS: starttls,
         Stage.AUTH: hello,
+        Stage.XFORWARD: xforward,
     }
     return tuple(by_stage[stage] for stage in Stage)
 

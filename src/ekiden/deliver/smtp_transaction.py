@@ -13,6 +13,8 @@ from ekiden.message.delivery import DeliveryResult
 from ekiden.protocol.smtp.client import Event, Finished, SendContent, SmtpClient, Stage, Trouble
 from ekiden.queue.content import chunks
 
+_BEFORE_MAIL = (Stage.RSET, Stage.XFORWARD, Stage.MAIL)
+
 
 def fitting(job: Job, waiting: list[int], connection: Connection) -> list[int]:
     """Take from ``waiting`` those that the next transaction may be for: all, unless the server limits it (RFC 9422)."""
@@ -123,5 +125,5 @@ def was_stale(event: Event, client: SmtpClient) -> bool:
     """A reused connection that ended before the server took notice of the message: gone, or 421 for an answer."""
     if isinstance(event, Finished):
         first = client.outcomes[0]
-        return first is not None and first.reply.code == 421 and first.stage in (Stage.RSET, Stage.MAIL)
-    return isinstance(event, Lost | Trouble) and event.stage in (Stage.IDLE, Stage.RSET, Stage.MAIL)
+        return first is not None and first.reply.code == 421 and first.stage in _BEFORE_MAIL
+    return isinstance(event, Lost | Trouble) and event.stage in (Stage.IDLE, *_BEFORE_MAIL)

@@ -136,3 +136,19 @@ def test_next_hops_are_read(text: str, expected: tuple[str, int]) -> None:
 def test_bad_next_hops_are_told(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a port|missing"):
         split_host_port(text, 24)
+
+
+@honours("lmtp_send_xforward_command", "lmtp_xforward_timeout")
+def test_a_mailbox_server_may_hear_which_client_a_message_came_from() -> None:
+    async def work() -> None:
+        ehlo = b"250-fake.example\r\n250-PIPELINING\r\n250 XFORWARD ADDR IDENT\r\n"
+        async with FakePeer({"LHLO": ehlo, "XFOR": [b"250 Ok\r\n", Act.STALL]}) as peer:
+            agent = agent_for(peer, lmtp_send_xforward_command="yes", lmtp_xforward_timeout="1s")
+            wanted = request(f"inet:127.0.0.1:{peer.port}", "a")
+            assert brief(await agent.deliver(wanted)) == [("relayed", "2.0.0")]
+            assert b"XFORWARD ADDR=[UNAVAILABLE] IDENT=Q1\r\n" in peer.lines
+            (late,) = await agent.deliver(wanted)
+            assert late.text.endswith("timed out while sending XFORWARD")
+            await agent.close()
+
+    run(work())

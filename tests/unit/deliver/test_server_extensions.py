@@ -12,8 +12,9 @@ from msgspec import structs
 from ekiden.message.address import Address
 from ekiden.message.content import Content, FileContent, InlineContent
 from ekiden.message.delivery import DeliveryRequest, DeliveryResult
-from ekiden.message.envelope import BodyType, DeliverBy, Envelope, Notify, Recipient, Ret
-from support.fake_peer import Answer, FakePeer
+from ekiden.message.envelope import BodyType, Client, DeliverBy, Envelope, Notify, Recipient, Ret
+from ekiden.protocol.smtp.client_xforward import xforward
+from support.fake_peer import Act, Answer, FakePeer
 from support.honours import honours
 from support.smtp_delivery import Notes, agent_for, brief, request, run
 
@@ -354,3 +355,52 @@ def test_what_cannot_be_converted_is_returned_and_not_spoilt() -> None:
     assert b"w7w=" in peer.contents[0]
     (result,), _ = run_for(SEVEN_BIT_ONLY, holding(BINARY, BodyType.BINARY_MIME), disable_mime_output_conversion="yes")
     assert brief([result]) == [("failed", "5.6.3")]
+
+
+# -- XFORWARD
+
+FROM = Client("client.example", "192.0.2.7", "he lo", "ESMTP", 4711)
+XFORWARD = "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"
+SAID = b"XFORWARD NAME=client.example ADDR=192.0.2.7 PORT=4711 PROTO=ESMTP HELO=he+20lo IDENT=Q1 SOURCE=REMOTE\r\n"
+
+
+@honours("smtp_send_xforward_command")
+@pytest.mark.parametrize("pipelining", [True, False])
+@pytest.mark.parametrize("answer", [b"250 Ok\r\n", b"501 5.5.4 what?\r\n"])
+def test_a_filter_hears_which_client_a_message_came_from(pipelining: bool, answer: bytes) -> None:
+    keywords = ("PIPELINING", XFORWARD) if pipelining else (XFORWARD,)
+    ehlo = b"250-fake.example\r\n" + "".join(f"250-{word}\r\n" for word in keywords).encode() + b"250 HELP\r\n"
+    wanted = asking(Recipient(A), client=FROM)
+    script: dict[str, Answer | list[Answer]] = {"EHLO": ehlo, "XFOR": answer}
+    (result,), peer = run_for(script, wanted, smtp_send_xforward_command="yes")
+    assert brief([result]) == [("relayed", "2.0.0")]
+    assert peer.lines[1] == SAID
+    assert peer.verbs[2] == "MAIL"
+    (result,), peer = run_for(script, wanted)
+    assert brief([result]) == [("relayed", "2.0.0")]
+    assert "XFOR" not in peer.verbs
+
+
+def test_only_what_a_filter_knows_is_said() -> None:
+    assert xforward(FROM, "Q1", "ADDR FUTURE") == (b"XFORWARD ADDR=192.0.2.7\r\n",)
+    assert xforward(FROM, "Q1", "FUTURE") == ()
+    unknown = Client(protocol="local", port=1000, is_ipv6=False)
+    assert xforward(unknown, "Q1", "NAME ADDR PORT PROTO HELO SOURCE") == (
+        b"XFORWARD NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE] PORT=[UNAVAILABLE] PROTO=[UNAVAILABLE] HELO=[UNAVAILABLE] "
+        b"SOURCE=LOCAL\r\n",
+    )
+    v6 = Client("n" * 300, "2001:db8::1", "h" * 300, is_ipv6=True)
+    first, second = xforward(v6, "Q1", "NAME ADDR HELO")
+    assert first == b"XFORWARD NAME=" + b"n" * 255 + b" ADDR=IPV6:2001:db8::1\r\n"
+    assert second == b"XFORWARD HELO=" + b"h" * 255 + b"\r\n"
+    evil = Client("x\r\nMAIL FROM:<>", "192.0.2.7", "\u00e9")
+    assert xforward(evil, "Q1", "NAME HELO") == (b"XFORWARD NAME=x+0D+0AMAIL+20FROM:<> HELO=+C3+A9\r\n",)
+
+
+@honours("smtp_xforward_timeout")
+def test_a_filter_that_does_not_answer_is_not_waited_for() -> None:
+    script = {**offering(XFORWARD), "XFOR": Act.STALL}
+    settings = {"smtp_send_xforward_command": "yes", "smtp_xforward_timeout": "1s"}
+    (result,), _ = run_for(script, asking(Recipient(A), client=FROM), **settings)
+    assert brief([result]) == [("delayed", "4.4.2")]
+    assert result.text.endswith("timed out while sending XFORWARD")

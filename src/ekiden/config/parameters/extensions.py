@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ekiden.config.registry import Bool, Group, Int, Size, Words
+from ekiden.config.registry import Bool, Duration, Group, Int, Size, Words
 
 
 class ExtensionParameters(Group):
@@ -14,6 +14,13 @@ class ExtensionParameters(Group):
         "32768",
         doc="Content up to this size goes by BDAT at once, before the server has answered to the recipients; 0: none.",
     )
+
+    smtp_send_xforward_command = Bool(
+        "no", doc="Tell servers that offer XFORWARD (content filters) which client a message came from."
+    )
+    lmtp_send_xforward_command = Bool("no", doc="What smtp_send_xforward_command is, for LMTP.")
+    smtp_xforward_timeout = Duration("300s", minimum=1, doc="How long a server may take to answer XFORWARD.")
+    lmtp_xforward_timeout = Duration("300s", minimum=1, doc="What smtp_xforward_timeout is, for LMTP.")
 
     # MIME (RFC 2045): what a server without 8BITMIME or BINARYMIME gets.
     disable_mime_output_conversion = Bool(

@@ -171,9 +171,9 @@ class SmtpClient:
                 return
             self._ask(Stage.RSET, b"RSET\r\n" + self._burst(transaction))
         elif self.extensions.pipelining:
-            self._ask(Stage.MAIL, self._burst(transaction))
+            self._ask(Stage.XFORWARD if transaction.preface else Stage.MAIL, self._burst(transaction))
         else:
-            self._ask(Stage.MAIL, self._mail(transaction))
+            self._ask_next(transaction)
 
     def send_content(self, data: bytes) -> None:
         """The next piece of the content, lines as they come. Ignored once the server has broken off."""
@@ -210,6 +210,16 @@ class SmtpClient:
         self.stage = stage
         self._out.append(command)
 
+    def _ask_next(self, transaction: Transaction) -> None:
+        """The next command before RCPT; with PIPELINING it has been sent already."""
+        stage, command = Stage.MAIL, b""
+        if transaction.prefaced < len(transaction.preface):
+            stage, command = Stage.XFORWARD, transaction.preface[transaction.prefaced]
+        if self.extensions.pipelining:
+            self.stage = stage
+        else:
+            self._ask(stage, command or self._mail(transaction))
+
     def _mail(self, transaction: Transaction) -> bytes:
         extensions = self.extensions
         command = b"MAIL FROM:" + transaction.sender
@@ -228,6 +238,8 @@ class SmtpClient:
     def _burst(self, transaction: Transaction) -> bytes:
         recipients = b"\r\nRCPT TO:".join(transaction.recipients)
         envelope = self._mail(transaction) + b"RCPT TO:" + recipients
+        if transaction.preface:
+            envelope = b"".join(transaction.preface) + envelope
         if self._chunks is None:
             return envelope + b"\r\nDATA\r\n"
         if transaction.content is None:
@@ -323,10 +335,18 @@ class SmtpClient:
         if reply.code // 100 != 2:
             # RFC 5321 §4.1.1.5 leaves a server no choice but 250. It is no word about the recipients of this message.
             return self._trouble(f"a reply that does not fit the command: {reply.text}")
-        if self.extensions.pipelining:
-            self.stage = Stage.MAIL
-        else:
-            self._ask(Stage.MAIL, self._mail(self.transaction))
+        self._ask_next(self.transaction)
+        return None
+
+    def _after_xforward(self, reply: Reply) -> Event | None:
+        """What a filter does not take of this is its loss: the message goes on (as in Postfix)."""
+        assert self.transaction is not None
+        if reply.code == 421:
+            return self._give_up(reply)
+        if reply.code // 100 == 3:
+            return self._trouble(f"a reply that does not fit the command: {reply.text}")
+        self.transaction.prefaced += 1
+        self._ask_next(self.transaction)
         return None
 
     def _after_mail(self, reply: Reply) -> Event | None:
@@ -500,6 +520,7 @@ _HANDLERS: tuple[Callable[[SmtpClient, Reply], Event | None], ...] = tuple(
         Stage.LHLO: SmtpClient._after_hello,
         Stage.RSET: SmtpClient._after_reset,
         Stage.MAIL: SmtpClient._after_mail,
+        Stage.XFORWARD: SmtpClient._after_xforward,
         Stage.RCPT: SmtpClient._after_rcpt,
         Stage.DATA: SmtpClient._after_data,
         Stage.CONTENT: SmtpClient._amid_content,

@@ -30,6 +30,7 @@ class Stage(enum.IntEnum):
     STARTTLS = 12
     TLS = 13  # a handshake is under way: nothing that comes is SMTP
     AUTH = 14
+    XFORWARD = 15
 
 
 class Outcome(Struct, frozen=True):
@@ -69,16 +70,18 @@ class Transaction:
     ``smtputf8``: the message needs it for more than its paths. ``chunked``: the content goes by BDAT, which the server
     must offer; ``binary`` content goes as it is, and in no other way. ``content`` is one so small that it may be sent
     before the server has said whether it wants it: all of it goes with the first burst where that is allowed.
+    ``preface`` are XFORWARD commands to say before MAIL; what the server says to them decides nothing.
     """
 
     __slots__ = (
-        "accepted", "binary", "chunked", "content", "eight_bit", "needs_utf8", "next", "outcomes", "recipients",
-        "refused", "sender", "size",
+        "accepted", "binary", "chunked", "content", "eight_bit", "needs_utf8", "next", "outcomes", "preface",
+        "prefaced", "recipients", "refused", "sender", "size",
     )  # fmt: skip
 
     def __init__(
         self, sender: bytes, recipients: Sequence[bytes], *, size: int, eight_bit: bool = False, smtputf8: bool = False,
         chunked: bool = False, binary: bool = False, content: bytes | None = None,
+        preface: tuple[bytes, ...] = (),
     ) -> None:  # fmt: skip
         self.sender = sender
         self.recipients = recipients
@@ -86,6 +89,8 @@ class Transaction:
         self.eight_bit = eight_bit
         self.chunked = chunked
         self.binary = binary
+        self.preface = preface
+        self.prefaced = 0  # how many of it have their answer
         self.content = content if chunked else None
         self.needs_utf8 = smtputf8 or not sender.isascii() or not all(map(bytes.isascii, recipients))
         self.outcomes: list[Outcome | None] = [None] * len(recipients)
