@@ -128,7 +128,8 @@ class Ekiden:
     def account(self, name: str, password: str) -> dict[str, str]:
         """Our own account file. It lies outside the directory that start() makes anew."""
         accounts = self.directory.parent / "ekiden-accounts"
-        accounts.mkdir(exist_ok=True)
+        shutil.rmtree(accounts, ignore_errors=True)
+        accounts.mkdir()
         accounts.chmod(0o755)
         settings = {"sasl_accounts": f"file:{accounts / 'accounts'}"}
         (accounts / "main.cf").write_text(_main_cf({**settings, **_OWNER}))

@@ -28,6 +28,7 @@ from ekiden.protocol.smtp.commands import (
 )
 from ekiden.protocol.smtp.data import BareNewline
 from ekiden.protocol.smtp.limits import Limits
+from ekiden.protocol.smtp.printable import printable
 from ekiden.protocol.smtp.server import SmtpServer
 from ekiden.protocol.smtp.verbs import Rules
 
@@ -146,7 +147,7 @@ def _commands(talk: bytes) -> list[str]:
             found.append("")
             continue
         words = line.strip(b" \r\n").split(b" ")
-        found.append(words[0][:64].decode("ascii", "replace").upper())
+        found.append(printable(words[0]).upper())
         counted = _BDAT.fullmatch(line)
         if counted is not None:
             at += int(counted[1])

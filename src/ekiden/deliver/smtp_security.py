@@ -69,8 +69,6 @@ class Security:
         self.logins = LoginRules(parameters, prefix, monotonic=clock.monotonic, open_table=open_table)
         # Whether there is anything to ask before a connection is made, or used again.
         self.has_tls = not self._configured.is_off
-        # The policy of every server, where there is one: connections are compared with it without a question.
-        self.constant = self._policies.constant
         self.is_implicit: bool = own("tls_wrappermode")
         self.notes_offers: bool = own("tls_note_starttls_offer")
         self._logs: bool = own("tls_loglevel") > 0
@@ -94,6 +92,10 @@ class Security:
         if isinstance(endpoint, UnixHost) and policy.level is Level.MAY:
             return replace(policy, level=Level.NONE)  # nobody listens within this host
         return policy
+
+    def constant_for(self, next_hop: str) -> TlsPolicy | None:
+        """The policy of every server of a next hop: connections are compared with it without a question."""
+        return None if self.is_implicit else self._policies.constant_for(next_hop)
 
     async def credentials_for(self, job: Job, next_hop: str, endpoint: Endpoint) -> Credentials | None:
         """Raises TableTrouble."""

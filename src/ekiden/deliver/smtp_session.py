@@ -93,8 +93,12 @@ class Sessions:
             return False
         if not (security.has_tls or security.logins or envelope.require_tls):
             return True
-        if security.constant is not None and not security.logins and not envelope.require_tls:
-            return connection.policy is security.constant or isinstance(connection.endpoint, UnixHost)
+        if (
+            not security.logins
+            and not envelope.require_tls
+            and (constant := security.constant_for(connection.next_hop)) is not None
+        ):
+            return connection.policy is constant or isinstance(connection.endpoint, UnixHost)
         aims = await self._aims(connection.endpoint, connection.next_hop, job)
         return (
             isinstance(aims, _Aims) and aims.policy == connection.policy and aims.credentials == connection.credentials

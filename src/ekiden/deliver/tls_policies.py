@@ -79,11 +79,12 @@ class DomainPolicies:
         self._counts_resumed = counts_resumed
         self._said: dict[str, Discovered] = {}
 
-    @property
-    def constant(self) -> TlsPolicy | None:
-        policy = self._configured.constant
-        asks_domains = self._sts is not None and policy is not None and policy.level in (Level.MAY, Level.ENCRYPT)
-        return None if asks_domains else policy
+    def constant_for(self, next_hop: str) -> TlsPolicy | None:
+        policy = self._configured.constant_for(next_hop)
+        if policy is None or self._sts is None or policy.level not in (Level.MAY, Level.ENCRYPT):
+            return policy
+        # A host that is named outright is no domain that could have an MTA-STS policy.
+        return policy if next_hop.startswith("[") else None
 
     async def policy_for(
         self, next_hop: str, host: Host, *, require_tls: bool = False, tls_optional: bool = False

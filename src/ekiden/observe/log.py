@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from ekiden.config.snapshot import Parameters
 from ekiden.observe.events import Event, Note
 from ekiden.observe.jsonlog import json_line, line_head
-from ekiden.observe.maillog import MailLogRenderer, Rendered, printable
+from ekiden.observe.maillog import MailLogRenderer, printable
 from ekiden.observe.target import FileTarget, StreamTarget, SyslogTarget, Target
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -128,7 +128,10 @@ class MailLog:
             self._timer = None
 
     def _text_line(self, event: Event, now: float) -> bytes:
-        program, text = self._rendered(event)
+        try:
+            program, text = self._render(event)
+        except Exception as error:  # an event with a wrong field is a bug, which must not cost mail
+            program, text = "log", f"error: a {type(event).__name__} event cannot be shown: {error!r}"
         second = int(now)
         if second != self._second:
             self._turn(second)
@@ -139,13 +142,7 @@ class MailLog:
             prefix = self._prefixes.get(program) or self._prefix(program)
         if len(text) > self._line_limit:
             text = text[: self._line_limit] + "..."
-        return f"{prefix}{printable(text)}\n".encode()
-
-    def _rendered(self, event: Event) -> Rendered:
-        try:
-            return self._render(event)
-        except Exception as error:  # an event with a wrong field is a bug, which must not cost mail
-            return "log", f"error: a {type(event).__name__} event cannot be shown: {error!r}"
+        return f"{prefix}{text if text.isprintable() else printable(text)}\n".encode()
 
     def _json_line(self, event: Event, now: float) -> bytes:
         second = int(now)
@@ -155,7 +152,7 @@ class MailLog:
         stamp = f"{self._stamp}.{int((now - second) * 1000):03d}Z"
         try:
             line = json_line(event, line_head(stamp, self._hostname, self._pid))
-        except Exception as error:  # as in _rendered
+        except Exception as error:  # as in _text_line
             note = Note("log", f"a {type(event).__name__} event cannot be shown: {error!r}", "error")
             line = json_line(note, line_head(stamp, self._hostname, self._pid))
         if self._to_syslog:

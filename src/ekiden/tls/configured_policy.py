@@ -62,9 +62,7 @@ class ConfiguredPolicies:
         """A line of a table. Raises PolicySyntax."""
         return parse_policy(text, self._by_level)
 
-    @property
-    def constant(self) -> TlsPolicy | None:
-        """The policy of every server; None where it depends on the server."""
+    def constant_for(self, next_hop: str) -> TlsPolicy | None:
         is_its_own = not self._maps and self.default.level not in (Level.DANE, Level.DANE_ONLY)
         return self.default if is_its_own else None
 

@@ -109,9 +109,8 @@ class TlsOutcome(Struct, frozen=True):
 class TlsPolicySource(Protocol):
     """Decides the policy of each server, and hears what came of it."""
 
-    @property
-    def constant(self) -> TlsPolicy | None:
-        """The policy of every server; None where it depends on the server."""
+    def constant_for(self, next_hop: str) -> TlsPolicy | None:
+        """The policy of every server of a next hop, at any time; None where that is to be found out."""
 
     async def policy_for(
         self, next_hop: str, host: Host, *, require_tls: bool = False, tls_optional: bool = False

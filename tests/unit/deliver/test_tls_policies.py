@@ -51,8 +51,7 @@ class FakeConfigured:
     def base(self, level: Level) -> TlsPolicy:
         return TlsPolicy(level, ciphers="high" if level is Level.SECURE else "medium")
 
-    @property
-    def constant(self) -> TlsPolicy | None:
+    def constant_for(self, next_hop: str) -> TlsPolicy | None:
         return self.default if not self.table and self.default.level not in (Level.DANE, Level.DANE_ONLY) else None
 
     async def policy_for(
@@ -397,8 +396,11 @@ def test_failures_before_any_session_are_told(tmp_path: Path) -> None:
 def test_one_policy_for_all_needs_no_question(tmp_path: Path) -> None:
     for level in ("none", "fingerprint", "verify", "secure"):
         world = World(tmp_path, level)
-        assert world.policies.constant is world.decide(PLAIN)
+        assert world.policies.constant_for("example.com") is world.decide(PLAIN)
     for level in ("may", "encrypt", "dane", "dane-only"):
-        assert World(tmp_path, level).policies.constant is None
+        assert World(tmp_path, level).policies.constant_for("example.com") is None
+    # A host that is named outright can have no MTA-STS policy.
+    assert World(tmp_path, "may").policies.constant_for("[relay.test]:587") is not None
+    assert World(tmp_path, "dane").policies.constant_for("[relay.test]:587") is None
     configured, rules = FakeConfigured("may", {}), dane_rules(Parameters(), "smtp")
-    assert DomainPolicies(configured, rules, FakeResolver({})).constant is configured.default
+    assert DomainPolicies(configured, rules, FakeResolver({})).constant_for("example.com") is configured.default

@@ -129,7 +129,10 @@ class SmtpServer:
             return None
         if self._content is not None:
             return self._next_content(self._content)
-        line = self._lines.pop()
+        lines = self._lines
+        if not lines.waits:
+            return None
+        line = lines.pop()
         if line is not None:
             rules = self._rules
             if self.state is _LOGIN_STATE:
@@ -139,9 +142,9 @@ class SmtpServer:
                 if self._open is None:
                     assert self._content is not None
                     return self._next_content(self._content)
-            if (rules.forbids_early_input or type(self._open) in _LAST) and self._lines.waits:
+            if (rules.forbids_early_input or type(self._open) in _LAST) and lines.waits:
                 self._open = self._early(self._open)
-        elif self.state is not _LOGIN_STATE and (first := self._lines.first_byte()) and _is_foreign(first):
+        elif self.state is not _LOGIN_STATE and (first := lines.first_byte()) and _is_foreign(first):
             self._open = Invalid("", replies.NOT_SMTP, "not-smtp")
         return self._open
 
