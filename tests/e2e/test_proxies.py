@@ -16,7 +16,7 @@ import pytest
 from support.certificates import Authority
 from support.peers import running_postfix
 from support.requirements import require_program
-from support.running import RunningServer, free_port, open_directory, wait_for
+from support.running import RunningServer, free_port, open_directory, running_server, wait_for
 from support.smtp_socket import SmtpSocket
 
 KINDS = ("plain", "tls", "gateway", "filtered", "strangers")
@@ -185,6 +185,28 @@ def test_a_real_postfix_forwards_who_its_client_was(host: Host) -> None:
     told = rf"orig_queue_id={original}, orig_client=origin\.example\[127\.0\.0\.99\]"
     pattern = rf"{queue_id}: client=unknown\[127\.0\.0\.1\], {told}"
     wait_for(lambda: re.search(pattern, host.server.log), f"the client of before:\n{host.server.log}")
+
+
+def test_a_real_postfix_hears_from_us_who_the_client_was(host: Host) -> None:
+    with running_postfix({"smtpd_authorized_xforward_hosts": "127.0.0.1"}) as postfix:
+        settings = {
+            "relayhost": f"[127.0.0.1]:{postfix.port}",
+            "smtp_send_xforward_command": "yes",
+            "mynetworks": "127.0.0.0/8 198.51.100.0/24",
+            "smtpd_authorized_xclient_hosts": "127.0.0.1",
+            "smtpd_peername_lookup": "no",
+        }
+        with running_server(main_cf=settings) as server, SmtpSocket(server.port) as client:
+            client.hear()
+            client.say("XCLIENT NAME=origin.example ADDR=198.51.100.99")
+            client.say("EHLO inner.example")
+            client.say("MAIL FROM:<a@b.example>")
+            client.say("RCPT TO:<c@here.test>")
+            client.say("DATA")
+            queue_id = client.say("Subject: x\r\n\r\nHello\r\n.").rpartition(" ")[2]
+            postfix.wait_for_mail("c@here.test")
+            log = postfix.log
+    assert f"orig_queue_id={queue_id}, orig_client=origin.example[198.51.100.99]" in log
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,13 @@ def hold(said: bytes, outcome: Reply, *, is_lmtp: bool = True, chunk: int = 4096
     """The codes of the replies to ``said``; ``outcome`` is what the queue says of each message."""
     rules = Rules(Limits(), 0, False, is_lmtp=is_lmtp)
     core = (LmtpServer if is_lmtp else SmtpServer)(rules=rules, bare_newline=BareNewline.REJECT)
+    core.offer(frozenset({"CHUNKING"}))
     output = b""
     for at in range(0, len(said), chunk):
         core.receive(said[at : at + chunk])
         while (event := core.next_event()) is not None:
             match event:
-                case commands.Content():
+                case commands.Content() | commands.FirstChunk():
                     continue
                 case commands.Invalid(reply=answer):
                     core.reply(answer)
@@ -94,3 +95,12 @@ def test_each_protocol_has_its_own_greeting(is_lmtp: bool, wrong: bytes) -> None
 
 def test_the_greeting_wants_a_name() -> None:
     assert hold(b"LHLO\r\nlhlo c.example\r\n", server_replies.OK) == ["501", "250"]
+
+
+@pytest.mark.parametrize("chunk", [1, 4096])
+def test_chunks_are_answered_once_and_the_last_one_for_each_recipient(chunk: int) -> None:
+    # RFC 2033 §4.3
+    said = ENVELOPE + recipients("u", "nobody", "v") + b"BDAT 5\r\nabc\r\nBDAT 3 LAST\r\nd\r\nNOOP\r\n"
+    expected = ["250", "250", "250", "550", "250", "250", "452", "452", "250"]
+    assert hold(said, reply(452, "4.3.1", "full"), chunk=chunk) == expected
+    assert hold(ENVELOPE + recipients("nobody") + b"BDAT 3 LAST\r\na\r\n", server_replies.OK)[-1] == "503"
