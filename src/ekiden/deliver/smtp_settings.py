@@ -193,10 +193,13 @@ def _reply_limits(parameters: Parameters) -> ReplyLimits:
     )
 
 
+def mime_limits(parameters: Parameters) -> Limits:
+    return Limits(parameters.header_block_limit, parameters.mime_nesting_limit, parameters.mime_boundary_length_limit)
+
+
 def _mime_rules(parameters: Parameters) -> MimeRules:
-    limits = Limits(parameters.header_block_limit, parameters.mime_nesting_limit, parameters.mime_boundary_length_limit)
     return MimeRules(
-        limits,
+        mime_limits(parameters),
         converts=not parameters.disable_mime_output_conversion,
         looks=not parameters.disable_mime_input_processing,
     )

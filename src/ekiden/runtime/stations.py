@@ -26,12 +26,15 @@ from ekiden.deliver.own_mail import OwnMail
 from ekiden.deliver.pipe import PipeAgent
 from ekiden.deliver.pipe_service import parse_pipe_service
 from ekiden.deliver.smtp import PassOn, SmtpAgent
+from ekiden.deliver.smtp_settings import mime_limits
 from ekiden.deliver.status_filter import FilteredAgent
+from ekiden.deliver.text_only import deliver_as_text
 from ekiden.deliver.tlsrpt_reports import TlsrptAgent
 from ekiden.deliver.virtual import VirtualAgent
 from ekiden.message.address import Address
 from ekiden.message.clock import Clock
 from ekiden.message.delivery import DeliveryRequest, DeliveryResult, Route, deferred
+from ekiden.message.envelope import BodyType
 from ekiden.message.queued import QueuedMessage
 from ekiden.message.status import Status
 from ekiden.observe.events import Note, Observer
@@ -119,6 +122,9 @@ class Stations:
         )
         self._logins = Logins(doors.clock)
         self._local_transports = {service.name for service in configuration.services if service.command == "local"}
+        self._binary_transports = {
+            service.name for service in configuration.services if service.command in ("smtp", "lmtp")
+        }
         self._agents = {
             service.name: self._filtered(service) for service in configuration.services if service.type == "unix"
         }
@@ -131,6 +137,11 @@ class Stations:
         if agent is None:
             text = f"mail transport unavailable: master.cf has no service {request.transport}"
             return [deferred(_NO_TRANSPORT, text)] * len(request.recipients)
+        if request.envelope.body is BodyType.BINARY_MIME and request.transport not in self._binary_transports:
+            return await deliver_as_text(
+                request, agent.deliver, content_writer=self._doors.content_writer, new_id=self._doors.new_queue_id,
+                limits=mime_limits(self.configuration.parameters),
+            )  # fmt: skip
         return await agent.deliver(request)
 
     async def _deliver_for_local(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
