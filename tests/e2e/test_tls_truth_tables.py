@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
+from ekiden.cli.main import main
 from ekiden.config.load import load
 from ekiden.deliver.smtp import SmtpAgent
 from ekiden.message.address import Address
@@ -451,6 +453,34 @@ def test_a_policy_in_the_cache_holds_until_its_end_whatever_happens(place: Place
         await station.close()
 
     asyncio.run(scenario())
+
+
+def test_why_says_what_would_be_asked_of_a_server(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same decisions, in words; and nothing is left behind that a worker could not use."""
+
+    def why(domain: str, **settings: str) -> list[str]:
+        Station(place, tmp_path, settings)  # for its main.cf
+        main(["why", f"u@{domain}", "--json", "-c", str(tmp_path)])
+        steps = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return [step["text"] for step in steps if step["kind"] == "tls"]
+
+    dane = {"smtp_tls_security_level": "dane", "smtp_dns_support_level": "dnssec", "smtp_mta_sts_policy": "none"}
+    assert why("ee-right.signed.test", **dane) == [
+        "TLS, with a certificate that a TLSA record of mx-ee-right.signed.test knows (3 1 1)"
+    ]
+    assert why("unusable.signed.test", **dane) == [
+        "TLS, with any certificate: the server has TLSA records that cannot be used"
+    ]
+    assert why("absent.signed.test", **dane) == ["TLS if the server offers it, with any certificate"]
+    (text,) = why("bogus.signed.test", **dane)
+    assert text.startswith("nothing is sent to mx-bogus.signed.test: TLSA lookup error")
+    secure = {"smtp_tls_security_level": "secure"}
+    assert why("ee-right.signed.test", **secure) == [
+        "TLS, with a certificate that an authority gave to nexthop or dot-nexthop"
+    ]
+    assert not (tmp_path / "queue" / "tls" / "mta-sts.sqlite").exists()
 
 
 def test_what_was_found_is_counted_under_the_policy_that_held(place: Place, tmp_path: Path) -> None:

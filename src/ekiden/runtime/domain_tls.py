@@ -5,6 +5,7 @@ Nothing is opened, asked or begun before an agent wants it.
 
 from __future__ import annotations
 
+import os
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -44,7 +45,9 @@ class DomainTls:
         observer: Observer,
         rng: random.Random | None = None,
         https_port: int = 443,
+        makes_files: bool = True,
     ) -> None:
+        """``makes_files`` False: what is not there already is kept in memory (a command may run as another user)."""
         self._parameters = parameters
         self._resolver = resolver
         self._secure_resolver = secure_resolver
@@ -52,6 +55,7 @@ class DomainTls:
         self._clock = clock
         self._observer = observer
         self._https_port = https_port
+        self._makes_files = makes_files
         self._random = rng if rng is not None else random.Random()
         self._directory = Path(parameters.queue_directory) / "tls"
         self._refresh_at = clock.monotonic() + REFRESH_S
@@ -82,7 +86,10 @@ class DomainTls:
     def discovery(self) -> StsDiscovery:
         """The MTA-STS policies of domains."""
         limit = self._parameters.smtp_mta_sts_cache_limit
-        cache = StsCache(self._directory / "mta-sts.sqlite", limit=limit, warn=self._warn)
+        path = self._directory / "mta-sts.sqlite"
+        if not self._makes_files and not os.access(path, os.W_OK):
+            path = Path(":memory:")
+        cache = StsCache(path, limit=limit, warn=self._warn)
         return StsDiscovery(self._parameters, self._resolver, cache, self._fetch, self._clock)
 
     @cached_property

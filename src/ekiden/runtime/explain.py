@@ -24,6 +24,7 @@ from ekiden.policy.restrictions import Situation
 from ekiden.queue.content_filter import filter_route
 from ekiden.route.domain_class import DomainClass
 from ekiden.runtime.decisions import Decisions
+from ekiden.runtime.explain_tls import TlsExplainer
 from ekiden.tables.match import client_list
 from ekiden.tables.recorder import Hit, Recorder
 from ekiden.tables.table import TableTrouble
@@ -60,7 +61,7 @@ class Step(Struct, frozen=True):
     ``place`` is where that stands: ``file:line``, or "" for a default.
     """
 
-    kind: str  # access, rewrite, recipient, filter, class, route, host, alias, trouble
+    kind: str  # access, rewrite, recipient, filter, class, route, host, tls, alias, trouble
     text: str
     recipient: str = ""
     setting: str = ""
@@ -83,8 +84,10 @@ class Explainer:
         self._parameters = configuration.parameters
         self._recorder = Recorder()
         self._decisions = Decisions(configuration, clock, open_table=self._recorder.open)
+        self._tls = TlsExplainer(configuration.parameters, self._decisions, clock, self._recorder.open)
 
     async def close(self) -> None:
+        await self._tls.close()
         await self._decisions.close()
 
     async def explain(self, question: Question) -> AsyncIterator[Step]:
@@ -225,8 +228,15 @@ class Explainer:
             kind = "refused" if found.is_final else "trouble"
             yield Step(kind, f"{found.status} {found.text}", recipient)
             return
+        parameters = self._configuration.parameters_of(service)
+        said = ("", "")
         for number, host in enumerate(found, 1):
             yield Step("host", f"{number}. {host.name}[{host.address}]:{host.port}", recipient)
+            asked = await self._tls.words(parameters, command, next_hop, host)
+            if asked != said:  # as good as always the same for all hosts of a domain
+                said = asked
+                text, setting = asked
+                yield self._step("tls", text, recipient, setting) if setting else Step("tls", text, recipient)
 
     async def _aliases(self, recipient: Address, shown: str) -> AsyncIterator[Step]:
         """Where local delivery would lead: aliases here; .forward files are the users' and are read at delivery."""

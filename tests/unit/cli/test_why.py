@@ -23,6 +23,7 @@ sender_dependent_relayhost_maps = inline:{ boss@here.example=[192.0.2.26] }
 defer_transports = slow
 canonical_maps = hash:@/canonical
 smtp_host_lookup = native
+smtp_tls_policy_maps = inline:{ { [192.0.2.25]:2501 = encrypt } }
 """
 FILES = {
     "virtual": "info@v.example  alice@here.example,\n  x@there.example\n",
@@ -72,6 +73,7 @@ def why(directory: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tup
                 ("class", "there.example is no domain of this host", ""),
                 ("route", "transport smtp, next hop [192.0.2.25]:2501", "relayhost main.cf:8"),
                 ("host", "1. 192.0.2.25[192.0.2.25]:2501", ""),
+                ("tls", "TLS, with any certificate", "smtp_tls_policy_maps main.cf:13"),
             ],
         ),
         (
@@ -110,7 +112,10 @@ def why(directory: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tup
         (
             ("u@there.example", "--from", "boss@here.example"),
             os.EX_OK,
-            [("route", "transport smtp, next hop [192.0.2.26]", "sender_dependent_relayhost_maps main.cf:9")],
+            [
+                ("route", "transport smtp, next hop [192.0.2.26]", "sender_dependent_relayhost_maps main.cf:9"),
+                ("tls", "TLS if the server offers it, with any certificate", "smtp_tls_security_level"),
+            ],
         ),
         (
             ("old",),
@@ -150,7 +155,7 @@ def test_a_content_filter_comes_first(directory: Path, capsys: pytest.CaptureFix
         file.write("content_filter = smtp:[192.0.2.28]:10024\n")
     _, found = why(directory, capsys, "u@there.example")
     text = "first to the content filter: transport smtp, next hop [192.0.2.28]:10024"
-    assert ("filter", text, "content_filter main.cf:13") in found
+    assert ("filter", text, "content_filter main.cf:14") in found
     assert not any(kind == "route" for kind, _, _ in found)
 
 
