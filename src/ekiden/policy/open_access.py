@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from ekiden.config.snapshot import Parameters
 from ekiden.policy.access_rules import AccessLists, AccessRules, access_lists
+from ekiden.policy.pop_before_smtp import MailboxLogins, PopBeforeSmtp
 from ekiden.policy.relay_access import Destinations, RelayAccess, deferring
 from ekiden.policy.restrictions import Facilities
 from ekiden.policy.sender_login import SenderLogins
@@ -20,6 +21,7 @@ def open_access(
     is_local: Callable[[str], Awaitable[bool]],
     open_table: Callable[[str], Table],
     reject_unlisted: bool = True,
+    mailbox_logins: MailboxLogins | None = None,
 ) -> RelayAccess:
     """``is_local``: whose users are looked up by name alone. Raises ConfigError.
 
@@ -32,7 +34,7 @@ def open_access(
         code = deferring(code)
     rules = None
     if not lists.is_plain:
-        rules = _rules(lists, parameters, destinations, is_local, open_table, reject_unlisted)
+        rules = _rules(lists, parameters, destinations, is_local, open_table, reject_unlisted, mailbox_logins)
     return RelayAccess(
         destinations,
         reject_unlisted=reject_unlisted,
@@ -50,6 +52,7 @@ def _rules(
     is_local: Callable[[str], Awaitable[bool]],
     open_table: Callable[[str], Table],
     reject_unlisted: bool,
+    mailbox_logins: MailboxLogins | None,
 ) -> AccessRules:
     logins = SenderLogins(
         Maps([open_table(word) for word in parameters.smtpd_sender_login_maps]),
@@ -57,5 +60,6 @@ def _rules(
         is_local=is_local,
     )
     certificates = Maps([open_table(word) for word in parameters.relay_clientcerts])
-    facilities = Facilities(parameters, destinations, logins, certificates)
+    rule = None if mailbox_logins is None else PopBeforeSmtp(mailbox_logins, parameters.pop_before_smtp_time)
+    facilities = Facilities(parameters, destinations, logins, certificates, rule)
     return AccessRules(lists, facilities, reject_unlisted_recipient=reject_unlisted)

@@ -12,6 +12,7 @@ HONOURED = frozenset(
         "permit",
         "permit_auth_destination",
         "permit_mynetworks",
+        "permit_pop_before_smtp",  # Ekiden's own
         "permit_sasl_authenticated",
         "permit_tls_all_clientcerts",
         "permit_tls_clientcerts",

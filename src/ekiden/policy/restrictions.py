@@ -19,6 +19,7 @@ from ekiden.config.snapshot import Parameters
 from ekiden.message.address import Address
 from ekiden.message.envelope import Client
 from ekiden.message.reply import Refusal, reply
+from ekiden.policy.pop_before_smtp import PopBeforeSmtp
 from ekiden.policy.relay_access import Destinations, deferring, relay_denied, sender_refusal
 from ekiden.policy.restriction_parser import Restriction, RestrictionList
 from ekiden.policy.sender_login import SenderLogins
@@ -59,6 +60,7 @@ class Facilities(Struct, frozen=True):
     destinations: Destinations
     sender_logins: SenderLogins
     client_certificates: Maps  # relay_clientcerts
+    pop_before_smtp: PopBeforeSmtp | None = None
 
 
 class Evaluation:
@@ -182,6 +184,11 @@ async def _permit_mynetworks(evaluation: Evaluation) -> Outcome:
     return PERMIT if evaluation.situation.is_trusted else None
 
 
+async def _permit_pop_before_smtp(evaluation: Evaluation) -> Outcome:
+    rule = evaluation.facilities.pop_before_smtp
+    return PERMIT if rule is not None and rule.allows(evaluation.situation.client.address) else None
+
+
 async def _permit_sasl_authenticated(evaluation: Evaluation) -> Outcome:
     return PERMIT if evaluation.situation.client.login else None
 
@@ -286,6 +293,7 @@ _RESTRICTIONS: Mapping[str, Callable[[Evaluation], Awaitable[Outcome]]] = {
     "permit": _permit,
     "permit_auth_destination": _permit_auth_destination,
     "permit_mynetworks": _permit_mynetworks,
+    "permit_pop_before_smtp": _permit_pop_before_smtp,
     "permit_sasl_authenticated": _permit_sasl_authenticated,
     "permit_tls_all_clientcerts": _permit_tls_all_clientcerts,
     "permit_tls_clientcerts": _permit_tls_clientcerts,

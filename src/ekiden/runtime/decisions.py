@@ -26,6 +26,7 @@ from ekiden.dns.resolver import Resolver
 from ekiden.dns.stub import StubResolver
 from ekiden.message.clock import Clock
 from ekiden.policy.open_access import open_access
+from ekiden.policy.pop_before_smtp import MailboxLogins
 from ekiden.policy.relay_access import RelayAccess
 from ekiden.route.mx import MxRouter, uses_dns
 from ekiden.route.own_addresses import own_addresses
@@ -77,7 +78,7 @@ class Decisions:
             found = self._cleanups[name] = Cleanup(own, is_local=self.router.is_local, open_table=self._open_table(own))
         return found
 
-    def relay_access(self, parameters: Parameters) -> RelayAccess:
+    def relay_access(self, parameters: Parameters, mailbox_logins: MailboxLogins | None = None) -> RelayAccess:
         """What RCPT TO is asked, by a listener with these parameters. Raises ConfigError."""
         unchecked = "no_unknown_recipient_checks" in parameters.receive_override_options
         return open_access(
@@ -86,6 +87,7 @@ class Decisions:
             is_local=self.router.is_local,
             open_table=self._open_table(parameters),
             reject_unlisted=parameters.smtpd_reject_unlisted_recipient and not unchecked,
+            mailbox_logins=mailbox_logins,
         )
 
     def rewrite_clients(self, parameters: Parameters) -> RewriteClients:

@@ -40,6 +40,7 @@ from ekiden.message.status import Status
 from ekiden.observe.events import Note, Observer
 from ekiden.policy.client_limits import ClientCounts, ClientRates
 from ekiden.policy.login_failures import FailureCounts
+from ekiden.policy.pop_before_smtp import MailboxLogins
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames, read_hosts
 from ekiden.receive.service import SmtpService
@@ -77,6 +78,7 @@ class Doors:
         load: Callable[[], float] = lambda: 0.0,
         rates: ClientRates | None = None,
         login_failures: FailureCounts | None = None,
+        mailbox_logins: MailboxLogins | None = None,
         key_files: KeyFiles = _NO_KEYS,
         tickets: TicketKeys | None = None,
         announces: bool = True,
@@ -97,6 +99,7 @@ class Doors:
         self.load = load
         self.rates = rates
         self.login_failures = login_failures
+        self.mailbox_logins = mailbox_logins
         self.key_files = key_files
         self.announces = announces
         self.tickets = tickets or TicketKeys(clock.monotonic())
@@ -161,7 +164,7 @@ class Stations:
             content_writer=doors.content_writer,
             has_space=doors.has_space,
             new_queue_id=doors.new_queue_id,
-            relay_access=decisions.relay_access(parameters),
+            relay_access=decisions.relay_access(parameters, doors.mailbox_logins),
             cleanup=decisions.cleanup_of(parameters),
             rewrite_clients=decisions.rewrite_clients(parameters),
             names=ClientNames(resolver, read_hosts(Path(parameters.native_hosts_file))),

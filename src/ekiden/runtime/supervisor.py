@@ -43,6 +43,7 @@ from ekiden.runtime.listeners import ListenTrouble, WantedListener, open_listene
 from ekiden.runtime.pidfile import PidFile
 from ekiden.runtime.privileges import Owner, argument_area, set_process_title
 from ekiden.runtime.shared_counts import SharedCounts
+from ekiden.runtime.shared_logins import SharedLogins
 from ekiden.runtime.shared_pace import SharedPace
 from ekiden.runtime.shared_rates import SharedRates
 from ekiden.runtime.stopping import Stopping
@@ -101,6 +102,7 @@ class Supervisor:
         self._rates = SharedRates(len(self._workers))
         # A table of its own: what shares a slot there has the same unit of time, and makes a count no lower.
         self._login_failures = SharedRates(len(self._workers))
+        self._mailbox_logins = SharedLogins(len(self._workers))
         self._pace = SharedPace(Path(configuration.parameters.queue_directory) / "run" / "pace.lock")
         self._vault = KeyVault(configuration)
         self._tickets = TicketKeys(self._monotonic())
@@ -202,6 +204,7 @@ class Supervisor:
                     counts=self._counts.of_worker(child.index),
                     rates=self._rates.of_worker(child.index),
                     login_failures=self._login_failures.of_worker(child.index),
+                    mailbox_logins=self._mailbox_logins.of_process(child.index),
                     pace=self._pace,
                     key_files=take_keys(self._vault.descriptor),
                     tickets=self._tickets,

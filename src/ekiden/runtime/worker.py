@@ -179,6 +179,7 @@ class Worker:
             counts=context.counts,
             rates=context.rates,
             login_failures=context.login_failures,
+            mailbox_logins=context.mailbox_logins,
             observer=self._log,
             clock=self._clock,
             flush_site=self._flush_site,

@@ -11,6 +11,7 @@ from ekiden.config.load import Configuration
 from ekiden.config.master_cf import Service
 from ekiden.policy.client_limits import ClientCounts, ClientRates, LocalCounts
 from ekiden.policy.login_failures import FailureCounts
+from ekiden.policy.pop_before_smtp import MailboxLogins
 from ekiden.queue.pace import Pace
 from ekiden.runtime.control import ListenerKey
 from ekiden.tls.key_files import KeyFiles
@@ -45,3 +46,4 @@ class WorkerContext(Struct, frozen=True):
     tickets: TicketKeys | None = None  # of TLS sessions, common to all workers
     rates: ClientRates | None = None  # of what clients do, common to all workers
     login_failures: FailureCounts | None = None  # common to all workers
+    mailbox_logins: MailboxLogins | None = None  # common to all processes

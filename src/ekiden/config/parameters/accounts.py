@@ -105,6 +105,11 @@ class AccountParameters(Group):
     sasl_oauth_leeway = Duration("30s", doc="How far the issuer's clock may be from ours.")
     sasl_oauth_ca_file = Text("", doc="Authorities that may certify the issuer's server, beside those of the system.")
     sasl_oauth_timeout = Duration("10s", minimum=1, doc="How long the issuer's server may take for an answer.")
+    pop_before_smtp_time = Duration(
+        "0s",
+        doc="How long an address from which a mailbox of this host was logged in to may send, where a list of "
+        "restrictions has permit_pop_before_smtp; 0 is never. For programs that cannot log in by SMTP.",
+    )
     smtpd_auth_failure_limit = Int(
         "10",
         doc="After so many wrong passwords of one client in an smtpd_auth_failure_time its logins are refused without "
