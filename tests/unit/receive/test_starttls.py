@@ -30,15 +30,17 @@ class Place:
         self.root.write_bytes(self.authority.pem)
         self.certificate, self.key = self.authority.issue("mx.test").write(directory, "server")
 
-    def world(self, **settings: str) -> World:
+    def world(self, command: str = "smtpd", /, **settings: str) -> World:
         return World(
+            None,
+            command,
             **{
                 "smtpd_tls_security_level": "may",
                 "smtpd_tls_cert_file": str(self.certificate),
                 "smtpd_tls_key_file": str(self.key),
                 "smtpd_tls_loglevel": "2",
                 **settings,
-            }
+            },
         )
 
     def client(self, *, of: Authority | None = None, shows: bool = False) -> ssl.SSLContext:
@@ -542,3 +544,40 @@ def test_new_tls_sessions_are_counted_and_those_taken_up_again_are_not(place: Pl
     assert [reply[:3] for reply in heard] == ["220" if mode == "implicit" else "250"] * 2 + ["421"]
     assert heard[-1] == "421 4.7.0"
     assert world.rejections() == ["rate-limit"]
+
+
+def test_lmtp_has_starttls_too(place: Place) -> None:
+    world = place.world("lmtpd")
+
+    async def talk(talk: Talk) -> None:
+        await talk.reply()
+        assert "STARTTLS" in await talk.say("LHLO client.example")
+        await encrypt(talk, place.client())
+        assert "STARTTLS" not in await talk.say("LHLO client.example")
+        assert (await send(talk)).startswith("250 ")
+
+    world.play(talk)
+    assert "with LMTPS id" in received_of(world.queued[0], world)
+    assert {event.service for event in world.events if isinstance(event, TlsEstablished)} == {"lmtpd"}
+
+
+def test_a_gateways_word_and_a_filters_word(place: Place) -> None:
+    """XCLIENT over TLS leaves the connection encrypted; what XFORWARD said before the handshake is forgotten."""
+    world = place.world(
+        smtpd_authorized_xclient_hosts="127.0.0.1", smtpd_authorized_xforward_hosts="127.0.0.1"
+    )  # fmt: skip
+
+    async def talk(talk: Talk) -> None:
+        await talk.hello()
+        await talk.say("XFORWARD NAME=forged.example ADDR=192.0.2.66")
+        await encrypt(talk, place.client())
+        await talk.say("EHLO gateway.example")
+        assert (await talk.say("XCLIENT NAME=client.example ADDR=192.0.2.7")).startswith("220 ")
+        assert "STARTTLS" not in await talk.say("EHLO client.example")
+        assert await talk.say("STARTTLS") == "554 5.5.1 Error: TLS already active"
+        assert (await send(talk)).startswith("250 ")
+
+    world.play(talk)
+    client = world.queued[0].envelope.client
+    assert (client.name, client.address) == ("client.example", "192.0.2.7")
+    assert client.tls is not None
