@@ -107,10 +107,14 @@ class AccessRules:
 
     async def recipient(self, situation: Situation) -> Decision:
         """At RCPT, where all that comes before is judged too (smtpd_delay_reject). Raises TableTrouble."""
+        recipient = situation.recipient
+        if recipient is not None and not recipient.domain and recipient.local.lower() == "postmaster":
+            return Decision(None)  # RFC 5321 §4.5.1: that address is always open, to everybody
         evaluation = Evaluation(self._facilities, situation)
         refusal = await self._first_refusal(evaluation, self._for_recipient)
-        if refusal is None:
+        if refusal is None and evaluation.deferral is None:
             refusal = await self._unlisted(evaluation)
+            refusal = None if refusal is None else evaluation.softened(refusal)
         return self._decision(evaluation, refusal)
 
     async def data(self, situation: Situation) -> Decision:

@@ -74,13 +74,20 @@ class Evaluation:
         self.decided_by = ""  # "smtpd_relay_restrictions: permit_mynetworks"
         self._defer_if_permit: Refusal | None = None
         self._defer_if_reject: Refusal | None = None
-        self.stage = Stage.RECIPIENT
+        self.stage: Stage | None = None  # of the list that is walked over
 
     async def run(self, restrictions: RestrictionList, stage: Stage) -> Outcome:
         """Raises TableTrouble."""
+        if stage is not self.stage:  # two lists about recipients are one in this
+            self._defer_if_reject = None
         self.stage = stage
-        self._defer_if_reject = None
         return await self._walk(restrictions.restrictions, restrictions.parameter, only_warns=False)
+
+    def softened(self, refusal: Refusal) -> Refusal:
+        """``refusal``, or what defer_if_reject has in its place."""
+        if self._defer_if_reject is not None and refusal.reply.code >= 500:
+            return self._defer_if_reject
+        return refusal
 
     @property
     def deferral(self) -> Refusal | None:
@@ -115,8 +122,7 @@ class Evaluation:
                 if restriction.name == "defer_if_reject":
                     self._defer_if_reject = self._defer_if_reject or outcome
                     continue
-                if self._defer_if_reject is not None and outcome.reply.code >= 500:
-                    outcome = self._defer_if_reject
+                outcome = self.softened(outcome)
             self.decided_by = by
             return outcome
         return None
@@ -126,6 +132,7 @@ class Evaluation:
     def refuse(self, code: int, status: str, text: str, reason: str, *, stage: Stage | None = None) -> Refusal:
         """A refusal of what the list is about, or of ``stage``. The class of the status follows the code."""
         stage = stage or self.stage
+        assert stage is not None  # a list is walked over
         answer = reply(code, f"{code // 100}{status[1:]}", f"{self._subject(stage)}: {stage.value}: {text}")
         return Refusal(answer, reason)
 
@@ -157,11 +164,11 @@ async def _defer(evaluation: Evaluation) -> Outcome:
 
 
 async def _defer_if_permit(evaluation: Evaluation) -> Outcome:
-    return evaluation.refuse(450, "4.3.2", "defer_if_permit requested", "defer-if-permit")
+    return evaluation.refuse(450, "4.7.0", "defer_if_permit requested", "defer-if-permit")
 
 
 async def _defer_if_reject(evaluation: Evaluation) -> Outcome:
-    return evaluation.refuse(450, "4.3.2", "defer_if_reject requested", "defer-if-reject")
+    return evaluation.refuse(450, "4.7.0", "defer_if_reject requested", "defer-if-reject")
 
 
 async def _defer_unauth_destination(evaluation: Evaluation) -> Outcome:
@@ -328,8 +335,8 @@ async def _login_mismatch(
     evaluation: Evaluation, *, authenticated: bool, unauthenticated: bool, only_known: bool = False
 ) -> Outcome:
     sender, login = evaluation.situation.sender, evaluation.situation.client.login
-    if sender is None:
-        return None
+    if sender is None or not evaluation.facilities.parameters.smtpd_sasl_auth_enable:
+        return None  # where nobody can log in, nobody is expected to
     logins = evaluation.facilities.sender_logins
     if login:
         return await logins.check_authenticated(sender, login, only_known=only_known) if authenticated else None

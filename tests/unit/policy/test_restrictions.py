@@ -157,10 +157,10 @@ def test_warn_if_reject_says_what_it_would_have_refused_and_goes_on() -> None:
 
 def test_what_wants_to_be_deferred_is_so_when_it_would_be_permitted_or_refused() -> None:
     permit = at_rcpt(smtpd_sender_restrictions="defer_if_permit", smtpd_recipient_restrictions="permit")
-    assert text(permit) == "450 4.3.2 <bob@sender.example>: Sender address rejected: defer_if_permit requested"
+    assert text(permit) == "450 4.7.0 <bob@sender.example>: Sender address rejected: defer_if_permit requested"
     assert text(at_rcpt(FAR, smtpd_sender_restrictions="defer_if_permit")).startswith("554 5.7.1 ")
     refused = at_rcpt(smtpd_recipient_restrictions="defer_if_reject, reject")
-    assert text(refused) == "450 4.3.2 <user@here.example>: Recipient address rejected: defer_if_reject requested"
+    assert text(refused) == "450 4.7.0 <user@here.example>: Recipient address rejected: defer_if_reject requested"
     assert text(at_rcpt(smtpd_recipient_restrictions="defer_if_reject, permit")) == ""
 
 
@@ -211,7 +211,8 @@ def test_senders_belong_to_their_logins() -> None:
     extended = Address("bob+list", "sender.example")
 
     def refused(restriction: str, client: Client, sender: Address) -> str:
-        return text(at_rcpt(client=client, sender=sender, smtpd_sender_restrictions=restriction, **maps))
+        login = {"smtpd_sasl_auth_enable": "yes"}
+        return text(at_rcpt(client=client, sender=sender, smtpd_sender_restrictions=restriction, **maps, **login))
 
     not_owned = "553 5.7.1 <{}>: Sender address rejected: not owned by user Bob"
     not_logged_in = "553 5.7.1 <{}>: Sender address rejected: not logged in"
@@ -228,6 +229,8 @@ def test_senders_belong_to_their_logins() -> None:
         assert refused(restriction, STRANGER, NULL_SENDER) == ""
     assert refused("reject_authenticated_sender_login_mismatch", STRANGER, eve) == ""
     assert refused("reject_unauthenticated_sender_login_mismatch", BOB, eve) == ""
+    # Where nobody can log in, nobody is expected to.
+    assert text(at_rcpt(sender=eve, smtpd_sender_restrictions="reject_sender_login_mismatch", **maps)) == ""
     known = "reject_known_sender_login_mismatch"
     assert refused(known, BOB, free) == ""
     assert refused(known, BOB, eve) == not_owned.format(eve)
@@ -418,3 +421,9 @@ def test_the_usual_lists_need_no_walk(settings: dict[str, str], plain: bool) -> 
 def test_every_known_name_can_be_parsed() -> None:
     for name in ALL_NAMES - {"check_relay_domains", "permit_naked_ip_address", "reject_maps_rbl"}:
         parse_restrictions("x", [name, "argument"] if name in NOT_YET_WITH_ARGUMENT else [name])
+
+
+def test_postmaster_is_open_to_everybody() -> None:
+    """RFC 5321 §4.5.1"""
+    assert text(at_rcpt(Address("PostMaster"), smtpd_client_restrictions="reject")) == ""
+    assert text(at_rcpt(Address("postmaster", "far.example"), smtpd_client_restrictions="reject")) != ""
