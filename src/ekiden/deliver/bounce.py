@@ -33,6 +33,7 @@ from ekiden.queue.content import read
 from ekiden.queue.notice import Ended, Notice, RoundOutcome, may_be_told, tells_success
 from ekiden.queue.store import StoreTrouble
 
+_LAST_DATE = 253_402_300_800.0  # the year 10000
 _BORN_HERE = Client(name="localhost", address="127.0.0.1", protocol="local")
 
 
@@ -146,6 +147,8 @@ class MailBouncer:
                 is_for_postmaster=for_postmaster,
                 received_from=_host_of(message.envelope.client),
                 envelope_id=message.envelope.envid,
+                deliver_by=_time_of(message.envelope),
+                held_until=message.envelope.held_until,
                 is_global=is_global,
                 has_obsolete_from=parameters.header_from_format == "obsolete",
                 about=message.message_id if parameters.enable_threaded_bounces else "",
@@ -204,6 +207,12 @@ class MailBouncer:
 
     def _note(self, message: QueuedMessage, text: str) -> None:
         self._observer.emit(Note("bounce", text, "warning", message.queue_id))
+
+
+def _time_of(envelope: Envelope) -> float | None:
+    """The time of DELIVERBY, if it is one that a date can name."""
+    by = envelope.deliver_by
+    return by.until if by is not None and 0 <= by.until < _LAST_DATE else None
 
 
 def _is_international(envelope: Envelope, original: Original | None, ended: Sequence[Ended]) -> bool:

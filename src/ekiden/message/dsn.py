@@ -9,6 +9,7 @@ replaced, lines folded, and the boundary does not occur in what it bounds.
 RFC 3464 §2
     delivery-status-content = per-message-fields 1*( CRLF per-recipient-fields )
     per-message-fields = [ Original-Envelope-Id ] Reporting-MTA [ DSN-Gateway ] [ Received-From-MTA ] [ Arrival-Date ]
+                         [ Deliver-By-Date (RFC 2852 §5) ] [ Future-Release-Request (RFC 4865 §6) ]
     per-recipient-fields = [ Original-Recipient ] Final-Recipient Action Status [ Remote-MTA ] [ Diagnostic-Code ]
                            [ Last-Attempt-Date ] [ Final-Log-ID ] [ Will-Retry-Until ]
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 from msgspec import Struct
 
@@ -70,6 +72,8 @@ class DsnReport(Struct, frozen=True):
     is_expired: bool = False
     has_obsolete_from: bool = False  # header_from_format = obsolete
     envelope_id: str = ""  # ENVID of the original
+    deliver_by: float | None = None  # the time that the sender set for the delivery (RFC 2852)
+    held_until: float = 0.0  # until when the sender wanted it held (RFC 4865)
     is_global: bool = False  # in UTF-8, with the types of RFC 6533
     about: str = ""  # the Message-ID of the original, with its angle brackets, that mail readers thread by
 
@@ -302,6 +306,11 @@ def _status_part(report: DsnReport, writer: _Writer) -> bytes:
     if report.received_from:
         lines += writer.field("Received-From-MTA", f"dns; {report.received_from}")
     lines += writer.field("Arrival-Date", header_date(report.arrived))
+    if report.deliver_by is not None:
+        lines += writer.field("Deliver-By-Date", header_date(report.deliver_by))
+    if report.held_until:
+        until = datetime.fromtimestamp(int(report.held_until), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        lines += writer.field("Future-Release-Request", f"until;{until}")
     for each in report.recipients:
         lines.append("")
         lines += _recipient_fields(report.kind, each, writer)

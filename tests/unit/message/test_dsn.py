@@ -284,7 +284,7 @@ def international(original: Original | None, **facts: object) -> bytes:
 
 
 def test_an_international_report() -> None:
-    """RFC 6533 §2, §3, §5, §6: types, addresses as they are, and UTF-8 in the part for people."""
+    """RFC 6533 §2, §3, §5, §6, RFC 6532 §3.7: types, addresses as they are, and UTF-8 in the part for people."""
     data = international(Original("Subject: gr\u00fc\u00dfe\r\n\r\nbody\r\n".encode(), is_whole=True))
     message = email.message_from_bytes(data, policy=email.policy.SMTPUTF8)
     assert message["To"] == "\u00e4nn@example.com"
@@ -318,3 +318,30 @@ def test_bytes_that_are_no_text_do_not_spoil_an_international_report() -> None:
     bob = Recipient(Address("b\udcff", "far.example"), orcpt="utf-8;\udcfe")
     data = international(None, recipients=[DsnRecipient(bob, failed(Status(5, 0, 0), "a\udc80b"))])
     data.decode()
+
+
+def test_the_times_that_the_sender_set_are_named() -> None:
+    """RFC 2852 §5, RFC 4865 §6."""
+    per_message, _ = blocks(parsed(compose(report(deliver_by=1772521000.0, held_until=1772521740.5))))
+    assert per_message["Deliver-By-Date"] == header_date(1772521000.0)
+    assert per_message["Future-Release-Request"] == "until;2026-03-03T07:09:00Z"
+
+
+def test_any_message_comes_back_unharmed() -> None:
+    """Real bounces of 60 mail systems, many of them odd, as the message that is returned."""
+    folder = require_conformance("dsn", "sisimai")
+    paths = sorted(folder.glob("*.eml"))
+    assert len(paths) > 300
+    for path in paths:
+        data = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        head = header_of(data)
+        for original in (Original(data, is_whole=True), Original(head)):
+            for is_global in (False, True):
+                made = compose(report(original=original, is_global=is_global, about="<<x@y>>"))
+                boundary = made.partition(b'boundary="')[2].partition(b'"')[0]
+                pieces = made.split(b"\r\n--" + boundary)
+                assert len(pieces) == 5, path
+                assert pieces[4] == b"--\r\n"
+                assert b"\n" not in made.replace(b"\r\n", b"")
+                assert max(map(len, made.split(b"\r\n"))) <= 998
+                assert b"<<x@y" not in made
