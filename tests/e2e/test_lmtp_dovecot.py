@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from support.certificates import Authority
 from support.dovecot import Dovecot, running_dovecot
+from support.honours import honours
 from support.running import running_server, wait_for
 
 BODY = "Subject: %s\r\nFrom: s@sender.test\r\n\r\n%s\r\n"
@@ -63,3 +65,32 @@ def test_a_full_mailbox_is_told_to_the_sender(dovecot: Dovecot) -> None:
         assert b"Status: 5.2.2" in report
         assert b"full@v.test" in report
         assert len(dovecot.mails("full")) == 1
+
+
+@honours("lmtp_tls_security_level", "lmtp_tls_CAfile")
+@pytest.mark.parametrize(("name", "arrives"), [("localhost", True), ("other.test", False)])
+def test_lmtp_through_tls_to_the_server_that_is_meant(reachable_path: Path, name: str, arrives: bool) -> None:
+    root = Authority()
+    authority = reachable_path / "root.pem"
+    authority.write_bytes(root.pem)
+    certificate = root.issue(name).write(reachable_path, "server")
+    with running_dovecot(reachable_path / "dovecot", certificate) as dovecot:
+        settings = {
+            "virtual_mailbox_domains": "v.test",
+            "virtual_transport": f"lmtp:inet:localhost:{dovecot.port}",
+            "inet_protocols": "ipv4",
+            "lmtp_host_lookup": "native",
+            "lmtp_tls_security_level": "verify",
+            "lmtp_tls_CAfile": str(authority),
+            "lmtp_tls_loglevel": "1",
+        }
+        with running_server(main_cf=settings) as server:
+            send(server.port, "sealed", "a@v.test")
+            if arrives:
+                wait_for(lambda: dovecot.mails("a"), f"mail:\n{server.log}")
+                server.wait_for_log(
+                    f"Verified TLS connection established to localhost[127.0.0.1]:{dovecot.port}: TLSv1.3"
+                )
+            else:
+                server.wait_for_log("status=deferred (Server certificate not verified: its names are other.test,")
+                assert not dovecot.mails("a")

@@ -18,7 +18,7 @@ base_dir = @HERE@/base
 state_dir = @HERE@/base
 protocols = lmtp
 log_path = @HERE@/log
-ssl = no
+@SSL@
 default_internal_user = nobody
 default_login_user = nobody
 default_internal_group = nogroup
@@ -58,7 +58,8 @@ service stats {
 class Dovecot:
     """``directory`` must be reachable for every user."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, certificate: tuple[Path, Path] | None = None) -> None:
+        """``certificate``: it and its key, with which Dovecot offers STARTTLS."""
         self.directory = directory
         self.socket = directory / "lmtp"
         self.port = free_port()
@@ -66,6 +67,9 @@ class Dovecot:
         mail.mkdir(parents=True)
         shutil.chown(mail, "nobody", "nogroup")
         values = {"@HERE@": str(directory), "@PORT@": str(self.port), "@UID@": "nobody", "@GID@": "nogroup"}
+        values["@SSL@"] = "ssl = no"
+        if certificate is not None:
+            values["@SSL@"] = f"ssl = yes\nssl_cert = <{certificate[0]}\nssl_key = <{certificate[1]}"
         text = _CONF
         for name, value in values.items():
             text = text.replace(name, value)
@@ -86,10 +90,10 @@ class Dovecot:
 
 
 @contextlib.contextmanager
-def running_dovecot(directory: Path) -> Iterator[Dovecot]:
+def running_dovecot(directory: Path, certificate: tuple[Path, Path] | None = None) -> Iterator[Dovecot]:
     require_root()
     program = require_program("dovecot")
-    dovecot = Dovecot(directory)
+    dovecot = Dovecot(directory, certificate)
     with (directory / "output").open("wb") as output:
         process = subprocess.Popen(
             [program, "-F", "-c", str(directory / "dovecot.conf")],

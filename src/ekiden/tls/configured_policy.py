@@ -29,6 +29,8 @@ from ekiden.tls.ciphers import GRADES
 from ekiden.tls.policy import LEVELS, Level, NoDelivery, TlsOutcome, TlsPolicy
 
 _TROUBLE = Status(4, 7, 5)
+# Of smtp_tls_per_site, in the order in which one goes before another.
+_SITE_LEVELS = {"MAY": Level.MAY, "NONE": Level.NONE, "MUST_NOPEERMATCH": Level.ENCRYPT, "MUST": Level.VERIFY}
 _STRATEGIES = frozenset({"hostname", "nexthop", "dot-nexthop"})
 _FINGERPRINT = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){15,63}")
 _DOMAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
@@ -48,11 +50,13 @@ class ConfiguredPolicies:
         self.default = self._by_level[configured_level(parameters, prefix)]
         words: Sequence[str] = getattr(parameters, self._name)
         self._maps = Maps([open_table(word, parameters=parameters) for word in words])
+        sites: Sequence[str] = () if words else getattr(parameters, f"{prefix}_tls_per_site")
+        self._sites = Maps([open_table(word, parameters=parameters) for word in sites])
 
     @property
     def is_off(self) -> bool:
         """No server gets TLS, and no table could say otherwise."""
-        return self.default.level is Level.NONE and not self._maps
+        return self.default.level is Level.NONE and not self._maps and not self._sites
 
     def base(self, level: Level) -> TlsPolicy:
         """How TLS is spoken at a level, as the parameters have it."""
@@ -63,35 +67,54 @@ class ConfiguredPolicies:
         return parse_policy(text, self._by_level)
 
     def constant_for(self, next_hop: str) -> TlsPolicy | None:
-        is_its_own = not self._maps and self.default.level not in (Level.DANE, Level.DANE_ONLY)
+        is_its_own = not self._maps and not self._sites and self.default.level not in (Level.DANE, Level.DANE_ONLY)
         return self.default if is_its_own else None
 
     async def policy_for(
         self, next_hop: str, host: Host, *, require_tls: bool = False, tls_optional: bool = False
     ) -> TlsPolicy | NoDelivery:
         policy = self.default
-        if self._maps:
+        if self._maps or self._sites:
             try:
-                for key in keys_of(next_hop):
-                    found = await self._maps.lookup(key, partial=key is not next_hop)
-                    if found is not None:
-                        policy = parse_policy(found, self._by_level)
-                        break
+                policy = await (self._by_table(next_hop) if self._maps else self._by_site(next_hop, host))
             except TableTrouble as trouble:
                 return NoDelivery(Status(4, 3, 0), f"TLS policy of {next_hop}: {trouble}")
             except PolicySyntax as error:
                 # Whoever wrote it wanted something; until we know what, nothing goes out.
-                return NoDelivery(_TROUBLE, f"client TLS configuration problem: {self._name}: {next_hop}: {error}")
+                name = self._name if self._maps else self._name.replace("policy_maps", "per_site")
+                return NoDelivery(_TROUBLE, f"client TLS configuration problem: {name}: {next_hop}: {error}")
         if require_tls and not policy.level.authenticates:
             # RFC 8689 §4.2.1: such a message goes to a server that is known by its certificate, or not at all.
             return replace(self._by_level[Level.VERIFY], public_authorities=True)
         return policy
 
+    async def _by_table(self, next_hop: str) -> TlsPolicy:
+        """Raises TableTrouble, PolicySyntax."""
+        for key in keys_of(next_hop):
+            found = await self._maps.lookup(key, partial=key is not next_hop)
+            if found is not None:
+                return parse_policy(found, self._by_level)
+        return self.default
+
+    async def _by_site(self, next_hop: str, host: Host) -> TlsPolicy:
+        """smtp_tls_per_site: of two answers the stricter holds, but NONE goes before MAY.
+
+        Raises TableTrouble, PolicySyntax.
+        """
+        found = [word for key in (next_hop, host.name) if (word := await self._sites.lookup(key)) is not None]
+        if not found:
+            return self.default
+        wrong = [word for word in found if word.upper() not in _SITE_LEVELS]
+        if wrong:
+            raise PolicySyntax(f"{wrong[0]!r} is none of {', '.join(_SITE_LEVELS)}")
+        strictest = max((word.upper() for word in found), key=list(_SITE_LEVELS).index)
+        return self._by_level[_SITE_LEVELS[strictest]]
+
     def tell(self, next_hop: str, host: Host, policy: TlsPolicy, outcome: TlsOutcome) -> None:
         """Nobody asks for reports of what the configuration alone has decided."""
 
     async def close(self) -> None:
-        for table in self._maps.tables:
+        for table in (*self._maps.tables, *self._sites.tables):
             await table.close()
 
 

@@ -657,6 +657,31 @@ def test_a_policy_that_cannot_be_read_stops_the_mail(policy: str) -> None:
     run(work())
 
 
+@honours("smtp_tls_per_site", "lmtp_tls_per_site")
+@pytest.mark.parametrize(
+    ("sites", "takes_plain", "takes_stranger", "encrypts"),
+    [
+        ("{ d.example = NONE }", True, True, False),
+        ("{ fake.example = none }", True, True, False),
+        ("{ d.example = MAY }", True, True, True),
+        ("{ d.example = MAY } { fake.example = NONE }", True, True, False),
+        ("{ d.example = MUST_NOPEERMATCH } { fake.example = NONE }", False, True, True),
+        ("{ d.example = MUST } { fake.example = MAY }", False, False, True),
+        ("{ elsewhere.example = MUST }", True, True, True),
+        ("{ d.example = WHAT }", False, False, False),
+    ],
+)
+def test_the_table_of_old(tmp_path: Path, sites: str, takes_plain: bool, takes_stranger: bool, encrypts: bool) -> None:
+    async def work() -> None:
+        own = settings(tmp_path, smtp_tls_security_level="may", smtp_tls_per_site=f"inline:{{ {sites} }}")
+        async with FakePeer() as plain, TlsPeer(server_context(tmp_path, self_signed(NAME))) as stranger:
+            assert (brief([await sent_to(plain, own)]) == [SENT]) is takes_plain
+            assert (brief([await sent_to(stranger, own)]) == [SENT]) is takes_stranger
+            assert bool(stranger.handshakes) is encrypts
+
+    run(work())
+
+
 @honours("smtp_tls_fingerprint_cert_match")
 def test_fingerprint_without_any_is_no_configuration() -> None:
     with pytest.raises(ConfigError, match="_tls_fingerprint_cert_match"):

@@ -34,6 +34,12 @@ class SmtpTlsParameters(Group):
         "match=, protocols=, ciphers=, exclude=, servername=, tafile= and connection_reuse= after it.",
     )
     lmtp_tls_policy_maps = Tables("", doc=_TWIN)
+    smtp_tls_per_site = Tables(
+        "",
+        doc="The old way to write smtp_tls_policy_maps, where that is empty: tables from a next hop or a server's name "
+        "to NONE, MAY, MUST_NOPEERMATCH (encrypt) or MUST (verify).",
+    )
+    lmtp_tls_per_site = Tables("", doc=_TWIN)
     smtp_tls_wrappermode = Bool(
         "no", doc="TLS begins with the connection (port 465), without STARTTLS; the level is encrypt at least."
     )
