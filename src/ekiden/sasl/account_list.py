@@ -81,6 +81,8 @@ class AccountList:
         """Logins with the same name and password at the same time are one, as long as nothing changes."""
         digest = self._cache.digest(name, password)
         stamp = await self._stamp(name)
+        if stamp is not None and (found := self._cache.get(digest, stamp)) is not None:
+            return found
         task = self._running.get((digest, stamp))
         if task is None:
             task = asyncio.ensure_future(self._verify(digest, stamp, name, password))
@@ -89,8 +91,6 @@ class AccountList:
         return await asyncio.shield(task)
 
     async def _verify(self, digest: bytes, stamp: _Stamp, name: str, password: str) -> Verdict:
-        if stamp is not None and (found := self._cache.get(digest, stamp)) is not None:
-            return found
         try:
             verdict, decided = await self._ask_places(name, password)
         except HashingBusy as busy:

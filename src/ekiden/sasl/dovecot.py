@@ -25,13 +25,16 @@ class DovecotMechanisms:
         self._server, self._timeout_s = server, timeout_s
         self._link: _Link | None = None
         self._connecting = asyncio.Lock()
+        self._offered: tuple[MechanismTraits, ...] = ()
 
     async def mechanisms(self) -> tuple[MechanismTraits, ...]:
+        """Those of last time while Dovecot is away: who tries them hears that it is for now, and not for good."""
         try:
             link = await self.link()
-        except (OSError, ValueError, ServerTrouble, TimeoutError):
-            return ()
-        return tuple(_traits(each) for each in link.mechanisms if _can_be_relayed(each))
+        except (OSError, ServerTrouble, TimeoutError):
+            return self._offered
+        self._offered = tuple(_traits(each) for each in link.mechanisms if _can_be_relayed(each))
+        return self._offered
 
     def exchange(self) -> DovecotExchange:
         return DovecotExchange(self, self._timeout_s)

@@ -212,6 +212,22 @@ def test_a_server_that_fails_is_a_temporary_failure_and_the_next_login_tries_aga
     asyncio.run(served(tmp_path / "auth", script, scene))
 
 
+def test_what_was_offered_stays_offered_while_dovecot_is_away(tmp_path: Path) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await told(reader)
+
+    async def scene(mechanisms: DovecotMechanisms) -> None:
+        offered = await mechanisms.mechanisms()
+        (tmp_path / "auth").unlink()
+        await mechanisms.aclose()
+        assert await mechanisms.mechanisms() == offered != ()
+        step = await mechanisms.exchange().start("PLAIN", b"x", Facts())
+        assert isinstance(step, Failure)
+        assert step.temporary
+
+    asyncio.run(served(tmp_path / "auth", script, scene))
+
+
 def test_no_server_at_all(tmp_path: Path) -> None:
     async def scene() -> None:
         mechanisms = DovecotMechanisms(ServerAddress("", 0, str(tmp_path / "auth")), 0.5)
