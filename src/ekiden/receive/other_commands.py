@@ -63,7 +63,8 @@ async def vrfy(session: SmtpSession, event: commands.Vrfy) -> None:
 async def help(session: SmtpSession, _event: commands.Help) -> None:
     session.count_junk()
     assert session.core is not None  # there is a conversation
-    session.accept("HELP", server_replies.help_reply(session.core.verbs))
+    hidden = "VRFY" if session.parameters.disable_vrfy_command else ""
+    session.accept("HELP", server_replies.help_reply(verb for verb in session.core.verbs if verb != hidden))
 
 
 async def quit(session: SmtpSession, _event: commands.Quit) -> None:

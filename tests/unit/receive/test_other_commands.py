@@ -99,7 +99,12 @@ def test_help_lists_what_is_really_there() -> None:
     (answer,) = said("HELP")
     verbs = answer.removeprefix("214 2.0.0 Commands: ").split()
     assert {"EHLO", "HELO", "MAIL", "RCPT", "DATA", "BDAT", "ETRN", "QUIT"} <= set(verbs)
-    assert not {"EXPN", "AUTH", "STARTTLS", "BURL", "TURN"} & set(verbs)
+    assert not {"EXPN", "AUTH", "STARTTLS", "BURL", "TURN", "XCLIENT", "XFORWARD"} & set(verbs)
+    assert "VRFY" in verbs
+    (answer,) = said("HELP", disable_vrfy_command="yes")
+    assert "VRFY" not in answer
+    (answer,) = said("HELP", smtpd_authorized_xclient_hosts="127.0.0.1")
+    assert "XCLIENT" in answer
     (answer,) = said("HELP", smtpd_discard_ehlo_keywords="chunking, etrn")
     assert "BDAT" not in answer
     assert "ETRN" not in answer

@@ -73,6 +73,9 @@ _HEADER_FIELD = re.compile(rb"[!-9;-~]+:")
 # Whatever follows these was sent too early, whoever allows what else.
 _LAST = frozenset({AuthStart, AuthResponse, StartTls})
 
+# They have answers of their own where EHLO did not offer them, and HELP leaves them out.
+_NAMED_BY_EHLO = frozenset({b"AUTH", b"STARTTLS", b"XCLIENT", b"XFORWARD"})
+
 _BDAT = VERBS[b"BDAT"]
 _LOGIN_STATE = State.LOGIN
 
@@ -188,7 +191,8 @@ class SmtpServer:
         return [
             name.decode("ascii")
             for name, verb in rules.verbs.items()
-            if not verb.extension or verb.extension in rules.offered
+            if (not verb.extension or verb.extension in rules.offered)
+            and (name not in _NAMED_BY_EHLO or name.decode("ascii") in rules.offered)
         ]
 
     def unread(self, limit: int) -> str:
