@@ -1,4 +1,4 @@
-"""Times that a sender sets: a message held until then (RFC 4865), or to be delivered by then (RFC 2852)."""
+"""What a sender sets: a time to be held until (RFC 4865), one to be delivered by (RFC 2852), a priority (RFC 6710)."""
 
 from __future__ import annotations
 
@@ -197,3 +197,38 @@ def test_what_arrives_in_time_is_told_only_where_the_time_is_lost() -> None:
             assert [each.kind for each in world.seen.of(Notified)] == kinds
 
         world.run(story)
+
+
+# -- MT-PRIORITY
+
+
+def test_a_higher_priority_overtakes_what_waits_at_its_destination() -> None:
+    world = World(
+        default_destination_concurrency_limit="1", initial_destination_concurrency="1", qmgr_priority_cost="2"
+    )
+
+    async def slow(request: DeliveryRequest) -> Sequence[DeliveryResult]:
+        await world.clock.sleep(1)
+        return await world.all_fine(request)
+
+    world.peer = slow
+
+    async def story() -> None:
+        for name, priority in (
+            ("first", 0),
+            ("a", 0),
+            ("b", 0),
+            ("low", -3),
+            ("h1", 4),
+            ("h2", 4),
+            ("h3", 4),
+            ("top", 9),
+        ):
+            message = world.message(f"{name}@far.example")
+            await world.scheduler.accept(replace(message, envelope=replace(message.envelope, priority=priority)))
+        await settle_down()
+        await world.clock.advance(20)
+        order = [request.recipients[0].address.local for request in world.requests]
+        assert order == ["first", "top", "h1", "a", "h2", "h3", "low", "b"]
+
+    world.run(story)
