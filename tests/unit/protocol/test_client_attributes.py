@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from ekiden.message.envelope import Client
 from ekiden.message.reply import Reply
+from ekiden.message.tls_facts import TlsFacts
 from ekiden.protocol.smtp.client_attributes import ClientAttributes, parse_xclient, parse_xforward
 
 GATEWAY = Client(
@@ -133,3 +135,9 @@ def test_a_login_is_the_gateway_s_word() -> None:
     found = ClientAttributes(address="192.0.2.1", login="u@x.example", helo="h", protocol="ESMTP").instead_of(GATEWAY)
     assert (found.login, found.login_method, found.helo, found.protocol) == ("u@x.example", "XCLIENT", "h", "ESMTP")
     assert not ClientAttributes(login="").instead_of(GATEWAY).login_method
+
+
+def test_the_certificate_of_a_gateway_is_not_its_client_s() -> None:
+    facts = TlsFacts("TLSv1.3", "AES", 256, "gw", "ca", "AA:BB", "CC:DD", trusted=True, verified=True, resumed=True)
+    found = ClientAttributes(address="192.0.2.1").instead_of(structs.replace(GATEWAY, tls=facts))
+    assert found.tls == TlsFacts("TLSv1.3", "AES", 256, resumed=True)

@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 
 from ekiden.message.envelope import Client
 from ekiden.message.reply import Reply, reply
+from ekiden.message.tls_facts import TlsFacts
 from ekiden.protocol.smtp.printable import printable
 from ekiden.protocol.smtp.verbs import NEUTERED
 
@@ -57,8 +58,12 @@ class ClientAttributes(Struct, frozen=True):
     def instead_of(self, client: Client) -> Client:
         """The client that XCLIENT makes of ``client``: a new one, who has said and shown nothing but what is here.
 
-        A name belongs to its address: an address that comes without one has none.
+        A name belongs to its address: an address that comes without one has none. A certificate was the gateway's own,
+        which must open no door to the clients behind it.
         """
+        tls = client.tls
+        if tls is not None:
+            tls = TlsFacts(tls.protocol, tls.cipher, tls.bits, resumed=tls.resumed, server_name=tls.server_name)
         address = client.address if self.address is None else self.address
         name = self.name or (client.name if address == client.address else _UNKNOWN)
         return structs.replace(
@@ -72,6 +77,7 @@ class ClientAttributes(Struct, frozen=True):
             login=self.login or "",
             login_method="XCLIENT" if self.login else "",
             name_failed=self.name_failed,
+            tls=tls,
         )
 
     def added_to(self, client: Client) -> Client:
