@@ -14,7 +14,6 @@ from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Connection, Endpoint, UnixHost
 from ekiden.deliver.smtp_job import Job
 from ekiden.message.clock import Clock
-from ekiden.message.envelope import Envelope
 from ekiden.message.host import Host
 from ekiden.message.status import Status
 from ekiden.message.tls_facts import TlsFacts
@@ -77,9 +76,11 @@ class Security:
         self._plain_after_s: float = parameters.minimal_backoff_time
         self._has_certificate = any(client_key_pairs(parameters, prefix))
 
-    async def policy_for(self, next_hop: str, endpoint: Endpoint, envelope: Envelope) -> TlsPolicy | NoDelivery:
+    async def policy_for(
+        self, next_hop: str, endpoint: Endpoint, *, require_tls: bool, tls_optional: bool
+    ) -> TlsPolicy | NoDelivery:
         policy = await self._policies.policy_for(
-            next_hop, as_host(endpoint), require_tls=envelope.require_tls, tls_optional=envelope.tls_optional
+            next_hop, as_host(endpoint), require_tls=require_tls, tls_optional=tls_optional
         )
         if isinstance(policy, NoDelivery):
             return policy

@@ -88,14 +88,15 @@ class Sessions:
 
     async def fits(self, connection: Connection, job: Job) -> bool:
         """Whether a connection of the pool is what a new one would be: under the same policy, with the same login."""
-        security, envelope = self._security, job.request.envelope
-        if envelope.require_tls and not connection.client.extensions.require_tls:
+        security = self._security
+        require_tls = self._requires_tls(job, connection.endpoint)
+        if require_tls and not connection.client.extensions.require_tls:
             return False
-        if not (security.has_tls or security.logins or envelope.require_tls):
+        if not (security.has_tls or security.logins or require_tls):
             return True
         if (
             not security.logins
-            and not envelope.require_tls
+            and not require_tls
             and (constant := security.constant_for(connection.next_hop)) is not None
         ):
             return connection.policy is constant or isinstance(connection.endpoint, UnixHost)
@@ -103,6 +104,10 @@ class Sessions:
         return (
             isinstance(aims, _Aims) and aims.policy == connection.policy and aims.credentials == connection.credentials
         )
+
+    def _requires_tls(self, job: Job, endpoint: Endpoint) -> bool:
+        """REQUIRETLS, unless it goes over a socket in the file system: what does not leave the host is not relayed."""
+        return job.request.envelope.require_tls and not isinstance(endpoint, UnixHost)
 
     def may_be_plain(self, connection: Connection, job: Job) -> bool:
         """Whether what broke off within TLS is worth another try without, for those that are still open."""
@@ -158,9 +163,10 @@ class Sessions:
         security = self._security
         policy: TlsPolicy | None = None
         credentials: Credentials | None = None
-        require_tls = job.request.envelope.require_tls
+        require_tls = self._requires_tls(job, endpoint)
         if security.has_tls or require_tls:
-            found = await security.policy_for(next_hop, endpoint, job.request.envelope)
+            tls_optional = job.request.envelope.tls_optional
+            found = await security.policy_for(next_hop, endpoint, require_tls=require_tls, tls_optional=tls_optional)
             if isinstance(found, NoDelivery):
                 result = failed if found.status.is_permanent else deferred
                 return result(found.status, found.text, relay=str(endpoint), **facts_of(endpoint, 0.0))
@@ -269,7 +275,7 @@ class Sessions:
             failure = await self._encrypted(connection, aims, job, best=best)
             if failure is not None:
                 return failure
-        if job.request.envelope.require_tls and not connection.client.extensions.require_tls:
+        if self._requires_tls(job, connection.endpoint) and not connection.client.extensions.require_tls:
             # RFC 8689 §4.2.1, step 5. Waiting would not teach it.
             text = f"REQUIRETLS is required, but was not offered by host {label(connection.endpoint)}"
             return Failure(failed(REQUIRETLS_IMPOSSIBLE, text), here_only=True)

@@ -128,11 +128,13 @@ class DomainPolicies:
             except DnsTrouble as trouble:
                 # RFC 7672 §2.1.2: without this anybody who breaks DNS would do away with DANE.
                 text = f"TLSA lookup error for {host.name}:{host.port}: {trouble}"
-                if self._counts is not None and (domain := domain_of(next_hop)):
-                    asked = ServerRecords((), host.canonical or host.name)
-                    self._counts.tlsa(domain, host, asked, TlsOutcome(Problem.DNSSEC_INVALID, text))
+                self._count_tlsa(next_hop, host, records, TlsOutcome(Problem.DNSSEC_INVALID, text))
                 return NoDelivery(Status(4, 7, 5), text)
-        return by_dane(policy, host, records, self._rules)
+        decided = by_dane(policy, host, records, self._rules)
+        if isinstance(decided, NoDelivery) and self._rules.has_dnssec:
+            problem = Problem.DANE_REQUIRED if records is None else Problem.TLSA_INVALID
+            self._count_tlsa(next_hop, host, records, TlsOutcome(problem, decided.text))
+        return decided
 
     async def _under_dane(
         self, policy: TlsPolicy, next_hop: str, host: Host, is_default: bool, *, require_tls: bool
@@ -190,6 +192,10 @@ class DomainPolicies:
                 # Its own line in the report; the session itself had no policy to follow.
                 self._count_sts(domain, host, None, TlsOutcome(said.problem, said.detail))
             self._counts.none(domain, host, outcome)
+
+    def _count_tlsa(self, next_hop: str, host: Host, records: ServerRecords | None, outcome: TlsOutcome) -> None:
+        if self._counts is not None and (domain := domain_of(next_hop)) is not None:
+            self._counts.tlsa(domain, host, records or ServerRecords((), host.canonical or host.name), outcome)
 
     def _count_sts(self, domain: str, host: Host, policy: Policy | None, outcome: TlsOutcome) -> None:
         if self._counts is not None:

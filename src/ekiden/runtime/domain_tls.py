@@ -90,7 +90,7 @@ class DomainTls:
         if not self._makes_files and not os.access(path, os.W_OK):
             path = Path(":memory:")
         cache = StsCache(path, limit=limit, warn=self._warn)
-        return StsDiscovery(self._parameters, self._resolver, cache, self._fetch, self._clock)
+        return StsDiscovery(self._parameters, self._resolver, cache, self._fetch, self._clock, self._warn)
 
     @cached_property
     def store(self) -> TlsrptStore:

@@ -56,11 +56,22 @@ class _Failure(Struct, frozen=True):
 
 
 class StsDiscovery:
-    def __init__(self, parameters: Parameters, resolver: Resolver, cache: StsCache, fetch: Fetch, clock: Clock) -> None:
+    """``note`` hears of each fetch that failed, in a line for the log."""
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        resolver: Resolver,
+        cache: StsCache,
+        fetch: Fetch,
+        clock: Clock,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._resolver = resolver
         self._cache = cache
         self._fetch = fetch
         self._clock = clock
+        self._note = note
         self._max_age_s = parameters.smtp_mta_sts_max_age_limit
         self._refresh_s = parameters.smtp_mta_sts_refresh_time
         self._retry_s = parameters.smtp_mta_sts_retry_time
@@ -171,6 +182,7 @@ class StsDiscovery:
         return _of(kept)
 
     def _failed(self, domain: str, found_id: str, problem: Problem, detail: str) -> Discovered:
+        self._note(f"MTA-STS policy of {domain} cannot be had: {detail}")
         self._failures.pop(domain, None)
         while len(self._failures) >= _FAILURES_LIMIT:
             del self._failures[next(iter(self._failures))]

@@ -10,6 +10,7 @@ import pytest
 from msgspec import structs
 
 from ekiden.config.snapshot import Parameters
+from ekiden.deliver.lmtp import LmtpAgent
 from ekiden.deliver.smtp import SmtpAgent
 from ekiden.deliver.tls_policies import DomainPolicies, dane_rules
 from ekiden.message.delivery import DeliveryRequest
@@ -127,5 +128,34 @@ def test_mx_records_that_nobody_proves_are_no_way_to_a_server(tmp_path: Path) ->
                 assert brief(await agent.deliver(message())) == [("failed", "5.7.30")]
                 await agent.close()
             assert not peer.connections
+
+    run(work())
+
+
+def test_a_mailbox_on_this_host_is_no_relay(tmp_path: Path) -> None:
+    """RFC 8689 §4.4."""
+
+    async def work() -> None:
+        path = str(tmp_path / "lmtp")
+        async with FakePeer(path=path) as peer:
+            parameters = Parameters({"myhostname": "me.example"})
+
+            async def hosts_for(next_hop: str) -> Sequence[Host]:
+                raise AssertionError("nobody is looked up")
+
+            agent = LmtpAgent(
+                parameters,
+                hosts_for=hosts_for,
+                clock=SystemClock(),
+                observer=Notes(),
+                policies=lambda configured: DomainPolicies(
+                    configured, dane_rules(parameters, "lmtp"), FakeResolver({})
+                ),
+            )
+            for _ in range(2):
+                results = await agent.deliver(structs.replace(message(), transport="lmtp", next_hop=f"unix:{path}"))
+                assert brief(results) == [("relayed", "2.0.0")]
+            await agent.close()
+            assert peer.connections == 1
 
     run(work())

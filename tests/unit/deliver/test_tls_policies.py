@@ -389,6 +389,10 @@ def test_failures_before_any_session_are_told(tmp_path: Path) -> None:
     assert told(World(tmp_path, sts=ELSEWHERE)) == [("sts", "x.test", ELSEWHERE, Problem.FAILED)]
     bogus = World(tmp_path, "dane", {(TLSA, NAME): SERVFAIL})
     assert told(bogus, PROVEN) == [("tlsa", "x.test", (), Problem.DNSSEC_INVALID)]
+    required = World(tmp_path, "dane-only", {})
+    assert told(required, PROVEN) == [("tlsa", "x.test", (), Problem.DANE_REQUIRED)]
+    useless = World(tmp_path, "dane-only", {(TLSA, NAME): secure(UNUSABLE)})
+    assert told(useless, PROVEN) == [("tlsa", "x.test", (UNUSABLE,), Problem.TLSA_INVALID)]
     broken = World(tmp_path, sts=HttpsTrouble("expired", by_certificate=True))
     assert told(broken) == [("sts", "x.test", None, Problem.STS_WEBPKI_INVALID), ("none", "x.test", None, None)]
 

@@ -35,6 +35,7 @@ class World:
         self.answer: HttpResponse | HttpsTrouble = served(ENFORCE)
         self.gate: asyncio.Event | None = None
         self.warnings: list[str] = []
+        self.notes: list[str] = []
         self.parameters = Parameters(settings)
         self.directory = directory
         self.restart()
@@ -42,7 +43,9 @@ class World:
     def restart(self) -> None:
         limit = self.parameters.smtp_mta_sts_cache_limit
         self.cache = StsCache(self.directory / "mta-sts.sqlite", limit=limit, warn=self.warnings.append)
-        self.discovery = StsDiscovery(self.parameters, self.resolver, self.cache, self.fetch, self.clock)
+        self.discovery = StsDiscovery(
+            self.parameters, self.resolver, self.cache, self.fetch, self.clock, self.notes.append
+        )
 
     async def fetch(self, host: str, path: str) -> HttpResponse:
         self.fetched.append((host, path))
@@ -144,6 +147,8 @@ def test_a_policy_that_cannot_be_fetched(world: World, answer: HttpResponse | Ht
             found = await world.discovery.policy_of("x.test")
             assert (found.policy, found.problem) == (None, problem)
         assert len(world.fetched) == 1
+        assert len(world.notes) == 1
+        assert world.notes[0].startswith("MTA-STS policy of x.test cannot be had: ")
         await world.clock.advance(301)
         world.answer = good
         assert await world.discovery.policy_of("x.test") == Discovered(ENFORCE)
