@@ -6,12 +6,18 @@ import hashlib
 import json
 import smtplib
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ekiden.message.host import Host
 from ekiden.tls.dane import key_of
+from ekiden.tls.policy import Problem, TlsOutcome
+from ekiden.tls.tlsrpt import day_of, decode
+from ekiden.tls.tlsrpt_mail import report_in
+from ekiden.tls.tlsrpt_store import TlsrptStore
 from support.certificates import Authority, self_signed
 from support.peers import Peer, running_postfix
 from support.requirements import require_conformance
@@ -137,6 +143,28 @@ def test_how_tls_went_is_counted_and_shown(world: tuple[RunningServer, Peer]) ->
     assert bad["summary"]["total-failure-session-count"] >= 1
     assert bad["failure-details"][0]["receiving-mx-hostname"] == "other.signed.test"
     assert "signed.test: tlsa signed.test: " in server.command("tlsrpt", "show").stdout
+
+
+def test_a_report_reaches_whoever_asked_for_it(world: tuple[RunningServer, Peer]) -> None:
+    """Two days of counts, of which one is over; the mail passes the queue and TLS as any other."""
+    server, postfix = world
+    yesterday = time.time() - 86_400
+    path = server.queue / "tls" / "tlsrpt.sqlite"
+    store = TlsrptStore(path, limit=100, time=lambda: yesterday, warn=pytest.fail)
+    host = Host("mx.signed.test", "127.0.3.1", 25)
+    store.none("signed.test", host, TlsOutcome())
+    store.none("signed.test", host, TlsOutcome(Problem.EXPIRED))
+    store.none("plain.test", host, TlsOutcome())  # asks for none
+    store.close()
+    assert server.command("tlsrpt", "send").stdout == "1 reports sent\n"
+    (mail,) = postfix.wait_for_mail("reports@signed.test")
+    report = decode(report_in(mail))
+    assert report.date_range.start_datetime == f"{day_of(yesterday)}T00:00:00Z"
+    assert report.policies[0].summary.total_successful_session_count == 1
+    assert report.policies[0].failure_details[0].result_type == "certificate-expired"
+    assert b"\nTLS-Required: No\n" in mail
+    assert server.command("tlsrpt", "send").stdout == "0 reports sent\n"
+    assert {entry.stat().st_uid for entry in path.parent.iterdir()} == {path.stat().st_uid}
 
 
 def test_reports_of_others_are_kept(world: tuple[RunningServer, Peer]) -> None:
