@@ -112,6 +112,28 @@ def test_a_socket_that_a_killed_server_left_is_taken_over() -> None:
             assert sock.recv(4) == b"220 "
 
 
+def test_a_reload_opens_and_closes_sockets() -> None:
+    with running_server(main_cf=SETTINGS) as server:
+        path = server.queue / "public" / "later"
+
+        def answers() -> bool:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(20)
+                try:
+                    sock.connect(str(path))
+                    return sock.recv(4) == b"220 "
+                except OSError:
+                    return False
+
+        assert not answers()
+        server.services.append("later unix n - n - - lmtpd")
+        server.reload()
+        wait_for(answers, "a server at the socket")
+        server.services.pop()
+        server.reload()
+        wait_for(lambda: not answers(), "nobody at the socket")
+
+
 def _send(port: int, *recipients: str) -> None:
     with smtplib.SMTP("127.0.0.1", port, local_hostname="client.example", timeout=60) as client:
         client.sendmail("a@b.example", list(recipients), CONTENT)

@@ -201,6 +201,6 @@ def test_what_is_not_played_is_counted() -> None:
         print(f"  {count} {what}")
     for name, reason in NOT_READ.items():
         print(f"{name}: {reason}")
-    # More are played as soon as more restrictions are there.
-    assert (len(decided), len(others)) == (96, 217)
+    assert len(decided) + len(others) == 313
+    assert len(decided) >= 96  # more are played as soon as more restrictions are there
     assert not set(needs) & HONOURED
