@@ -6,6 +6,7 @@ Behind our server stands smtp-sink, which writes down what the next hop is told.
 from __future__ import annotations
 
 import contextlib
+import os
 import smtplib
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.peers import running_exim, running_postfix
-from support.running import RunningServer, running_server, wait_for
+from support.running import RunningServer, open_directory, running_server, wait_for
 from support.smtp_sink import Dumped, SmtpSink, smtp_sink
 from support.smtp_socket import SmtpSocket
 
@@ -116,6 +117,32 @@ def test_addresses_and_content_beyond_ascii(by: str) -> None:
         assert "Subject: grüße" in shown
         assert "駅伝" in shown
         assert "with UTF8SMTP id" in shown
+
+
+def test_one_mailbox_has_the_mail_for_all_spellings_of_its_address() -> None:
+    """RFC 5198 §3: letters composed or not; RFC 5890 §2.3.2: the domain in either form."""
+    with open_directory() as directory:
+        mail = directory / "mail"
+        mail.mkdir()
+        mail.chmod(0o777)
+        settings = {
+            "virtual_mailbox_domains": "bücher.example", "virtual_mailbox_base": str(mail),
+            "virtual_mailbox_maps": "inline:{jürgen@bücher.example=box/}",
+            "virtual_uid_maps": f"static:{os.geteuid() or 65534}",
+            "virtual_gid_maps": f"static:{os.getegid() or 65534}",
+        }  # fmt: skip
+        addresses = [
+            f"{local}@{domain}"
+            for local in ("jürgen", "ju\u0308rgen", "jürgen+x")
+            for domain in ("bücher.example", "xn--bcher-kva.example", "BÜCHER.example")
+        ]
+        with running_server(main_cf={**settings, "recipient_delimiter": "+"}) as server:
+            with smtplib.SMTP("127.0.0.1", server.port, timeout=20) as client:
+                for address in addresses:
+                    client.sendmail("a@b.example", [address], CONTENT, ["SMTPUTF8"])
+            wait_for(
+                lambda: len(list(mail.glob("box/new/*"))) == len(addresses), f"{len(addresses)} mails:\n{server.log}"
+            )
 
 
 def test_a_message_is_sent_at_the_given_time_though_the_queue_is_flushed() -> None:

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.targets import Target, parse_targets
+from ekiden.message.address import composed
 from ekiden.tables.open import open_table
 from ekiden.tables.table import Table, TableTrouble
 
@@ -50,7 +51,7 @@ class Aliases:
         for word, table in self._tables:
             if partial and table.whole_keys:
                 continue
-            value = await table.lookup(name.lower())
+            value = await table.lookup(composed(name.lower()))
             if value is None:
                 continue
             try:

@@ -21,7 +21,8 @@ from msgspec import Struct
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.account import Account, AccountTrouble, account_of, find_account
 from ekiden.deliver.mailbox_jobs import Answer, Form, Job, deferred, failed
-from ekiden.tables.address import split_extension
+from ekiden.message.address import Address
+from ekiden.tables.address import split_extension, variants
 from ekiden.tables.table import TableTrouble
 
 # Names that every host must take mail for (RFC 5321 §4.5.1; mailer-daemon is where bounces seem to come from).
@@ -76,13 +77,16 @@ class VirtualTables(Struct, frozen=True):
 
 
 def address_keys(address: str, delimiters: str) -> Iterator[str]:
-    """The keys that virtual(8) looks an address up with: user+extension@domain, user@domain, @domain."""
-    yield address
+    """The keys that virtual(8) looks an address up with: user+extension@domain, user@domain, @domain.
+
+    Each in the spellings that an address beyond ASCII has.
+    """
     local, at, domain = address.rpartition("@")
-    user, extension = split_extension(local, delimiters)
-    if extension:
-        yield user + at + domain
-    yield at + domain
+    spelled = variants(Address(local, domain))
+    yield from (each.local + at + each.domain for each in spelled)
+    if split_extension(local, delimiters)[1]:
+        yield from (split_extension(each.local, delimiters)[0] + at + each.domain for each in spelled)
+    yield from dict.fromkeys(at + each.domain for each in spelled)
 
 
 class Places:

@@ -42,10 +42,15 @@ class Address(Struct, frozen=True):
         Beyond ASCII it is composed (NFC, RFC 5198 §3): the same letters in other code points are the same name.
         """
         key = str(self) if not self.domain else str(Address(self.local, self.domain.lower()))
-        return key if key.isascii() else unicodedata.normalize("NFC", key)
+        return composed(key)
 
 
 NULL_SENDER = Address("", "")
+
+
+def composed(text: str) -> str:
+    """``text`` with its letters composed (NFC, RFC 5198 §3), as names are compared; they travel as they came."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 @lru_cache(maxsize=4096)

@@ -7,13 +7,12 @@ place: the domain in A-labels and in U-labels, the local part as it came and com
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct
 
 from ekiden.dns.name import spellings
-from ekiden.message.address import Address
+from ekiden.message.address import Address, composed
 from ekiden.tables.open import Maps
 
 # postconf(5) recipient_delimiter: these names are never split.
@@ -63,10 +62,10 @@ async def find_alias(
         return None
     domain = address.domain
     user, extension = split_extension(address.local, delimiter)
-    variants = _variants(address)
-    if len(variants) > 1:
+    spelled = variants(address)
+    if len(spelled) > 1:
         local = is_local is not None and await is_local(domain.lower())
-        return await _first(maps, [_alias_keys(each, delimiter, local) for each in variants])
+        return await _first(maps, [_alias_keys(each, delimiter, local) for each in spelled])
     whole = str(Address(address.local))
     bare = str(Address(user)) if extension else whole
     at_domain = f"@{domain}" if domain else ""
@@ -85,11 +84,11 @@ async def find_alias(
     return None if value is None else Match(value, at_domain)
 
 
-def _variants(address: Address) -> list[Address]:
+def variants(address: Address) -> list[Address]:
     """The spellings of an address, as it is written first; nearly always there is just one."""
     if address.local.isascii() and address.domain.isascii() and "xn--" not in address.domain.lower():
         return [address]
-    locals_ = dict.fromkeys((address.local, unicodedata.normalize("NFC", address.local)))
+    locals_ = dict.fromkeys((address.local, composed(address.local)))
     return [Address(local, domain) for domain in spellings(address.domain) for local in locals_]
 
 
@@ -132,9 +131,9 @@ async def find_transport(
         return None
     domain = address.domain
     user, extension = split_extension(address.local, delimiter)
-    variants = _variants(address)
-    if len(variants) > 1:
-        keys = [_transport_keys(each, delimiter, dotted=not parent_matches) for each in variants]
+    spelled = variants(address)
+    if len(spelled) > 1:
+        keys = [_transport_keys(each, delimiter, dotted=not parent_matches) for each in spelled]
         return await _first(maps, keys)
     whole = f"{Address(address.local)}@{domain}"
     if (value := await maps.lookup(whole)) is not None:
