@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -31,6 +32,8 @@ from ekiden.tls.mta_sts import (
 from ekiden.tls.policy import Problem
 from ekiden.tls.sts_cache import Kept, StsCache
 from ekiden.tls.txt_fields import RecordError
+
+V = TypeVar("V")
 
 _FAILURES_LIMIT = 10_000  # domains whose last failure is remembered
 _REFRESHES_A_LOOK = 200
@@ -76,6 +79,7 @@ class StsDiscovery:
         self._refresh_s = parameters.smtp_mta_sts_refresh_time
         self._retry_s = parameters.smtp_mta_sts_retry_time
         self._failures: dict[str, _Failure] = {}
+        self._silent: dict[str, tuple[float, str]] = {}  # domains whose record could not be looked up, and until when
         self._fetches: dict[str, asyncio.Task[Discovered]] = {}
 
     async def policy_of(self, domain: str) -> Discovered:
@@ -84,7 +88,7 @@ class StsDiscovery:
         kept = self._cache.get(domain, now)
         problem, detail = None, ""
         try:
-            found_id = policy_id((await self._resolver.txt(record_name(domain))).records)
+            found_id = policy_id(await self._record(domain))
         except DnsTrouble as trouble:
             found_id, problem, detail = None, Problem.STS_POLICY_FETCH, str(trouble)
         except RecordError as error:
@@ -119,10 +123,25 @@ class StsDiscovery:
         if kept is None or now - kept.fetched < self._refresh_s:
             return
         try:
-            found_id = policy_id((await self._resolver.txt(record_name(domain))).records) or kept.id
+            found_id = policy_id(await self._record(domain)) or kept.id
         except (DnsTrouble, RecordError):
             found_id = kept.id
         await self._fetched(domain, found_id)
+
+    async def _record(self, domain: str) -> tuple[bytes, ...]:
+        """The TXT records. Raises DnsTrouble, for a while without asking again.
+
+        There are name servers that say nothing to a name with an underscore: mail must not wait for that each time.
+        """
+        now = self._clock.monotonic()
+        until, why = self._silent.get(domain, (0.0, ""))
+        if now < until:
+            raise DnsTrouble(why)
+        try:
+            return (await self._resolver.txt(record_name(domain))).records
+        except DnsTrouble as trouble:
+            _put(self._silent, domain, (now + self._retry_s, str(trouble)))
+            raise
 
     async def close(self) -> None:
         tasks = list(self._fetches.values())
@@ -183,10 +202,7 @@ class StsDiscovery:
 
     def _failed(self, domain: str, found_id: str, problem: Problem, detail: str) -> Discovered:
         self._note(f"MTA-STS policy of {domain} cannot be had: {detail}")
-        self._failures.pop(domain, None)
-        while len(self._failures) >= _FAILURES_LIMIT:
-            del self._failures[next(iter(self._failures))]
-        self._failures[domain] = _Failure(found_id, self._clock.monotonic() + self._retry_s, problem, detail)
+        _put(self._failures, domain, _Failure(found_id, self._clock.monotonic() + self._retry_s, problem, detail))
         return _of(self._cache.get(domain, self._clock.time()), problem, detail)
 
 
@@ -206,3 +222,11 @@ def _policy_in(response: HttpResponse) -> Policy:
 def _of(kept: Kept | None, problem: Problem | None = None, detail: str = "") -> Discovered:
     policy = kept.policy if kept is not None and kept.policy.mode is not Mode.NONE else None
     return Discovered(policy, problem, detail)
+
+
+def _put(kept: dict[str, V], domain: str, value: V) -> None:
+    """What came first leaves first."""
+    kept.pop(domain, None)
+    while len(kept) >= _FAILURES_LIMIT:
+        del kept[next(iter(kept))]
+    kept[domain] = value

@@ -161,6 +161,20 @@ def test_a_policy_that_cannot_be_fetched(world: World, answer: HttpResponse | Ht
     run(scenario)
 
 
+def test_a_name_server_that_is_silent_holds_up_one_message_only(world: World) -> None:
+    async def scenario() -> None:
+        good = world.resolver.zone[RECORD]
+        world.says(SERVFAIL)
+        for _ in range(3):
+            assert (await world.discovery.policy_of("x.test")).problem is Problem.STS_POLICY_FETCH
+        assert len(world.resolver.asked) == 1
+        world.says(good)
+        await world.clock.advance(301)
+        assert await world.discovery.policy_of("x.test") == Discovered(ENFORCE)
+
+    run(scenario)
+
+
 def test_a_new_id_brings_a_new_policy(world: World) -> None:
     async def scenario() -> None:
         await world.discovery.policy_of("x.test")
