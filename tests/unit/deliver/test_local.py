@@ -344,3 +344,25 @@ def test_the_worst_of_several_mailboxes_is_the_result() -> None:
 def test_results_keep_the_order_of_recipients() -> None:
     results = Scene(answers={"b": failed(0, 1, 1, "unknown")}).deliver("a", "b", "c")
     assert [result.action for result in results] == [Action.DELIVERED, Action.FAILED, Action.DELIVERED]
+
+
+def test_who_reports_what_an_alias_led_to() -> None:
+    """RFC 3461 §5.2.7: one address has it all to report; several are "expanded"; a list is new mail."""
+    scene = Scene("{ one = carol@out.example }")
+    [result] = scene.deliver("one")
+    assert (result.action, result.dsn_passed) == (Action.EXPANDED, True)
+    assert scene.outgoing.forwarded[0].recipients[0].notify == Notify(7)
+    scene = Scene("{ two = carol@out.example, dan@out.example }")
+    [result] = scene.deliver("two")
+    assert (result.action, result.dsn_passed) == (Action.EXPANDED, False)
+    assert {each.notify for each in scene.outgoing.forwarded[0].recipients} == {Notify.FAILURE | Notify.DELAY}
+    scene = Scene('{ copy = carol@out.example, "|cmd" }')
+    [result] = scene.deliver("copy")
+    assert (result.action, result.dsn_passed) == (Action.EXPANDED, False)
+    scene = Scene("{ list = carol@out.example }, { owner-list = keeper }")
+    [result] = scene.deliver("list")
+    assert (result.action, result.dsn_passed) == (Action.EXPANDED, False)
+    [member] = scene.outgoing.forwarded[0].recipients
+    assert member == Recipient(Address("carol", "out.example"))
+    envelope = scene.outgoing.forwarded[0].request.envelope
+    assert (envelope.ret, envelope.envid, envelope.deliver_by) == (None, "", None)
