@@ -7,6 +7,7 @@ import contextlib
 import http.server
 import json
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import trustme
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from support.requirements import require_program
 from support.running import RunningServer, open_directory, wait_for
 from support.smtp_socket import SmtpSocket
 
@@ -146,3 +148,46 @@ def test_an_issuer_that_cannot_show_who_it_is_is_not_believed(issuer: tuple[Issu
     with serving(trustme.CA().cert_pem.bytes(), sasl_oauth_introspection_url=url) as server:
         assert login(server, "opaque").startswith("454 ")
         assert service.asked == []
+
+
+@pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])
+def test_curl_and_msmtp_bring_tokens(issuer: tuple[Issuer, bytes], mechanism: str, tmp_path: Path) -> None:
+    service, certificate = issuer
+    url = f"https://localhost:{service.server_port}/keys"
+    token = str(jwt.encode({"alg": "ES256", "kid": "one"}, claims(), _KEY, ["ES256"]))
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [require_program(words[0]), *words[1:]],
+            input=b"Subject: x\r\n\r\nx\r\n",
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return (done.stdout + done.stderr).decode("utf-8", "replace")
+
+    with serving(certificate, sasl_oauth_keys_url=url, default_transport="discard:") as server:
+
+        def curl(bearer: str) -> str:
+            return run(
+                "curl", "--silent", "--verbose", "--login-options", f"AUTH={mechanism}", "--user", "anna@example.com:x",
+                "--oauth2-bearer", bearer, "--mail-from", "a@b.example", "--mail-rcpt", "c@far.example",
+                "--url", f"smtp://127.0.0.1:{server.port}/client.example", "--upload-file", "-",
+            )  # fmt: skip
+
+        def msmtp(bearer: str) -> str:
+            (tmp_path / "token").write_text(f"{bearer}\n")
+            return run(
+                "msmtp", "--file=/dev/null", "--debug", "--host=127.0.0.1", f"--port={server.port}", "--tls=off",
+                f"--auth={mechanism.lower()}", "--user=anna@example.com", f"--passwordeval=cat {tmp_path}/token",
+                "--from=a@b.example", "c@far.example",
+            )  # fmt: skip
+
+        for program in (curl, msmtp):
+            assert "235 2.7.0 Authentication successful" in program(token), program
+            refused = program("wrong.token")
+            assert "334 " in refused
+            assert "235 " not in refused
+        # msmtp 1.8.23 takes the one mechanism for the other.
+        wait_for(lambda: server.log.count(", sasl_username=anna@example.com\n") >= 4, "two logins and two failures")
+        assert f", sasl_method={mechanism}, " in server.log
