@@ -18,6 +18,7 @@ SEEDS = [
     b"r=nonce3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096|v=rmF9pqV8S7suAoZWja4dJRkFsKQ=",
     b"r=nonce,s=QSXCR+Q6sek8bf92,i=4096|e=other-error",
     b"r=nonce1,s=,i=0|v=",
+    b"r=noncencence,s=QSXCR+Q6sek8bf92,i=4096|e=other-e6|e=other-e6|e=other-e6|e=other-e6|e=other-errorr-error",
     b"m=x,r=nonce1,s=QSXCR+Q6sek8bf92,i=4096",
     b'{"status":"invalid_token","scope":"x"}||',
     b"||||||",

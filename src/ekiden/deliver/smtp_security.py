@@ -5,11 +5,13 @@ The steps of a session that need a connection are in ``deliver.smtp_session``; h
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
 
+from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Connection, Endpoint, UnixHost
 from ekiden.deliver.smtp_job import Job
@@ -72,6 +74,8 @@ class Security:
         self.notes_offers: bool = own("tls_note_starttls_offer")
         self._logs: bool = own("tls_loglevel") > 0
         self._digest: str = own("tls_fingerprint_digest")
+        if self._digest not in hashlib.algorithms_available:
+            raise ConfigError(f"{prefix}_tls_fingerprint_digest = {self._digest}: there is no such digest")
         self._any_label: bool = parameters.tls_wildcard_matches_multiple_labels
         self._plain_after_s: float = parameters.minimal_backoff_time
         self._has_certificate = any(client_key_pairs(parameters, prefix))

@@ -8,6 +8,7 @@ What fails on the way is a result for all recipients that are open, of which the
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
 
 from msgspec import Struct, structs
@@ -390,13 +391,22 @@ class Sessions:
             return Failure(deferred(_BAD_LOGIN, text))
         if not isinstance(event, LoginRefused):
             return self._no_session(event, connection, job, best=best)
-        said = event.reply.text.rstrip()
+        said = without_secret(event.reply.text.rstrip(), credentials)
         if event.reply.code == 535:
             logins.remember_refusal(credentials, endpoint.name, said)
         text = f"SASL authentication failed; server {label(endpoint)} said: {said}"
         if event.reply.code >= 500 and not logins.soft_bounce:
             return Failure(failed(status_of(event.reply), text, diagnostic=f"smtp; {said}"))
-        return Failure(_put_off(event.reply, text))
+        return Failure(deferred(status_of(event.reply).with_class(4), text, diagnostic=f"smtp; {said}"))
+
+
+def without_secret(text: str, credentials: Credentials) -> str:
+    """What a server says of a login, which it may repeat: the password is for no log and no notification."""
+    secret = credentials.password
+    for form in (secret, base64.b64encode(secret.encode()).decode().rstrip("=")):
+        if form:
+            text = text.replace(form, "***")
+    return text
 
 
 def _put_off(reply: Reply, text: str) -> DeliveryResult:

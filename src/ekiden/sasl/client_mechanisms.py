@@ -179,10 +179,11 @@ class ScramClient:
         self._first = scram.client_first(saslprep(credentials.user), nonce(), flag=flag, binding=binding)
         self.initial: bytes | None = self._first.text.encode()
         self._signature: bytes | None = None  # that the server must show
+        self._ended = False  # the server has said its last word
         self.complete = False
 
     def respond(self, challenge: bytes) -> bytes | LoginProblem:
-        if self.complete:
+        if self._ended:
             return LoginProblem("the server goes on after its last word")
         try:
             return self._prove(challenge) if self._signature is None else self._believe(challenge)
@@ -209,6 +210,7 @@ class ScramClient:
 
     def _believe(self, challenge: bytes) -> bytes | LoginProblem:
         final = scram.parse_server_final(challenge)
+        self._ended = True
         if final.error:
             return b""  # §7: the refusal follows
         assert self._signature is not None

@@ -89,11 +89,14 @@ class ConfiguredPolicies:
         return policy
 
     async def _by_table(self, next_hop: str) -> TlsPolicy:
-        """Raises TableTrouble, PolicySyntax."""
+        """What a table says is never the default itself, even where it says the same: nobody else has a say in it.
+
+        Raises TableTrouble, PolicySyntax.
+        """
         for key in keys_of(next_hop):
             found = await self._maps.lookup(key, partial=key is not next_hop)
             if found is not None:
-                return parse_policy(found, self._by_level)
+                return replace(parse_policy(found, self._by_level))
         return self.default
 
     async def _by_site(self, next_hop: str, host: Host) -> TlsPolicy:
@@ -108,7 +111,7 @@ class ConfiguredPolicies:
         if wrong:
             raise PolicySyntax(f"{wrong[0]!r} is none of {', '.join(_SITE_LEVELS)}")
         strictest = max((word.upper() for word in found), key=list(_SITE_LEVELS).index)
-        return self._by_level[_SITE_LEVELS[strictest]]
+        return replace(self._by_level[_SITE_LEVELS[strictest]])
 
     def tell(self, next_hop: str, host: Host, policy: TlsPolicy, outcome: TlsOutcome) -> None:
         """Nobody asks for reports of what the configuration alone has decided."""

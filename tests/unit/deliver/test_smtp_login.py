@@ -263,6 +263,22 @@ def test_a_server_that_breaks_off_in_the_login(answer: Answer) -> None:
     run(work())
 
 
+@pytest.mark.parametrize("echo", [b"secret", base64.b64encode(b"secret"), base64.b64encode(b"\0user\0secret")])
+def test_a_password_that_the_server_repeats_is_not_told_further(echo: bytes) -> None:
+    async def work() -> None:
+        async with FakePeer(script(AUTH=b"535 5.7.8 no: " + echo + b"\r\n")) as peer:
+            notes = Notes()
+            agent = agent_for("smtp", peer, notes=notes)
+            (result,) = await agent.deliver(request("a"))
+            await agent.close()
+            told = " ".join([result.text, result.diagnostic, *notes.texts])
+            assert "535 5.7.8 no:" in told
+            assert "secret" not in told
+            assert echo.decode() not in told
+
+    run(work())
+
+
 def test_a_user_without_password_and_a_table_that_does_not_answer() -> None:
     async def work() -> None:
         async with FakePeer(script()) as peer:

@@ -19,16 +19,19 @@ from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.lmtp import LmtpAgent
 from ekiden.deliver.smtp import SmtpAgent
+from ekiden.deliver.smtp_security import Policies
+from ekiden.dns.resolver import Tlsa
 from ekiden.message.delivery import DeliveryRequest, DeliveryResult
 from ekiden.message.host import Host
 from ekiden.runtime.system_clock import SystemClock
 from ekiden.tls.facts import fingerprint_of
 from ekiden.tls.key_files import KeyFileReader, KeyFiles
+from ekiden.tls.policy import Level, Problem, TlsOutcome, TlsPolicy
 from support.certificates import Authority, Pair, self_signed
 from support.fake_peer import Act, Answer, FakePeer
 from support.honours import honours
 from support.smtp_delivery import Notes, brief, request, run
-from support.tls_peer import EHLO, TlsPeer, server_context
+from support.tls_peer import AFTER, EHLO, TlsPeer, server_context
 
 pytestmark = honours(
     "lmtp_tls_security_level", "lmtp_tls_CAfile", "lmtp_tls_loglevel", "lmtp_tls_verify_cert_match",
@@ -65,6 +68,7 @@ def agent_for(
     settings: dict[str, str] | None = None,
     notes: Notes | None = None,
     key_files: Callable[[], KeyFiles] = KeyFiles,
+    policies: Policies | None = None,
 ) -> SmtpAgent | LmtpAgent:
     async def hosts_for(next_hop: str) -> Sequence[Host]:
         return [peer.host for peer in peers]
@@ -75,7 +79,14 @@ def agent_for(
     }
     kind = SmtpAgent if _under_test == "smtp" else LmtpAgent
     parameters = Parameters({"myhostname": "me.example", "lmtp_tls_security_level": "may", **renamed})
-    return kind(parameters, hosts_for=hosts_for, clock=SystemClock(), observer=notes or Notes(), key_files=key_files)
+    return kind(
+        parameters,
+        hosts_for=hosts_for,
+        clock=SystemClock(),
+        observer=notes or Notes(),
+        key_files=key_files,
+        policies=policies,
+    )
 
 
 def verbs(*smtp: str) -> list[str]:
@@ -739,6 +750,88 @@ def test_a_session_is_resumed(tmp_path: Path, cache: str, version: str) -> None:
             assert all(text.startswith("Verified TLS") for text in notes.texts)
 
     run(work())
+
+
+class Fixed:
+    """One policy for every server; what is told is kept."""
+
+    def __init__(self, policy: TlsPolicy) -> None:
+        self.policy = policy
+        self.told: list[TlsOutcome] = []
+
+    def constant_for(self, next_hop: str) -> TlsPolicy | None:
+        return None
+
+    async def policy_for(
+        self, next_hop: str, host: Host, *, require_tls: bool = False, tls_optional: bool = False
+    ) -> TlsPolicy:
+        return self.policy
+
+    def tell(self, next_hop: str, host: Host, policy: TlsPolicy, outcome: TlsOutcome) -> None:
+        self.told.append(outcome)
+
+
+@pytest.mark.parametrize("usage", [2, 3])
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+@pytest.mark.parametrize("right", [True, False])
+def test_records_of_dns_are_held_against_resumed_sessions_too(
+    tmp_path: Path, usage: int, version: str, right: bool
+) -> None:
+    """RFC 7672 §3.1."""
+    middle = Authority("Middle", issuer=ROOT)
+    pair = middle.issue(NAME)
+    meant = (pair if usage == 3 else middle).der if right else GOOD.der
+    record = Tlsa(usage, 0, 1, hashlib.sha256(meant).digest())
+    source = Fixed(TlsPolicy(Level.DANE, "dane", tlsa=(record,), tlsa_base=NAME, protocols=version, ciphers="medium"))
+
+    async def work() -> None:
+        async with TlsPeer(server_context(tmp_path, pair)) as peer:
+            own = {"smtp_tls_connection_reuse": "no", "smtp_tls_session_cache_database": "x:y"}
+            source.policy = structs.replace(source.policy, reuse=False)
+            agent = agent_for(peer, settings=own, policies=lambda configured: source)
+            for _ in range(2):
+                assert brief(await agent.deliver(young())) == [SENT if right else PUT_OFF]
+            await agent.close()
+            assert peer.names == [NAME, NAME]
+            assert [outcome.problem is None for outcome in source.told] == [right, right]
+            if right:
+                assert [bool(each.session_reused) for each in peer.handshakes] == [False, True]
+
+    run(work())
+
+
+@pytest.mark.parametrize("certificate", ["right", "wrong name", "self-signed"])
+@pytest.mark.parametrize("offered", [True, False])
+def test_a_policy_that_is_only_tested_stops_nothing_and_is_told(
+    tmp_path: Path, certificate: str, offered: bool
+) -> None:
+    """RFC 8461 §5."""
+    root = tmp_path / "root.pem"
+    root.write_bytes(ROOT.pem)
+    source = Fixed(
+        TlsPolicy(Level.SECURE, "sts", match=("hostname",), trust_anchors=(str(root),), ciphers="medium", testing=True)
+    )
+
+    async def work() -> None:
+        context = server_context(tmp_path, CERTIFICATES[certificate])
+        async with TlsPeer(context, None if offered else {"EHLO": AFTER, "LHLO": AFTER}) as peer:
+            agent = agent_for(peer, policies=lambda configured: source)
+            assert brief(await agent.deliver(young())) == [SENT]
+            await agent.close()
+            expected = {"right": None, "wrong name": Problem.WRONG_NAME, "self-signed": Problem.NOT_TRUSTED}[
+                certificate
+            ]
+            assert [each.problem for each in source.told] == [expected if offered else Problem.NOT_OFFERED]
+            assert source.told[0].local_address == "127.0.0.1"
+            assert source.told[0].helo == "fake.example"
+
+    run(work())
+
+
+@honours("smtp_tls_fingerprint_digest")
+def test_a_digest_that_there_is_not() -> None:
+    with pytest.raises(ConfigError, match="_tls_fingerprint_digest = nosuch: there is no such digest"):
+        agent_for(settings={"smtp_tls_fingerprint_digest": "nosuch"})
 
 
 def test_a_stranger_stays_one_when_its_session_is_resumed(tmp_path: Path) -> None:

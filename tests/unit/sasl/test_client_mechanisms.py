@@ -136,6 +136,15 @@ def test_a_server_that_does_not_know_the_password(last: bytes) -> None:
     assert not client.complete
 
 
+def test_a_server_that_refuses_in_words_does_so_once() -> None:
+    """RFC 5802 §7: after e= there is nothing more to say."""
+    mechanism, nonce, first, _, _ = SHA1
+    client = ScramClient(mechanism, ACCOUNT, Channel(), nonce=lambda: nonce)
+    client.respond(first)
+    assert client.respond(b"e=invalid-proof") == b""
+    assert isinstance(client.respond(b"e=invalid-proof"), LoginProblem)
+
+
 # -- channel binding --
 
 
