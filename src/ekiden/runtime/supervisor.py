@@ -323,7 +323,12 @@ class Supervisor:
         if now < self._look_at_keys or self._stopping is not None:
             return
         self._look_at_keys = now + self._parameters.tls_certificate_check_interval
-        if self._vault.look():
+        try:
+            changed = self._vault.look()
+        except OSError as error:  # no memory, no descriptor: workers go on with what they have
+            self._note(f"changed keys could not be read: {error.strerror}", "error")
+            return
+        if changed:
             self._tell_keys(reloading=False)
 
     def _tell_keys(self, *, reloading: bool) -> None:
@@ -393,7 +398,10 @@ class Supervisor:
         self._listeners.update(opened)
         self._configuration = replace(fresh, parameters=kept)
         self._reload_log(kept)
-        self._vault.configure(self._configuration)
+        try:
+            self._vault.configure(self._configuration)
+        except OSError as error:
+            self._note(f"keys could not be read: {error.strerror}; the old ones stay", "error")
         self._tell_keys(reloading=True)
         self._tell_reload(opened, list(gone))
         _close_all(gone.values())

@@ -123,8 +123,8 @@ class KeyFileReader:
         for path in self._paths:
             try:
                 read(path)
-            except OSError as error:
-                troubles[path] = error.strerror or str(error)
+            except (OSError, ValueError) as error:  # ValueError: no name of a file at all
+                troubles[path] = getattr(error, "strerror", None) or str(error)
         for word, parameters in self._tables.items():
             self._states.update((path, _state(path)) for path in _table_files(word))
             try:
@@ -138,6 +138,8 @@ class KeyFileReader:
                     names[word][name.lower()] = _pem_of(value, read)
                 except OSError as error:
                     troubles[f"{word} {name}"] = f"{error.filename or value}: {error.strerror or error}"
+                except ValueError as error:
+                    troubles[f"{word} {name}"] = str(error)
         return KeyFiles(contents, names, troubles)
 
 
@@ -180,6 +182,6 @@ def _read(path: str) -> bytes:
 def _state(path: str) -> _State:
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
