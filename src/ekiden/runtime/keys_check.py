@@ -5,6 +5,8 @@ A server starts without them too, and says so in its log: mail goes on in the cl
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 
@@ -15,6 +17,7 @@ from ekiden.runtime.key_vault import key_files_of
 from ekiden.tls.key_files import KeyFiles, key_pairs, offers_tls
 from ekiden.tls.server_context import ServerContexts, TlsTrouble
 
+_DENIED = f": {os.strerror(errno.EACCES)}"
 _PARAMETER = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -39,6 +42,11 @@ def _of_service(configuration: Configuration, service: Service, files: KeyFiles)
     try:
         contexts = ServerContexts(parameters, files, service=service.name)
     except TlsTrouble as trouble:
+        if str(trouble).endswith(_DENIED) and os.geteuid() != 0:
+            # Whether this is wrong depends on who starts the server.
+            text = f"{trouble}: you may not read it; where root starts the server, check as root"
+            yield _problem(configuration, service, text, Level.WARNING)
+            return
         yield _problem(configuration, service, f"{trouble}; TLS is not available ({service.name})", level)
         return
     for text in contexts.check_names():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from ekiden.cli.main import main
 from ekiden.config.load import build
 from ekiden.runtime.keys_check import check_keys
+from ekiden.tls.key_files import KeyFiles
 from support.certificates import Authority
 
 MASTER = "smtp inet n - n - - smtpd\nsubmissions inet n - n - - smtpd -o smtpd_tls_wrappermode=yes\n"
@@ -66,3 +68,15 @@ def test_the_command_fails_with_such_an_error(directory: Path, capsys: pytest.Ca
     (directory / "master.cf").write_text("127.0.0.1:0 inet n - n - - smtpd\n")
     assert main(["check", "-c", str(directory)]) == os.EX_CONFIG
     assert "no private key in it; TLS is not available" in capsys.readouterr().out
+
+
+def test_who_may_not_read_the_key_is_told_to_check_as_root(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    found = KeyFiles({f"{directory}/server.pem": b""}, {}, {f"{directory}/server.key": os.strerror(errno.EACCES)})
+    monkeypatch.setattr("ekiden.runtime.keys_check.key_files_of", lambda _: found)
+    assert said(directory, GOOD, MASTER.splitlines()[0]) == [
+        "main.cf:3: warning: smtpd_tls_key_file = server.key: Permission denied: you may not read it; where root "
+        "starts the server, check as root"
+    ]
