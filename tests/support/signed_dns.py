@@ -81,7 +81,8 @@ def _unbound_conf(zones: list[str], anchors: list[str], resolver: int, authority
         "  do-ip6: no\n  num-threads: 1\n  so-reuseport: no\n  do-not-query-localhost: no",
         '  module-config: "validator iterator"\n  val-bogus-ttl: 1\n  minimal-responses: no',
     ]
-    # Names such as .test are answered with NXDOMAIN unless it is told to ask.
+    # Nobody outside is asked for anything; and names such as .test are answered with NXDOMAIN unless it is told to ask.
+    lines.append('  local-zone: "." static')
     tops = sorted({zone.rpartition(".")[2] for zone in zones})
     lines += [f'  local-zone: "{top}." transparent' for top in tops]
     lines += [f'  trust-anchor: "{anchor}"' for anchor in anchors]

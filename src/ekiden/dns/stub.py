@@ -41,6 +41,14 @@ _TYPE_NAMES = {
     wire.TLSA: "TLSA",
     wire.TXT: "TXT",
 }
+_PROBE_TYPES = {
+    "A": wire.A,
+    "AAAA": wire.AAAA,
+    "MX": wire.MX,
+    "NS": wire.NS,
+    "SOA": wire.SOA,
+    "TXT": wire.TXT,
+}
 _RCODES = {
     1: "name server did not understand the query (FORMERR)",
     2: "server failure (SERVFAIL)",
@@ -50,7 +58,10 @@ _RCODES = {
 
 
 class StubResolver:
-    """A Resolver. ``new_id`` gives a number below 65536 that nobody can guess."""
+    """A Resolver. ``new_id`` gives a number below 65536 that nobody can guess.
+
+    ``warn`` hears, once, that the name server does not seem to validate (dnssec_probe).
+    """
 
     def __init__(
         self,
@@ -58,6 +69,7 @@ class StubResolver:
         *,
         resolv_conf: Path = Path("/etc/resolv.conf"),
         new_id: Callable[[], int] = lambda: secrets.randbelow(65536),
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._servers = name_servers(parameters.dns_resolvers, resolv_conf)
         self._new_id = new_id
@@ -73,6 +85,9 @@ class StubResolver:
             kind for kind, protocol in ((wire.AAAA, "ipv6"), (wire.A, "ipv4")) if every or protocol in protocols
         )
         self._room = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
+        self._probe = parameters.dnssec_probe
+        self._warn = warn
+        self._probing: asyncio.Task[None] | None = None
 
     async def mx(self, name: str) -> Answer[Mx]:
         """Records whose exchange is no host name keep it as written: the router says why it skips them."""
@@ -135,6 +150,22 @@ class StubResolver:
 
     async def close(self) -> None:
         """Questions that are open end by themselves."""
+        if self._probing is not None:
+            self._probing.cancel()
+
+    async def _look_for_dnssec(self) -> None:
+        """Is it the zone that is not signed, or is nothing here ever proven?"""
+        kind, _, name = self._probe.partition(":")
+        try:
+            async with asyncio.timeout(self._limit_s):
+                reply, trusted = await self._look_up(dns_name(name) or "", _PROBE_TYPES[kind.upper()])
+        except (DnsTrouble, TimeoutError):
+            why = "received no response"
+        else:
+            if trusted and reply.authentic:
+                return
+            why = "received a response that is not DNSSEC validated"
+        self._warn(f"DNSSEC validation may be unavailable: dnssec_probe '{self._probe}' {why}")
 
     async def _ask(self, name: str, kind: int, read: Callable[[bytes, wire.Record], R | None]) -> Answer[R]:
         asked = dns_name(name)
@@ -148,6 +179,8 @@ class StubResolver:
         records = reply.values(read)
         canonical = reply.canonical if reply.canonical != asked else ""
         authentic = trusted and reply.authentic
+        if not authentic and self._probe and self._probing is None:
+            self._probing = asyncio.create_task(self._look_for_dnssec())
         if records:
             return Answer(Found.RECORDS, records, authentic, float(reply.ttl_s), canonical)
         found = Found.NXDOMAIN if reply.rcode == wire.NXDOMAIN else Found.NODATA
@@ -178,7 +211,7 @@ class StubResolver:
                 why = _RCODES.get(reply.rcode, f"response code {reply.rcode}")
             if not why.startswith("timed out"):
                 break  # every server that answered has said no: asking again would get the same
-        raise DnsTrouble(f"{name} {_TYPE_NAMES[kind]}: {why}")
+        raise DnsTrouble(f"{name or '.'} {_TYPE_NAMES.get(kind, kind)}: {why}")
 
     async def _exchange(self, server: NameServer, question: bytes, number: int, name: str, kind: int) -> wire.Reply:
         """One question to one server. Raises OSError, WireError (over TCP; what is wrong over UDP may be forged)."""

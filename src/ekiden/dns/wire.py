@@ -20,6 +20,7 @@ from msgspec import Struct
 R = TypeVar("R")
 
 A: Final = 1
+NS: Final = 2
 CNAME: Final = 5
 SOA: Final = 6
 PTR: Final = 12

@@ -46,6 +46,8 @@ class Decisions:
         parameters = configuration.parameters
         self.configuration = configuration
         self._clock = clock
+        self._stub: StubResolver | None = None
+        self.warn: Callable[[str], None] = lambda _: None  # whoever has a log says so here
         self._open = open_table
         self._cares = CaresResolver(parameters)
         self._caching = CachingResolver(self._cares, clock, parameters)
@@ -133,10 +135,13 @@ class Decisions:
     def secure_resolver(self) -> Resolver:
         """The one that knows what DNSSEC proved, and remembers it."""
         parameters = self.configuration.parameters
-        return CachingResolver(StubResolver(parameters), self._clock, parameters)
+        self._stub = StubResolver(parameters, warn=self.warn)
+        return CachingResolver(self._stub, self._clock, parameters)
 
     async def close(self) -> None:
         await self._cares.close()
+        if self._stub is not None:
+            await self._stub.close()
 
     def _open_table(self, parameters: Parameters) -> Callable[[str], Table]:
         return partial(self._open, parameters=parameters)

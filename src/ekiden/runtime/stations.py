@@ -112,6 +112,7 @@ class Stations:
         self._doors = doors
         self.decisions = Decisions(configuration, doors.clock)
         self.router, self.cleanup = self.decisions.router, self.decisions.cleanup
+        self.decisions.warn = lambda text: doors.observer.emit(Note("smtp", text, "warning"))
         self.domain_tls = DomainTls(
             configuration.parameters,
             resolver=self.decisions.resolver,

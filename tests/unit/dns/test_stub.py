@@ -9,11 +9,24 @@ from typing import TypeVar
 
 import pytest
 
-from ekiden.config.snapshot import Parameters
+from ekiden.config.snapshot import ParameterError, Parameters
 from ekiden.dns.resolver import Answer, DnsTrouble, Found, Tlsa
 from ekiden.dns.stub import StubResolver
 from ekiden.dns.system_servers import NameServer, name_servers
-from support.fake_dns import AAAA, NXDOMAIN, REFUSED, SERVFAIL, A, Behaviour, FakeDns, answer, ipv4, type_of
+from support.fake_dns import (
+    AAAA,
+    NXDOMAIN,
+    REFUSED,
+    SERVFAIL,
+    A,
+    Behaviour,
+    FakeDns,
+    answer,
+    ipv4,
+    question_of,
+    type_of,
+)
+from support.honours import honours
 
 R = TypeVar("R")
 
@@ -176,3 +189,49 @@ def test_the_ad_bit_of_a_server_that_nobody_vouches_for_is_not_believed(tmp_path
     answered = asyncio.run(scenario())
     assert answered.records == (VALUE,)
     assert not answered.authentic
+
+
+@honours("dnssec_probe")
+@pytest.mark.parametrize(
+    ("probe", "root", "warning"),
+    [
+        ("ns:.", "proven", None),
+        ("ns:.", "plain", "DNSSEC validation may be unavailable: dnssec_probe 'ns:.' received a response that is not"),
+        ("ns:.", "failing", "DNSSEC validation may be unavailable: dnssec_probe 'ns:.' received no response"),
+        ("", "plain", None),
+    ],
+)
+def test_a_name_server_that_does_not_validate_is_told_of_once(probe: str, root: str, warning: str | None) -> None:
+    asked: list[bytes] = []
+
+    def behaviour(packet: bytes, tcp: bool) -> list[bytes]:
+        if question_of(packet)[:1] != b"\0":
+            return [answer(packet, RECORD)]
+        asked.append(question_of(packet))
+        if root == "failing":
+            return [answer(packet, rcode=SERVFAIL)]
+        said = answer(packet, (2, b"\1a\0"))
+        return [with_ad(said) if root == "proven" else said]
+
+    warnings: list[str] = []
+
+    async def scenario() -> None:
+        async with FakeDns(behaviour) as server:
+            parameters = Parameters({"dns_resolvers": server.address, "dnssec_probe": probe})
+            resolver = StubResolver(parameters, warn=warnings.append)
+            for _ in range(3):
+                await resolver.tlsa("_25._tcp.mx.test")
+            if resolver._probing is not None:
+                await resolver._probing
+            await resolver.close()
+
+    asyncio.run(scenario())
+    assert asked == ([b"\0\0\2\0\1"] if probe else [])
+    assert len(warnings) == (warning is not None)
+    assert all(text.startswith(warning or "-") for text in warnings)
+
+
+@pytest.mark.parametrize("text", ["ns", "ns:", "ptr:.", ":."])
+def test_probes_that_are_none(text: str) -> None:
+    with pytest.raises(ParameterError, match="must be type:name"):
+        Parameters({"dnssec_probe": text})

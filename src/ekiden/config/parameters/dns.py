@@ -38,6 +38,21 @@ def _name_server(word: str) -> str:
     return f"[{address}]:{port}" if family == socket.AF_INET6 else f"{address}:{port}"
 
 
+class DnssecProbe(Text):
+    """``type:name`` of a record that DNSSEC proves, such as ``ns:.``; empty: none."""
+
+    kind = "type:name"
+
+    def parse(self, text: str) -> str:
+        kind, colon, name = text.partition(":")
+        if text and not (colon and name and kind.upper() in PROBE_TYPES):
+            raise ValueError(f"must be type:name, such as ns:. , with a type of {', '.join(PROBE_TYPES).lower()}")
+        return text
+
+
+PROBE_TYPES = ("A", "AAAA", "MX", "NS", "SOA", "TXT")
+
+
 class DnsParameters(Group):
     # How names are looked up.
     dns_resolvers = NameServers(
@@ -63,6 +78,11 @@ class DnsParameters(Group):
     dns_negative_ttl_limit = Duration("60s", doc="The longest time that the absence of a name or record is remembered.")
     dns_trouble_ttl = Duration(
         "1s", doc="How long a look-up that failed is not tried again: SERVFAIL, REFUSED, time-out; 0s always tries."
+    )
+    dnssec_probe = DnssecProbe(
+        "ns:.",
+        doc="What smtp_dns_support_level = dnssec asks once, when an answer is not proven: if this is not either, the "
+        "resolver does not validate, and the log says so.",
     )
     smtp_host_lookup = Words(
         "dns", doc="Where the addresses of hosts come from: dns, native (/etc/hosts), or both, dns first."
