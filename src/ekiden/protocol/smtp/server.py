@@ -250,8 +250,7 @@ class SmtpServer:
         if verb.extension and verb.extension not in self._rules.offered:
             return Invalid(printable(verb.name), replies.NOT_IMPLEMENTED, "not-implemented", verb.junk)
         command = verb.parse(arguments.strip(b" "), self._rules)
-        assert not isinstance(command, Bdat)
-        if type(command) is Rcpt and not is_ascii(command.address):
+        if type(command) is Rcpt and not (line.isascii() or is_ascii(command.address)):
             # What the line means depends on the transaction: it is not to be remembered.
             if self._mail is not None and self._mail.options.smtputf8:
                 return command

@@ -10,10 +10,8 @@ from msgspec import Struct, structs
 
 from ekiden.message.reply import Reply
 from ekiden.protocol.smtp import server_replies as replies
-from ekiden.protocol.smtp.chunks import parse_bdat
 from ekiden.protocol.smtp.commands import (
     AuthStart,
-    Bdat,
     Command,
     Data,
     Helo,
@@ -212,13 +210,17 @@ def _any_arguments(command: Command) -> Callable[[bytes, Rules], Command | Inval
     return lambda _arguments, _rules: command
 
 
+def _never_parsed(_arguments: bytes, _rules: Rules) -> Command | Invalid:
+    raise AssertionError("the core has a way of its own for this command")
+
+
 _CHUNKS = frozenset({State.CHUNKS, State.CHUNK_REFUSED})
 _ANY = frozenset({State.CONNECTED, State.GREETED, State.SENDER, State.RECIPIENTS}) | _CHUNKS
 
 
 class Verb(Struct, frozen=True):
     name: bytes
-    parse: Callable[[bytes, Rules], Command | Bdat | Invalid]
+    parse: Callable[[bytes, Rules], Command | Invalid]
     states: frozenset[State] = _ANY
     junk: bool = False  # smtpd_junk_command_limit counts it
     extension: str = ""  # the EHLO keyword that offers it: without that it is "not implemented"; "": always there
@@ -234,8 +236,8 @@ VERBS: dict[bytes, Verb] = {
         Verb(b"MAIL", parse_mail, frozenset({State.CONNECTED, State.GREETED})),
         Verb(b"RCPT", parse_rcpt, frozenset({State.SENDER, State.RECIPIENTS})),
         Verb(b"DATA", _without_arguments(Data(), replies.DATA_SYNTAX), frozenset({State.RECIPIENTS})),
-        # Legal or not, its octets are read: the core knows what to do in each state.
-        Verb(b"BDAT", lambda arguments, _rules: parse_bdat(arguments), extension="CHUNKING"),
+        # Legal or not, its octets are read: the core parses it (chunks.py), and knows what to do in each state.
+        Verb(b"BDAT", _never_parsed, extension="CHUNKING"),
         Verb(b"RSET", _without_arguments(Rset(), replies.RSET_SYNTAX, junk=True), junk=True),
         Verb(b"NOOP", _any_arguments(Noop()), junk=True, before_tls=True),
         Verb(b"VRFY", parse_vrfy, junk=True),
