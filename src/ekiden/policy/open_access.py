@@ -10,6 +10,7 @@ from ekiden.policy.pop_before_smtp import MailboxLogins, PopBeforeSmtp
 from ekiden.policy.relay_access import Destinations, RelayAccess, deferring
 from ekiden.policy.restrictions import Facilities
 from ekiden.policy.sender_login import SenderLogins
+from ekiden.policy.unknown_domains import MailDomains
 from ekiden.tables.open import Maps
 from ekiden.tables.table import Table
 
@@ -22,8 +23,11 @@ def open_access(
     open_table: Callable[[str], Table],
     reject_unlisted: bool = True,
     mailbox_logins: MailboxLogins | None = None,
+    domains: MailDomains | None = None,
 ) -> RelayAccess:
-    """``is_local``: whose users are looked up by name alone. Raises ConfigError.
+    """``is_local``: whose users are looked up by name alone. ``domains``: None where DNS is not asked.
+
+    Raises ConfigError.
 
     ``reject_unlisted``: recipients that do not exist are refused here, else by the delivery.
     """
@@ -34,7 +38,7 @@ def open_access(
         code = deferring(code)
     rules = None
     if not lists.is_plain:
-        rules = _rules(lists, parameters, destinations, is_local, open_table, reject_unlisted, mailbox_logins)
+        rules = _rules(lists, parameters, destinations, is_local, open_table, reject_unlisted, mailbox_logins, domains)
     return RelayAccess(
         destinations,
         reject_unlisted=reject_unlisted,
@@ -53,6 +57,7 @@ def _rules(
     open_table: Callable[[str], Table],
     reject_unlisted: bool,
     mailbox_logins: MailboxLogins | None,
+    domains: MailDomains | None,
 ) -> AccessRules:
     logins = SenderLogins(
         Maps([open_table(word) for word in parameters.smtpd_sender_login_maps]),
@@ -61,5 +66,5 @@ def _rules(
     )
     certificates = Maps([open_table(word) for word in parameters.relay_clientcerts])
     rule = None if mailbox_logins is None else PopBeforeSmtp(mailbox_logins, parameters.pop_before_smtp_time)
-    facilities = Facilities(parameters, destinations, logins, certificates, rule)
+    facilities = Facilities(parameters, destinations, logins, certificates, rule, domains)
     return AccessRules(lists, facilities, reject_unlisted_recipient=reject_unlisted)

@@ -28,6 +28,9 @@ HONOURED = frozenset(
         "reject_unauth_destination",
         "reject_unauthenticated_sender_login_mismatch",
         "reject_unknown_client_hostname",
+        "reject_unknown_helo_hostname",
+        "reject_unknown_recipient_domain",
+        "reject_unknown_sender_domain",
         "reject_unlisted_recipient",
         "reject_unlisted_sender",
         "warn_if_reject",
@@ -39,6 +42,7 @@ OLD_NAMES = {
     "check_recipient_maps": "reject_unlisted_recipient",
     "reject_invalid_hostname": "reject_invalid_helo_hostname",
     "reject_non_fqdn_hostname": "reject_non_fqdn_helo_hostname",
+    "reject_unknown_address": "reject_unknown_sender_domain",
     "reject_unknown_client": "reject_unknown_client_hostname",
     "reject_unknown_hostname": "reject_unknown_helo_hostname",
 }
@@ -50,10 +54,7 @@ NOT_YET = frozenset(
         "permit_mx_backup",
         "reject_multi_recipient_bounce",
         "reject_unauth_pipelining",
-        "reject_unknown_helo_hostname",
-        "reject_unknown_recipient_domain",
         "reject_unknown_reverse_client_hostname",
-        "reject_unknown_sender_domain",
         "reject_unverified_recipient",
         "reject_unverified_sender",
     }

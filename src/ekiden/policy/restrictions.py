@@ -23,6 +23,7 @@ from ekiden.policy.pop_before_smtp import PopBeforeSmtp
 from ekiden.policy.relay_access import Destinations, deferring, relay_denied, sender_refusal
 from ekiden.policy.restriction_parser import Restriction, RestrictionList
 from ekiden.policy.sender_login import SenderLogins
+from ekiden.policy.unknown_domains import DomainState, MailDomains
 from ekiden.tables.open import Maps
 
 
@@ -50,7 +51,16 @@ class _Permit(enum.Enum):
 
 
 PERMIT = _Permit.PERMIT
+
+
+class Deferred(Struct, frozen=True):
+    """Nobody could say now: what everything else would permit is to come back for this."""
+
+    refusal: Refusal
+
+
 Outcome: TypeAlias = Literal[_Permit.PERMIT] | Refusal | None
+Found: TypeAlias = Outcome | Deferred
 
 
 class Facilities(Struct, frozen=True):
@@ -61,6 +71,7 @@ class Facilities(Struct, frozen=True):
     sender_logins: SenderLogins
     client_certificates: Maps  # relay_clientcerts
     pop_before_smtp: PopBeforeSmtp | None = None
+    domains: MailDomains | None = None  # None: nothing is looked up, and no domain is unknown
 
 
 class Evaluation:
@@ -103,20 +114,23 @@ class Evaluation:
             warns = only_warns or warns_next
             warns_next = False
             if restriction.members:
-                outcome = await self._walk(restriction.members, parameter, only_warns=warns)
-                if outcome is not None:
-                    return outcome
+                inner = await self._walk(restriction.members, parameter, only_warns=warns)
+                if inner is not None:
+                    return inner
                 continue
-            outcome = await _RESTRICTIONS[restriction.name](self)
+            outcome: Found = await _RESTRICTIONS[restriction.name](self)
             if outcome is None:
                 continue
             by = f"{parameter}: {restriction.name}"
+            waits = isinstance(outcome, Deferred)
+            if isinstance(outcome, Deferred):
+                outcome = outcome.refusal
             if isinstance(outcome, Refusal):
                 outcome = structs.replace(outcome, detail=f"{by} ({outcome.detail})" if outcome.detail else by)
                 if warns:
                     self.warnings.append(outcome)
                     continue
-                if restriction.name == "defer_if_permit":
+                if waits:
                     self._defer_if_permit = self._defer_if_permit or outcome
                     continue
                 if restriction.name == "defer_if_reject":
@@ -163,8 +177,8 @@ async def _defer(evaluation: Evaluation) -> Outcome:
     return evaluation.refuse(code, "4.3.2", "Try again later", "deferred")
 
 
-async def _defer_if_permit(evaluation: Evaluation) -> Outcome:
-    return evaluation.refuse(450, "4.7.0", "defer_if_permit requested", "defer-if-permit")
+async def _defer_if_permit(evaluation: Evaluation) -> Found:
+    return Deferred(evaluation.refuse(450, "4.7.0", "defer_if_permit requested", "defer-if-permit"))
 
 
 async def _defer_if_reject(evaluation: Evaluation) -> Outcome:
@@ -279,6 +293,28 @@ async def _reject_unknown_client_hostname(evaluation: Evaluation) -> Outcome:
     return Refusal(reply(code, f"{code // 100}.7.25", text), "unknown-client")  # RFC 7372 §3.3
 
 
+async def _reject_unknown_helo_hostname(evaluation: Evaluation) -> Found:
+    name, facilities = evaluation.situation.client.helo, evaluation.facilities
+    if facilities.domains is None or not name or name.startswith("["):
+        return None
+    # What is no name is none that DNS knows.
+    match await facilities.domains.state_of(name) if _is_hostname(name) else DomainState.UNKNOWN:
+        case DomainState.UNKNOWN:
+            code = facilities.parameters.unknown_hostname_reject_code
+            return evaluation.refuse(code, "4.7.1", "Host not found", "unknown-helo", stage=Stage.HELO)
+        case DomainState.TROUBLE:
+            return Deferred(evaluation.refuse(450, "4.7.1", "Host not found", "unknown-helo", stage=Stage.HELO))
+    return None
+
+
+async def _reject_unknown_recipient_domain(evaluation: Evaluation) -> Found:
+    return await _unknown_domain(evaluation, Stage.RECIPIENT, evaluation.situation.recipient, "4.1.2", "5.1.10", 556)
+
+
+async def _reject_unknown_sender_domain(evaluation: Evaluation) -> Found:
+    return await _unknown_domain(evaluation, Stage.SENDER, evaluation.situation.sender, "4.1.8", "5.7.27", 550)
+
+
 async def _reject_unlisted_recipient(evaluation: Evaluation) -> Outcome:
     recipient = evaluation.situation.recipient
     if recipient is None or evaluation.recipient_checked:
@@ -292,7 +328,7 @@ async def _reject_unlisted_sender(evaluation: Evaluation) -> Outcome:
     return None if sender is None else await sender_refusal(evaluation.facilities.destinations, sender)
 
 
-_RESTRICTIONS: Mapping[str, Callable[[Evaluation], Awaitable[Outcome]]] = {
+_RESTRICTIONS: Mapping[str, Callable[[Evaluation], Awaitable[Found]]] = {
     "defer": _defer,
     "defer_if_permit": _defer_if_permit,
     "defer_if_reject": _defer_if_reject,
@@ -316,6 +352,9 @@ _RESTRICTIONS: Mapping[str, Callable[[Evaluation], Awaitable[Outcome]]] = {
     "reject_unauth_destination": _reject_unauth_destination,
     "reject_unauthenticated_sender_login_mismatch": _reject_unauthenticated_sender_login_mismatch,
     "reject_unknown_client_hostname": _reject_unknown_client_hostname,
+    "reject_unknown_helo_hostname": _reject_unknown_helo_hostname,
+    "reject_unknown_recipient_domain": _reject_unknown_recipient_domain,
+    "reject_unknown_sender_domain": _reject_unknown_sender_domain,
     "reject_unlisted_recipient": _reject_unlisted_recipient,
     "reject_unlisted_sender": _reject_unlisted_sender,
 }
@@ -341,6 +380,28 @@ async def _login_mismatch(
     if login:
         return await logins.check_authenticated(sender, login, only_known=only_known) if authenticated else None
     return await logins.check_unauthenticated(sender, login) if unauthenticated else None
+
+
+async def _unknown_domain(
+    evaluation: Evaluation, stage: Stage, address: Address | None, status: str, null_status: str, null_code: int
+) -> Found:
+    """``status`` of a domain that is not there, code and status of one that takes no mail (RFC 7505 §4.1, §4.2)."""
+    facilities = evaluation.facilities
+    if facilities.domains is None or address is None or not address.domain or address.domain.startswith("["):
+        return None
+    if await facilities.domains.is_final(address):
+        return None  # what ends here need not be in DNS
+    reason = f"unknown-{stage.name.lower()}-domain"
+    match await facilities.domains.state_of(address.domain):
+        case DomainState.NULL_MX:
+            text = f"Domain {address.domain} does not accept mail (nullMX)"
+            return evaluation.refuse(null_code, null_status, text, reason, stage=stage)
+        case DomainState.UNKNOWN:
+            code = facilities.parameters.unknown_address_reject_code
+            return evaluation.refuse(code, status, "Domain not found", reason, stage=stage)
+        case DomainState.TROUBLE:
+            return Deferred(evaluation.refuse(450, status, "Domain not found", reason, stage=stage))
+    return None
 
 
 def _bad_helo_literal(evaluation: Evaluation) -> Outcome:

@@ -116,6 +116,10 @@ class Router:
         """What this host is to the domain of an address. Raises TableTrouble."""
         return await self._classes.of(domain_key(address.domain))
 
+    async def is_final_destination(self, address: Address) -> bool:
+        """Whether mail for the address ends here, and does not go on to another host. Raises TableTrouble."""
+        return await self.class_of(address) not in (DomainClass.DEFAULT, DomainClass.RELAY)
+
     async def resolve(self, address: Address, sender: Address | None) -> Route | DeliveryResult:
         """The way of one recipient. ``sender`` is for routes that depend on it; None: as if none did."""
         domain = domain_key(address.domain)

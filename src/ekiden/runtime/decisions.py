@@ -28,6 +28,7 @@ from ekiden.message.clock import Clock
 from ekiden.policy.open_access import open_access
 from ekiden.policy.pop_before_smtp import MailboxLogins
 from ekiden.policy.relay_access import RelayAccess
+from ekiden.policy.unknown_domains import MailDomains
 from ekiden.route.mx import MxRouter, uses_dns
 from ekiden.route.own_addresses import own_addresses
 from ekiden.route.resolve import Router
@@ -90,6 +91,7 @@ class Decisions:
             open_table=self._open_table(parameters),
             reject_unlisted=parameters.smtpd_reject_unlisted_recipient and not unchecked,
             mailbox_logins=mailbox_logins,
+            domains=MailDomains(self.resolver, self.router.is_final_destination),
         )
 
     def rewrite_clients(self, parameters: Parameters) -> RewriteClients:

@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 
 from ekiden.config.registry import split_words
 from ekiden.config.snapshot import Parameters
+from ekiden.dns.resolver import Mx
 from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.envelope import Client
 from ekiden.message.reply import Refusal
@@ -21,8 +22,10 @@ from ekiden.policy.restriction_names import HONOURED, OLD_NAMES
 from ekiden.policy.restriction_parser import parse_restrictions
 from ekiden.policy.restrictions import Evaluation, Facilities, Situation, Stage
 from ekiden.policy.sender_login import SenderLogins
+from ekiden.policy.unknown_domains import MailDomains
 from ekiden.tables.match import ClientList
 from ekiden.tables.open import Maps
+from support.fake_resolver import FakeResolver
 from support.requirements import require_conformance
 
 # Each input with what Postfix answers; smtpd_check.in3 comes without answers.
@@ -156,6 +159,22 @@ def played() -> tuple[list[tuple[Line, str]], dict[str, str]]:
     return asyncio.run(all_lines())
 
 
+# What DNS had when the answers were written, as far as they tell; every other name is not there.
+_ZONE: dict[tuple[str, str], object] = {
+    ("MX", "ibm.com"): [Mx(10, "mx.ibm.com")],
+    ("MX", "porcupine.org"): [Mx(10, "spike.porcupine.org")],
+    ("A", "fist.porcupine.org"): ["168.100.3.3"],
+    ("A", "localhost"): ["127.0.0.1"],
+    ("A", "xn--1xa.porcupine.org"): ["168.100.3.4"],
+    ("MX", "nullmx.porcupine.org"): [Mx(0, "")],
+    ("A", "spike.porcupine.org"): ["168.100.3.2"],
+}
+
+
+async def _never(_address: Address) -> bool:
+    return False
+
+
 async def _reply(line: Line) -> tuple[str, str]:
     """Our reply, or what would have to be there for one."""
     known = {name: value for name, value in line.settings.items() if name in Parameters.declared()}
@@ -165,13 +184,16 @@ async def _reply(line: Line) -> tuple[str, str]:
         return False
 
     logins = SenderLogins(Maps([]), delimiter=parameters.recipient_delimiter, is_local=is_local)
-    facilities = Facilities(parameters, _Destinations(line), logins, Maps([]))
+    domains = MailDomains(FakeResolver(_ZONE), _never)
+    facilities = Facilities(parameters, _Destinations(line), logins, Maps([]), domains=domains)
     networks = ClientList(tuple(split_words(line.settings.get("mynetworks", ""))))
     is_trusted = await networks.matches(line.client.address)
     recipient = _address(line.argument) if line.command == "rcpt" else None
     evaluation = Evaluation(facilities, Situation(line.client, is_trusted, line.sender, recipient))
     for stage, written in line.lists:
         words, missing = _honoured(written)
+        if line.settings.get("smtpd_dns_reply_filter") and any("unknown" in word for word in written):
+            words, missing = (), "smtpd_dns_reply_filter"
         outcome = await evaluation.run(parse_restrictions("smtpd_x_restrictions", words), stage)
         if isinstance(outcome, Refusal):
             # Postfix has no status of its own for a client without a name (RFC 7372 §3.3).

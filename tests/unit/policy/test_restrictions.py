@@ -9,6 +9,7 @@ import pytest
 
 from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
+from ekiden.dns.resolver import Mx
 from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.envelope import Client
 from ekiden.message.reply import Refusal, reply
@@ -19,7 +20,9 @@ from ekiden.policy.restriction_names import ALL_NAMES, HONOURED, NOT_YET, NOT_YE
 from ekiden.policy.restriction_parser import parse_restrictions
 from ekiden.policy.restrictions import _RESTRICTIONS, Evaluation, Facilities, Situation, Stage
 from ekiden.policy.sender_login import SenderLogins
+from ekiden.policy.unknown_domains import MailDomains
 from ekiden.tables.open import open_tables
+from support.fake_resolver import SERVFAIL, FakeResolver
 from support.honours import honours
 
 STRANGER = Client(name="client.example", address="192.0.2.1", helo="client.example")
@@ -28,6 +31,14 @@ HERE, FAR = Address("user", "here.example"), Address("user", "far.example")
 NOBODY = Address("nobody", "here.example")
 SENDER = Address("bob", "sender.example")
 OPEN = {"smtpd_relay_restrictions": "permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination"}
+
+
+ZONE: dict[tuple[str, str], object] = {
+    ("MX", "sender.example"): [Mx(10, "mx.sender.example")],
+    ("A", "client.example"): ["192.0.2.1"],
+    ("MX", "null.example"): [Mx(0, "")],
+    ("MX", "trouble.example"): SERVFAIL,
+}
 
 
 class Destinations:
@@ -48,7 +59,8 @@ async def is_local(domain: str) -> bool:
 def facilities(parameters: Parameters, certificates: str = "") -> Facilities:
     maps = open_tables(parameters.smtpd_sender_login_maps, parameters=parameters)
     logins = SenderLogins(maps, delimiter="+", is_local=is_local)
-    return Facilities(parameters, Destinations(), logins, open_tables(certificates.split()))
+    domains = MailDomains(FakeResolver(ZONE), Destinations().is_relay_allowed_destination)
+    return Facilities(parameters, Destinations(), logins, open_tables(certificates.split()), domains=domains)
 
 
 def rules(certificates: str = "", /, **settings: str) -> AccessRules:
@@ -427,3 +439,42 @@ def test_postmaster_is_open_to_everybody() -> None:
     """RFC 5321 §4.5.1"""
     assert text(at_rcpt(Address("PostMaster"), smtpd_client_restrictions="reject")) == ""
     assert text(at_rcpt(Address("postmaster", "far.example"), smtpd_client_restrictions="reject")) != ""
+
+
+@honours("unknown_address_reject_code", "unknown_hostname_reject_code")
+def test_domains_that_dns_does_not_have_can_be_refused() -> None:
+    senders = {"smtpd_sender_restrictions": "reject_unknown_sender_domain"}
+    unknown = "4.1.8 <a@none.example>: Sender address rejected: Domain not found"
+    assert text(at_rcpt(sender=Address("a", "none.example"), **senders)) == f"450 {unknown}"
+    hard = at_rcpt(sender=Address("a", "none.example"), **senders, unknown_address_reject_code="550")
+    assert text(hard) == f"550 5{unknown[1:]}"
+    for domain in ("sender.example", "client.example", "here.example", "[192.0.2.1]"):
+        assert text(at_rcpt(sender=Address("a", domain), **senders)) == ""
+    assert text(at_rcpt(sender=NULL_SENDER, **senders)) == ""
+    null = "<a@null.example>: {} address rejected: Domain null.example does not accept mail (nullMX)"  # RFC 7505
+    assert text(at_rcpt(sender=Address("a", "null.example"), **senders)) == f"550 5.7.27 {null.format('Sender')}"
+    recipients = {"smtpd_recipient_restrictions": "reject_unknown_recipient_domain", "is_trusted": True}
+    assert text(at_rcpt(Address("a", "none.example"), **recipients)).startswith("450 4.1.2 <a@none.example>: Recipient")
+    assert text(at_rcpt(Address("a", "null.example"), **recipients)) == f"556 5.1.10 {null.format('Recipient')}"
+    names = {"smtpd_helo_restrictions": "reject_unknown_hostname"}
+    for helo in ("none.example", "192.0.2.1", "a..b"):
+        refusal = f"4.7.1 <{helo}>: Helo command rejected: Host not found"
+        assert text(at_rcpt(client=Client(helo=helo), **names)) == f"450 {refusal}"
+    hard = at_rcpt(client=Client(helo="none.example"), **names, unknown_hostname_reject_code="550")
+    assert text(hard).startswith("550 5.7.1 ")
+    for helo in ("client.example", "sender.example", "null.example", "[192.0.2.1]", ""):
+        assert text(at_rcpt(client=Client(helo=helo), **names)) == ""
+
+
+def test_what_dns_cannot_say_now_is_deferred_only_when_nothing_else_refuses() -> None:
+    sender = Address("a", "trouble.example")
+    lists = {"smtpd_sender_restrictions": "reject_unknown_sender_domain"}
+    assert (
+        text(at_rcpt(sender=sender, **lists))
+        == "450 4.1.8 <a@trouble.example>: Sender address rejected: Domain not found"
+    )
+    assert text(at_rcpt(FAR, sender=sender, **lists)).startswith("554 5.7.1 ")
+    warned = at_rcpt(sender=sender, smtpd_sender_restrictions="warn_if_reject reject_unknown_sender_domain")
+    assert (text(warned), len(warned.warnings)) == ("", 1)
+    helo = at_rcpt(client=Client(helo="trouble.example"), smtpd_helo_restrictions="reject_unknown_helo_hostname")
+    assert text(helo) == "450 4.7.1 <trouble.example>: Helo command rejected: Host not found"

@@ -41,4 +41,6 @@ class AccessParameters(Group):
     invalid_hostname_reject_code = _code("501", "of reject_invalid_helo_hostname")
     non_fqdn_reject_code = _code("504", "of reject_non_fqdn_sender and its kin")
     plaintext_reject_code = _code("450", "of reject_plaintext_session")
+    unknown_address_reject_code = _code("450", "of reject_unknown_sender_domain and reject_unknown_recipient_domain")
+    unknown_hostname_reject_code = _code("450", "of reject_unknown_helo_hostname")
     unknown_client_reject_code = _code("450", "of reject_unknown_client_hostname")
