@@ -1,10 +1,12 @@
-"""Whether deliveries can have the TLS that a configuration asks for: files, ciphers, lines of policy tables.
+"""Whether deliveries can have the TLS and login that a configuration asks for: files, ciphers, policies, accounts.
 
 Part of ``ekiden check``. Where TLS is only a wish, what is wrong is a warning: mail goes out all the same.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from collections.abc import Iterator
 
@@ -17,7 +19,7 @@ from ekiden.config.snapshot import Parameters
 from ekiden.runtime.key_vault import key_files_of
 from ekiden.tables.index import IndexTable
 from ekiden.tables.inline import InlineTable
-from ekiden.tables.open import open_table
+from ekiden.tables.open import FILE_TYPES, open_table
 from ekiden.tables.table import TableTrouble
 from ekiden.tables.texthash import TexthashTable
 from ekiden.tls.client_context import ClientContexts
@@ -45,10 +47,32 @@ def check_client_tls(configuration: Configuration) -> Iterator[Problem]:
                 if error.text not in said:
                     said.add(error.text)
                     yield _problem(configuration, service, severity, error.text)
+        for text in _logins(parameters, service.command):
+            if text not in said:
+                said.add(text)
+                yield _problem(configuration, service, Severity.WARNING, text)
         for text in _policy_lines(parameters, service.command, policies):
             if text not in said:
                 said.add(text)
                 yield _problem(configuration, service, Severity.ERROR, text)
+
+
+def _logins(parameters: Parameters, prefix: str) -> Iterator[str]:
+    name = f"{prefix}_sasl_password_maps"
+    words: tuple[str, ...] = getattr(parameters, name)
+    enable = f"{prefix}_sasl_auth_enable"
+    if not getattr(parameters, enable):
+        return
+    if not words:
+        yield f"{enable} = yes: {name} is empty, so there is no account to log in with"
+    for word in words:
+        kind, _, path = word.partition(":")
+        try:
+            mode = os.stat(path.strip()).st_mode if kind in FILE_TYPES else 0
+        except OSError:
+            continue  # tables.check tells of it
+        if mode & stat.S_IROTH:
+            yield f"{name}: {path.strip()} has passwords, and everybody can read it"
 
 
 def _policy_lines(parameters: Parameters, prefix: str, policies: ConfiguredPolicies) -> Iterator[str]:

@@ -91,3 +91,20 @@ def test_an_option_of_one_service() -> None:
 )
 def test_tls_that_deliveries_cannot_have(main_cf: str, expected: str) -> None:
     assert any(text.startswith(expected) for text in found(main_cf)), found(main_cf)
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o644, True), (0o600, False)])
+def test_a_file_of_passwords_that_everybody_can_read(tmp_path: Path, mode: int, told: bool) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.write_text("mx.example user:secret\n")
+    passwords.chmod(mode)
+    lines = found(f"smtp_sasl_auth_enable = yes\nsmtp_sasl_password_maps = texthash:{passwords}\n")
+    text = f"/etc/x/main.cf:4: warning: smtp_sasl_password_maps: {passwords} has passwords, and everybody can read it"
+    assert (text in lines) is told
+
+
+def test_a_login_without_accounts() -> None:
+    assert found("smtp_sasl_auth_enable = yes\n") == [
+        "/etc/x/main.cf:3: warning: smtp_sasl_auth_enable = yes: smtp_sasl_password_maps is empty, "
+        "so there is no account to log in with"
+    ]
