@@ -1,4 +1,4 @@
-"""Our LMTP server (RFC 2033) with clients that others wrote: swaks, Postfix's and Exim's, on both kinds of socket."""
+"""Our LMTP server (RFC 2033) with clients that others wrote: swaks, Postfix, Exim, Dovecot, on both kinds of socket."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from support.dovecot import running_dovecot
 from support.peers import running_exim, running_postfix
 from support.requirements import require_program
-from support.running import RunningServer, free_port, running_server, wait_for
+from support.running import RunningServer, free_port, open_directory, running_server, wait_for
 
 SETTINGS = {
     "mynetworks": "192.0.2.0/24",
@@ -160,6 +161,17 @@ def test_exim_delivers_by_lmtp(lmtp: LmtpServer) -> None:
         for recipient in ("u", "v"):
             assert re.search(rf"[=-]> {recipient}@here.test .*C=\"250 2.0.0 Ok: queued as \w+\"", exim.log), exim.log
         assert re.search(r"\*\* nobody@here.test .* 550 5.1.1 ", exim.log), exim.log
+
+
+def test_dovecot_passes_mail_on_by_lmtp(lmtp: LmtpServer) -> None:
+    with open_directory() as directory, running_dovecot(directory, next_port=lmtp.port) as dovecot:
+        to = "u@here.test,nobody@here.test,v@here.test"
+        said = swaks("--server", "127.0.0.1", "--port", str(dovecot.port), "--to", to).stdout
+        assert "<nobody@here.test>: Recipient address rejected: User unknown" in said, said
+        for recipient in ("u", "v"):
+            assert re.search(rf"250 2.0.0 <{recipient}@here.test> \S+ Saved", said), said
+    found = re.findall(r"lmtpd\[\d+\]: disconnect from \S+ .*rcpt=2/3 bdat=1", lmtp.server.log)  # it chunks
+    assert found, lmtp.server.log
 
 
 def test_lmtp_and_smtp_do_not_take_each_other_for_their_own(lmtp: LmtpServer) -> None:

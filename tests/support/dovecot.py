@@ -25,9 +25,10 @@ default_internal_group = nogroup
 mail_location = maildir:@HERE@/mail/%n
 mail_plugins = quota
 first_valid_uid = 1
+@PROXY@
 passdb {
   driver = static
-  args = nopassword=y
+  args = nopassword=y @NEXT@
 }
 userdb {
   driver = static
@@ -58,8 +59,8 @@ service stats {
 class Dovecot:
     """``directory`` must be reachable for every user."""
 
-    def __init__(self, directory: Path, certificate: tuple[Path, Path] | None = None) -> None:
-        """``certificate``: it and its key, with which Dovecot offers STARTTLS."""
+    def __init__(self, directory: Path, certificate: tuple[Path, Path] | None = None, next_port: int = 0) -> None:
+        """``certificate``: it and its key, with which Dovecot offers STARTTLS. ``next_port``: who gets all mail."""
         self.directory = directory
         self.socket = directory / "lmtp"
         self.port = free_port()
@@ -70,6 +71,8 @@ class Dovecot:
         values["@SSL@"] = "ssl = no"
         if certificate is not None:
             values["@SSL@"] = f"ssl = yes\nssl_cert = <{certificate[0]}\nssl_key = <{certificate[1]}"
+        values["@PROXY@"] = "lmtp_proxy = yes" if next_port else ""
+        values["@NEXT@"] = f"proxy=y host=127.0.0.1 port={next_port}" if next_port else ""
         text = _CONF
         for name, value in values.items():
             text = text.replace(name, value)
@@ -90,10 +93,12 @@ class Dovecot:
 
 
 @contextlib.contextmanager
-def running_dovecot(directory: Path, certificate: tuple[Path, Path] | None = None) -> Iterator[Dovecot]:
+def running_dovecot(
+    directory: Path, certificate: tuple[Path, Path] | None = None, *, next_port: int = 0
+) -> Iterator[Dovecot]:
     require_root()
     program = require_program("dovecot")
-    dovecot = Dovecot(directory, certificate)
+    dovecot = Dovecot(directory, certificate, next_port)
     with (directory / "output").open("wb") as output:
         process = subprocess.Popen(
             [program, "-F", "-c", str(directory / "dovecot.conf")],
