@@ -57,16 +57,28 @@ class WireTap:
         while True:
             try:
                 client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
                 server = socket.create_connection(("127.0.0.1", self._target), 20)
             except OSError:
+                client.close()
                 return
             heard = Conversation()
             self.conversations.append(heard)
-            for source, drain, is_client in ((client, server, True), (server, client, False)):
-                threading.Thread(target=_pass_on, args=(source, drain, heard, is_client), daemon=True).start()
+            threading.Thread(target=_carry, args=(client, server, heard), daemon=True).start()
 
     def close(self) -> None:
         self._listener.close()
+
+
+def _carry(client: socket.socket, server: socket.socket, heard: Conversation) -> None:
+    """Both ways until both have ended; then no socket is left for a later test to stumble over."""
+    with client, server:
+        back = threading.Thread(target=_pass_on, args=(server, client, heard, False), daemon=True)
+        back.start()
+        _pass_on(client, server, heard, True)
+        back.join()
 
 
 def _pass_on(source: socket.socket, drain: socket.socket, heard: Conversation, is_client: bool) -> None:
