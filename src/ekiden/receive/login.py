@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from ekiden.cleanup.cleanup import table_refusal
-from ekiden.message.reply import Reply, reply
+from ekiden.message.reply import Refusal, Reply, reply
 from ekiden.observe import events
 from ekiden.policy.client_limits import Deed
 from ekiden.protocol.smtp import commands, server_replies
@@ -96,6 +96,14 @@ async def respond(session: SmtpSession, event: commands.AuthResponse) -> None:
 
 
 async def _go_on(session: SmtpSession, exchange: LoginExchange, step: Step) -> None:
+    if session.connection.has_unread:
+        # Sent before the reply, in a packet of its own: of the same kind as what the core refuses itself.
+        session.exchange = None
+        exchange.abandon()
+        text = f"improper command pipelining after AUTH from {session.client}"
+        session.service.observer.emit(events.Note("smtpd", text))
+        await session.refuse("AUTH", Refusal(server_replies.NOT_SYNCHRONIZED, "improper-pipelining"))
+        return
     match step:
         case Challenge(data=data):
             _challenge(session, data)

@@ -14,7 +14,7 @@ from ekiden.sasl.exchange import Facts, Mechanisms, MechanismTraits
 from ekiden.sasl.external import EXTERNAL
 from ekiden.sasl.scram_server import PLUS
 from ekiden.tables.match import client_list
-from ekiden.tables.open import open_table, open_tables
+from ekiden.tables.open import is_table, open_table, open_tables
 from ekiden.tls.channel_binding import channel_bindings
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ class LoginService:
         self._filter = CommandList(
             parameters.smtpd_sasl_mechanism_filter, observer, lambda word: open_table(word, parameters=parameters)
         )
+        # Every session asks for the same; what tables say may change.
+        self._filter_stays = not any(
+            is_table(word.lstrip("!")) and not word.lstrip("!").startswith("static:")
+            for word in parameters.smtpd_sasl_mechanism_filter
+        )
+        self._usable: dict[tuple[tuple[MechanismTraits, ...], bool, bool, bool], tuple[str, ...]] = {}
         self._exceptions = client_list(parameters, "smtpd_sasl_exceptions_networks")
         self._certificates = open_tables(parameters.smtpd_sasl_certificate_maps, parameters=parameters)
         self._clear = frozenset(parameters.smtpd_sasl_security_options)
@@ -52,17 +58,23 @@ class LoginService:
 
     async def usable(self, facts: Facts) -> tuple[str, ...]:
         """The mechanisms that work over this connection and are good enough for it, in the order of preference."""
-        wanted = self._encrypted if facts.tls else self._clear
-        found = []
-        for traits in await self.mechanisms.mechanisms():
-            name = traits.name
-            if name == EXTERNAL.name and not facts.certificate_name:
-                continue
-            if name.endswith(PLUS) and _EXPECTED_BINDINGS.isdisjoint(facts.channel_bindings):
-                continue
-            if _is_worth(traits, wanted) and self._filter.holds(name.encode()):
-                found.append(name)
-        return tuple(found)
+        there = await self.mechanisms.mechanisms()
+        is_bound = not _EXPECTED_BINDINGS.isdisjoint(facts.channel_bindings)
+        key = (there, facts.tls, bool(facts.certificate_name), is_bound)
+        found = self._usable.get(key)
+        if found is None:
+            wanted = self._encrypted if facts.tls else self._clear
+            found = tuple(
+                traits.name
+                for traits in there
+                if (traits.name != EXTERNAL.name or facts.certificate_name)
+                and (is_bound or not traits.name.endswith(PLUS))
+                and _is_worth(traits, wanted)
+                and self._filter.holds(traits.name.encode())
+            )
+            if self._filter_stays:
+                self._usable[key] = found
+        return found
 
     async def facts(self, session: SmtpSession) -> Facts:
         """Raises TableTrouble."""

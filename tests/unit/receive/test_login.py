@@ -13,7 +13,10 @@ from ekiden.config.snapshot import Parameters
 from ekiden.message.tls_facts import TlsFacts
 from ekiden.observe.events import Accepting, ConnectionLost, LoginFailed, Note, Rejected
 from ekiden.observe.maillog import MailLogRenderer
+from ekiden.receive.connection import Connection
 from ekiden.receive.login_service import LoginService
+from ekiden.receive.session import SmtpSession
+from ekiden.sasl.accounts import Verdict
 from ekiden.sasl.exchange import Facts, MechanismServer, MechanismTraits
 from ekiden.sasl.own_mechanisms import OwnMechanisms
 from ekiden.sasl.scram import ScramHash
@@ -532,3 +535,42 @@ def test_who_submitted_a_message_is_believed_of_clients_that_have_logged_in() ->
     assert "sasl" not in said(logs_in=False, submitter="al@b.example")
     (refused,) = heard(world(), "MAIL FROM:<a@b.example> AUTH=a+ZZ")
     assert refused.startswith("501 5.5.4 ")
+
+
+def test_what_comes_before_the_reply_in_a_packet_of_its_own_ends_the_session_too() -> None:
+    class Slow(KnownAccounts):
+        """The password takes its time."""
+
+        async def verify(self, name: str, password: str) -> Verdict:
+            began.set()
+            await asyncio.wait_for(sent.wait(), 20)
+            return await super().verify(name, password)
+
+    began, sent = asyncio.Event(), asyncio.Event()
+    service = world(Slow())
+
+    async def talk(client: Talk) -> None:
+        await client.hello()
+        client.writer.write(f"{plain('bob', 'secret')}\r\n".encode())
+        await asyncio.wait_for(began.wait(), 20)
+        client.writer.write(b"MAIL FROM:<a@b.example>\r\n")
+        await client.writer.drain()
+        async with asyncio.timeout(20):
+            while not connections or not connections[0].has_unread:
+                await asyncio.sleep(0)
+        sent.set()
+        assert (await client.reply()).startswith("554 5.5.0 ")
+        assert await client.reply() == ""
+
+    connections: list[Connection] = []
+    usable = service.service.login
+    assert usable is not None
+    facts = usable.facts
+
+    async def noted(session: SmtpSession) -> Facts:
+        connections.append(session.connection)
+        return await facts(session)
+
+    usable.facts = noted  # type: ignore[method-assign]
+    play(service, talk)
+    assert not any(event for event in service.events if isinstance(event, LoginFailed))
