@@ -51,7 +51,7 @@ async def form_for(
     chunked = extensions.chunking and settings.chunking
     binary = body is BodyType.BINARY_MIME and chunked and extensions.binary_mime
     size, survey = content.size, None
-    if (body is BodyType.BINARY_MIME and not binary) or not extensions.eight_bit_mime:
+    if not binary and (body is BodyType.BINARY_MIME or not extensions.eight_bit_mime):
         found = await _converted(job, connection, settings)
         if isinstance(found, DeliveryResult):
             return found

@@ -320,6 +320,10 @@ def test_binary_content_goes_as_it_is_only_where_it_may() -> None:
     _, peer = run_for(offering("CHUNKING", "BINARYMIME"), wanted)
     assert peer.contents == [BINARY.data]
     assert envelope_lines(peer)[0] == b"MAIL FROM:<s@s.example> BODY=BINARYMIME"
+    # A server that takes any bytes needs no 8BITMIME.
+    odd: dict[str, Answer | list[Answer]] = {"EHLO": b"250-fake.example\r\n250-CHUNKING\r\n250 BINARYMIME\r\n"}
+    _, peer = run_for(odd, wanted)
+    assert peer.contents == [BINARY.data]
     for script, settings in (
         (offering("CHUNKING"), {}),
         (offering(), {}),
