@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from ekiden.sasl.external import EXTERNAL
 from ekiden.sasl.scram_server import PLUS
 from ekiden.tables.match import client_list
 from ekiden.tables.open import is_table, open_table, open_tables
+from ekiden.tls.certificate_names import mail_addresses_of
 from ekiden.tls.channel_binding import channel_bindings
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ class LoginService:
         tls = session.client.tls
         transport = session.connection.transport
         here = transport.get_extra_info("sockname") or ("", 0)
-        name = "" if tls is None else await self._certificate_name(tls)
+        name = "" if tls is None else await self._certificate_name(tls, session.connection.encryption)
         return Facts(
             service=self._parameters.smtpd_sasl_service,
             local_address=str(here[0]),
@@ -102,14 +104,15 @@ class LoginService:
             return {}
         return channel_bindings(connection, is_server=True)
 
-    async def _certificate_name(self, tls: TlsFacts) -> str:
+    async def _certificate_name(self, tls: TlsFacts, connection: ssl.SSLObject | None = None) -> str:
         """The account that the client's certificate is for; "" for none."""
         if not self._certificates:
             return ""
         keys = [tls.fingerprint, tls.key_fingerprint]
         if tls.trusted:
             # What a certificate says of itself counts only where we trust who made it.
-            keys.append(tls.peer_name)
+            der = None if connection is None else connection.getpeercert(binary_form=True)
+            keys += [*(mail_addresses_of(der) if der else ()), tls.peer_name]
         for key in keys:
             if key and (found := await self._certificates.lookup(key)) is not None:
                 return found.strip()

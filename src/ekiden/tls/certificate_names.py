@@ -47,3 +47,12 @@ def name_matches(presented: str, wanted: str) -> bool:
         # "*.com" names nobody in particular.
         return bool(label and dot) and "." in rest and rest == presented[2:]
     return presented == wanted
+
+
+def mail_addresses_of(der: bytes) -> tuple[str, ...]:
+    """The e-mail addresses (rfc822Name) among the alternative names of a certificate; none where it cannot be read."""
+    try:
+        found = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        return tuple(found.value.get_values_for_type(x509.RFC822Name)[:_NAMES_LIMIT])
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return ()

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from msgspec import structs
 
 from ekiden.config.snapshot import Parameters
@@ -21,6 +26,7 @@ from ekiden.sasl.exchange import Facts, MechanismServer, MechanismTraits
 from ekiden.sasl.own_mechanisms import OwnMechanisms
 from ekiden.sasl.scram import ScramHash
 from ekiden.sasl.scram_server import MadeUp
+from ekiden.tls.certificate_names import mail_addresses_of
 from support.honours import honours
 from support.sasl import KnownAccounts, ScramTalk
 from support.smtp_session import Talk, World, play
@@ -574,3 +580,22 @@ def test_what_comes_before_the_reply_in_a_packet_of_its_own_ends_the_session_too
     usable.facts = noted  # type: ignore[method-assign]
     play(service, talk)
     assert not any(event for event in service.events if isinstance(event, LoginFailed))
+
+
+def test_the_addresses_of_a_certificate_count_where_its_maker_is_trusted() -> None:
+    pem = trustme.CA().issue_cert("bob@here.example", "host.example", common_name="Bob").cert_chain_pems[0].bytes()
+    certificate = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+    assert mail_addresses_of(certificate) == ("bob@here.example",)
+    assert mail_addresses_of(b"no certificate") == ()
+
+    class Shown:
+        def getpeercert(self, *, binary_form: bool) -> bytes:
+            assert binary_form
+            return certificate
+
+    parameters = Parameters({**CLEAR, "smtpd_sasl_certificate_maps": "inline:{bob@here.example=bob}"})
+    service = LoginService(parameters, own(), Silent())
+    connection = cast(ssl.SSLObject, Shown())
+    for trusted, name in ((True, "bob"), (False, "")):
+        facts = TlsFacts("TLSv1.3", "x", peer_name="Bob", fingerprint="AA:BB", trusted=trusted)
+        assert asyncio.run(service._certificate_name(facts, connection)) == name

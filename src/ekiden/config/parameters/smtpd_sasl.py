@@ -42,7 +42,7 @@ class SmtpdSaslParameters(Group):
     smtpd_sasl_certificate_maps = Tables(
         "",
         doc="Tables that say which account the certificate of a client is for (EXTERNAL). They are asked for its "
-        "fingerprint and that of its key and, when a trusted authority has made it, for its common name.",
+        "fingerprint and that of its key and, when a trusted authority has made it, for its e-mail addresses and name.",
     )
     broken_sasl_auth_clients = Bool("no", doc="Offer AUTH= beside AUTH, for clients that know the old form only.")
     smtpd_client_auth_rate_limit = Int(
