@@ -56,20 +56,25 @@ class LoginService:
         client = session.client
         if self.needs_tls(client.tls) or await self._exceptions.matches(client.address, client.name):
             return ()
-        return await self.usable(await self.facts(session))
+        tls = client.tls
+        name = "" if tls is None else await self._certificate_name(tls, session.connection.encryption)
+        return await self._usable_over(tls is not None, bool(name), await self._channel_bindings(session))
 
     async def usable(self, facts: Facts) -> tuple[str, ...]:
         """The mechanisms that work over this connection and are good enough for it, in the order of preference."""
+        return await self._usable_over(facts.tls, bool(facts.certificate_name), facts.channel_bindings)
+
+    async def _usable_over(self, tls: bool, has_certificate: bool, bindings: Mapping[str, bytes]) -> tuple[str, ...]:
         there = await self.mechanisms.mechanisms()
-        is_bound = not _EXPECTED_BINDINGS.isdisjoint(facts.channel_bindings)
-        key = (there, facts.tls, bool(facts.certificate_name), is_bound)
+        is_bound = not _EXPECTED_BINDINGS.isdisjoint(bindings)
+        key = (there, tls, has_certificate, is_bound)
         found = self._usable.get(key)
         if found is None:
-            wanted = self._encrypted if facts.tls else self._clear
+            wanted = self._encrypted if tls else self._clear
             found = tuple(
                 traits.name
                 for traits in there
-                if (traits.name != EXTERNAL.name or facts.certificate_name)
+                if (traits.name != EXTERNAL.name or has_certificate)
                 and (is_bound or not traits.name.endswith(PLUS))
                 and _is_worth(traits, wanted)
                 and self._filter.holds(traits.name.encode())

@@ -15,6 +15,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -49,6 +50,7 @@ class Account(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
         return next((each for each in self.app_passwords if each.name == name), None)
 
 
+@lru_cache(maxsize=4096)  # each login asks several times, and the same accounts come again
 def folded_name(name: str, *, stored: bool = False) -> str:
     """The canonical form of a name: SASLprep (RFC 4013), without regard to case. Raises ValueError."""
     prepared = saslprep(name, stored=stored).casefold()

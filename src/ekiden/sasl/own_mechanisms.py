@@ -6,7 +6,7 @@ import base64
 import secrets
 from collections.abc import Callable
 
-from ekiden.sasl.accounts import Accounts
+from ekiden.sasl.accounts import Accounts, HashName
 from ekiden.sasl.bearer import OAUTHBEARER, XOAUTH2, BearerServer
 from ekiden.sasl.exchange import Challenge, Facts, Failure, MechanismServer, MechanismTraits, Step
 from ekiden.sasl.external import EXTERNAL, ExternalServer
@@ -36,10 +36,17 @@ class OwnMechanisms:
         self.made_up = made_up
         self.tokens = tokens
         self.nonce = nonce
+        self._made: tuple[frozenset[HashName], tuple[MechanismTraits, ...]] | None = None
 
     async def mechanisms(self) -> tuple[MechanismTraits, ...]:
         """The strongest first, for clients that take the first they know."""
-        hashes = [each for each in (ScramHash.SHA256, ScramHash.SHA1) if each.value in self.accounts.scram_hashes]
+        there = self.accounts.scram_hashes
+        if self._made is None or self._made[0] is not there:
+            self._made = there, self._make(there)
+        return self._made[1]
+
+    def _make(self, there: frozenset[HashName]) -> tuple[MechanismTraits, ...]:
+        hashes = [each for each in (ScramHash.SHA256, ScramHash.SHA1) if each.value in there]
         bearers = () if self.tokens is None else (OAUTHBEARER, XOAUTH2)
         return (
             EXTERNAL,

@@ -27,7 +27,7 @@ _DEFINED = unicodedata.ucd_3_2_0  # RFC 3454 §3.1 has the tables of Unicode 3.2
 def saslprep(text: str, *, stored: bool = False) -> str:
     """``stored``: it is to be kept, so characters younger than Unicode 3.2 are refused (RFC 3454 §7)."""
     if text.isascii():  # nothing is mapped or reordered there
-        if any(char < " " or char == "\x7f" for char in text):
+        if not text.isprintable():
             raise ValueError("it holds a control character")
         return text
     # RFC 4013 §2.1: other spaces become ours, what is commonly mapped to nothing goes.
