@@ -118,15 +118,11 @@ class Connection(asyncio.Protocol):
             return event
         if self.lost:
             return Lost(self.client.stage)
-        if self.layer is not None and not self.layer.done:
-            return await self._wait(Stage.TLS)
+        shakes_hands = self.layer is not None and not self.layer.done
         # A second reply in the segment of the last event: no more bytes will come to tell of it.
-        if (event := self.client.next_event()) is not None:
+        if not shakes_hands and (event := self.client.next_event()) is not None:
             return event
-        return await self._wait(self.client.stage)
-
-    async def _wait(self, stage: Stage) -> Event:
-        self._expect(stage)
+        self._expect(Stage.TLS if shakes_hands else self.client.stage)
         self._waiter = self._loop.create_future()
         return await self._waiter
 
