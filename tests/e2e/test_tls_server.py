@@ -24,7 +24,7 @@ import pytest
 from ekiden.tls.facts import certificate_of
 from support.certificates import Authority, self_signed
 from support.honours import honours
-from support.requirements import require_program, require_root
+from support.requirements import require_program, require_root, require_that
 from support.running import RunningServer, free_port, open_directory, wait_for
 from support.smtp_socket import SmtpSocket
 from support.tls_peers import client_context
@@ -218,8 +218,7 @@ def test_swaks(host: Host, options: list[str], kind: str) -> None:
          "--to", "postmaster@mx.test"],
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
-    if "TLS not available" in done.stderr + done.stdout:
-        pytest.skip("swaks lacks Net::SSLeay (libnet-ssleay-perl)")
+    require_that("TLS not available" not in done.stderr + done.stdout, "swaks lacks Net::SSLeay (libnet-ssleay-perl)")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "TLS started with cipher TLSv1.3" in done.stdout
     assert "queued as" in done.stdout

@@ -16,11 +16,10 @@ from typing import TypeVar
 from msgspec import Struct
 
 from ekiden.tls.mta_sts import Policy, PolicyError, parse_policy
+from ekiden.tls.state_file import StateFile
 
-R = TypeVar("R")
 V = TypeVar("V")
 
-_BUSY_MS = 50
 _ABSENCE_S = 60.0  # how long another worker's new policy may go unnoticed
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS policy (
@@ -48,13 +47,10 @@ class StsCache:
     """``warn`` hears what is wrong with the file, once each time that it begins to be."""
 
     def __init__(self, path: Path, *, limit: int, warn: Callable[[str], None]) -> None:
-        self._path = path
         self._limit = limit
-        self._warn = warn
         self._memory: dict[str, Kept] = {}
         self._absent: dict[str, float] = {}  # until when the file need not be asked again
-        self._database: sqlite3.Connection | None = None
-        self._broken = False
+        self._file = StateFile(path, _SCHEMA, consequence="MTA-STS policies are kept in memory", warn=warn)
 
     def get(self, domain: str, now: float) -> Kept | None:
         """The policy, if it has not expired."""
@@ -93,7 +89,7 @@ class StsCache:
                     (count - self._limit,),
                 )
 
-        self._use(write)
+        self._file.use(write)
 
     def due(self, fetched_before: float, now: float, count: int) -> list[str]:
         """Up to ``count`` domains whose policies live and are older than that, the oldest first."""
@@ -105,20 +101,18 @@ class StsCache:
             )
             return [domain for (domain,) in rows]
 
-        found: list[str] | None = self._use(read)
+        found: list[str] | None = self._file.use(read)
         return found or []
 
     def close(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._file.close()
 
     def _remember(self, domain: str, kept: Kept) -> None:
         self._absent.pop(domain, None)
         _put(self._memory, domain, kept, self._limit)
 
     def _read(self, domain: str) -> Kept | None:
-        row = self._use(
+        row = self._file.use(
             lambda database: database.execute(
                 "SELECT id, fetched, expires, text FROM policy WHERE domain = ?", (domain,)
             ).fetchone()
@@ -130,32 +124,6 @@ class StsCache:
             return Kept(str(policy_id), parse_policy(bytes(text)), float(fetched), float(expires))
         except (PolicyError, TypeError, ValueError):
             return None
-
-    def _use(self, work: Callable[[sqlite3.Connection], R]) -> R | None:
-        try:
-            if self._database is None:
-                self._database = self._open()
-            with self._database:
-                result = work(self._database)
-        except sqlite3.Error as error:
-            if not self._broken:
-                self._warn(f"{self._path}: {error}; MTA-STS policies are kept in memory")
-            self._broken = True
-            self.close()
-            return None
-        self._broken = False
-        return result
-
-    def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, check_same_thread=False)
-        try:
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = NORMAL")
-            database.executescript(_SCHEMA)
-        except sqlite3.Error:
-            database.close()
-            raise
-        return database
 
 
 def _put(kept: dict[str, V], domain: str, value: V, limit: int) -> None:

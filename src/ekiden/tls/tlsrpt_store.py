@@ -13,7 +13,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -22,11 +21,9 @@ from ekiden.message.host import Host
 from ekiden.tls.dane_records import ServerRecords
 from ekiden.tls.mta_sts import Policy
 from ekiden.tls.policy import TlsOutcome
+from ekiden.tls.state_file import StateFile
 from ekiden.tls.tlsrpt import Count, FailureDetails, PolicyDescription, Report, day_of, encode
 
-R = TypeVar("R")
-
-_BUSY_MS = 50
 _WAITING_LIMIT = 5000  # different counts that wait for a flush
 _DETAIL_CHARACTERS = 200
 _SCHEMA = """
@@ -58,13 +55,12 @@ class TlsrptStore:
     """Counts of deliver.tls_policies, and the rest. ``limit``: the most rows of each kind. ``time``: the wall clock."""
 
     def __init__(self, path: Path, *, limit: int, time: Callable[[], float], warn: Callable[[str], None]) -> None:
-        self._path = path
         self._limit = limit
         self._time = time
-        self._warn = warn
         self._waiting: dict[_Key, int] = {}
-        self._database: sqlite3.Connection | None = None
-        self._broken = False
+        self._file = StateFile(
+            path, _SCHEMA, consequence="what is counted for reports on TLS waits or is lost", warn=warn
+        )
 
     # -- Counts --
 
@@ -117,7 +113,7 @@ class TlsrptStore:
                     rows += 1
             return True
 
-        if not self._use(write):  # they wait for the next time, as far as there is room
+        if not self._file.use(write):  # they wait for the next time, as far as there is room
             for key, sessions in waiting.items():
                 if key in self._waiting or len(self._waiting) < _WAITING_LIMIT:
                     self._waiting[key] = self._waiting.get(key, 0) + sessions
@@ -127,7 +123,7 @@ class TlsrptStore:
     def domains(self, before: str) -> list[tuple[str, str]]:
         """Days before that one, and the domains counted on each."""
         return (
-            self._use(
+            self._file.use(
                 lambda database: list(
                     database.execute(
                         "SELECT DISTINCT day, domain FROM session WHERE day < ? ORDER BY day, domain", (before,)
@@ -148,11 +144,11 @@ class TlsrptStore:
                 for policy, failure, sessions in rows
             ]
 
-        return self._use(read) or []
+        return self._file.use(read) or []
 
     def was_reported(self, day: str, domain: str, place: str) -> bool:
         return bool(
-            self._use(
+            self._file.use(
                 lambda database: database.execute(
                     "SELECT 1 FROM reported WHERE day = ? AND domain = ? AND place = ?", (day, domain, place)
                 ).fetchone()
@@ -160,7 +156,7 @@ class TlsrptStore:
         )
 
     def reported(self, day: str, domain: str, place: str) -> None:
-        self._use(
+        self._file.use(
             lambda database: database.execute("INSERT OR IGNORE INTO reported VALUES (?, ?, ?)", (day, domain, place))
         )
 
@@ -171,7 +167,7 @@ class TlsrptStore:
             for table in ("session", "reported"):
                 database.execute(f"DELETE FROM {table} WHERE day = ? AND domain = ?", (day, domain))  # noqa: S608
 
-        self._use(write)
+        self._file.use(write)
 
     # -- reports of others --
 
@@ -193,47 +189,17 @@ class TlsrptStore:
                 )
             return True
 
-        return bool(self._use(write))
+        return bool(self._file.use(write))
 
     def all_received(self) -> Sequence[Received]:
-        rows = self._use(
+        rows = self._file.use(
             lambda database: database.execute("SELECT at, sender, report FROM received ORDER BY number").fetchall()
         )
         return [Received(at, sender, _unpack_report.decode(report)) for at, sender, report in rows or ()]
 
     def close(self) -> None:
         self.flush()
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
-    def _use(self, work: Callable[[sqlite3.Connection], R]) -> R | None:
-        try:
-            if self._database is None:
-                self._database = self._open()
-            with self._database:
-                result = work(self._database)
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
-            if not self._broken:
-                self._warn(f"{self._path}: {error}; what is counted for reports on TLS waits or is lost")
-            self._broken = True
-            if self._database is not None:
-                self._database.close()
-                self._database = None
-            return None
-        self._broken = False
-        return result
-
-    def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, check_same_thread=False)
-        try:
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = NORMAL")
-            database.executescript(_SCHEMA)
-        except sqlite3.Error:
-            database.close()
-            raise
-        return database
+        self._file.close()
 
 
 def _sts(domain: str, policy: Policy) -> PolicyDescription:

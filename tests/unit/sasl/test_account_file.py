@@ -21,7 +21,7 @@ from ekiden.sasl.account_changes import (
 from ekiden.sasl.account_file import Account, AccountFile, AccountFileTrouble, folded_name, parse_accounts
 from ekiden.sasl.scram_secret import parse_secret
 from support.accounts import DAY, add_account, change_account, cheap_hashing
-from support.requirements import ROOT
+from support.requirements import ROOT, require_root
 
 _NOTHING = ScramPolicy()
 
@@ -57,8 +57,8 @@ def test_the_file_is_for_its_owner_alone_and_nothing_is_left_beside_it(tmp_path:
     assert [each.name for each in tmp_path.iterdir()] == ["accounts"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_new_file_belongs_to_the_server_and_an_old_one_to_whom_it_belongs(tmp_path: Path) -> None:
+    require_root()  # only root can give files away
     path = tmp_path / "accounts"
     AccountFile(path).change(lambda accounts: None, owner=(65534, 65534))
     assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65534)
