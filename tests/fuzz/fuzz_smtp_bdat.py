@@ -146,7 +146,8 @@ def _commands(talk: bytes) -> list[str]:
         if len(line) > LIMIT:
             found.append("")
             continue
-        words = line.strip(b" \r\n").split(b" ")
+        text = line[:-2] if line.endswith(b"\r\n") else line[:-1]
+        words = text.strip(b" ").split(b" ")
         found.append(printable(words[0]).upper())
         counted = _BDAT.fullmatch(line)
         if counted is not None:
