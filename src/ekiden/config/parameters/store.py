@@ -36,8 +36,8 @@ class StoreParameters(Group):
         "10",
         maximum=1000,
         reload=Reload.RESTART,
-        doc="How long a commit waits at most for more messages to share it, while several come at a time; on a quick disk "
-        "it waits less, a few times as long as commits take.",
+        doc="How long a commit waits at most for more messages to share it, while several come at a time; on a quick "
+        "disk it waits less, a few times as long as commits take.",
     )
     queue_commit_limit = Int(
         "256",
