@@ -79,7 +79,7 @@ def why(directory: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tup
         (
             ("u@no.example", "--client", "192.0.2.1"),
             os.EX_UNAVAILABLE,
-            [("refused", "RCPT TO gets 454 4.7.1 <u@no.example>: Relay access denied", "relay_domains main.cf:7")],
+            [("refused", "RCPT TO gets 554 5.7.1 <u@no.example>: Relay access denied", "relay_domains main.cf:7")],
         ),
         (
             ("nobody-here@here.example", "--client", "127.0.0.1"),

@@ -95,10 +95,13 @@ def test_relaying_is_for_those_whom_the_list_permits() -> None:
     assert text(at_rcpt(FAR, client=BOB)) == ""
     assert text(at_rcpt(HERE)) == ""
     default = Parameters().smtpd_relay_restrictions
-    assert default == ("permit_mynetworks", "permit_sasl_authenticated", "defer_unauth_destination")
+    assert default == ("permit_mynetworks", "permit_sasl_authenticated", "reject_unauth_destination")
+    assert text(at_rcpt(FAR, smtpd_relay_restrictions=", ".join(default))) == (
+        "554 5.7.1 <user@far.example>: Relay access denied"
+    )
     strict = {"smtpd_relay_restrictions": "permit_mynetworks, reject_unauth_destination"}
     assert text(at_rcpt(FAR, client=BOB, **strict)) == "554 5.7.1 <user@far.example>: Relay access denied"
-    soft = {"smtpd_relay_restrictions": ", ".join(default)}
+    soft = {"smtpd_relay_restrictions": "permit_mynetworks, permit_sasl_authenticated, defer_unauth_destination"}
     assert text(at_rcpt(FAR, **soft)) == "454 4.7.1 <user@far.example>: Relay access denied"
 
 

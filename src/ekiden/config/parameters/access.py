@@ -16,7 +16,7 @@ class AccessParameters(Group):
     smtpd_helo_restrictions = Words("", doc="The same for the name that a client gives itself.")
     smtpd_sender_restrictions = Words("", doc="The same for the sender of a message.")
     smtpd_relay_restrictions = Words(
-        "permit_mynetworks, permit_sasl_authenticated, defer_unauth_destination",
+        "permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination",
         doc="Who may send to domains that are not this host's. This list or smtpd_recipient_restrictions must come to "
         "reject_unauth_destination, defer_unauth_destination, reject or defer for everybody else.",
     )
