@@ -272,7 +272,7 @@ def test_who_may_send_where(world: World) -> None:
     stranger = swaks(world.hub, address, "a@there.example", f"{ours},{others}", *to_rcpt)
     del stranger[""]
     assert {name: code for name, code in stranger.items() if code != "250 2.1.5"} == {
-        "user@there.example": "454 4.7.1", "user@below.example.com": "454 4.7.1",
+        "user@there.example": "554 5.7.1", "user@below.example.com": "554 5.7.1",
     }  # fmt: skip
     assert len(stranger) == 6
     for server, source in (("127.0.0.1", "127.0.0.1"), (address, COMPANY)):

@@ -82,8 +82,6 @@ class RunningServer:
             "maillog_file": str(self.log_file),
             "worker_processes": "2",
             "stop_timeout": "5s",
-            # Postfix's default refuses for a while, in case the lists are wrong; here they are right.
-            "smtpd_relay_restrictions": "permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination",
             **({"mail_owner": "nobody"} if os.geteuid() == 0 else {}),
             **(main_cf or {}),
         }

@@ -41,12 +41,10 @@ class Destinations:
         return None
 
 
-# Postfix's default refuses for a while, in case the lists are wrong; here they are right.
 _USUAL = {
     "myhostname": "mx.here.example",
     "mynetworks": "192.0.2.0/24",
     "smtpd_peername_lookup": "no",
-    "smtpd_relay_restrictions": "permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination",
 }
 
 
