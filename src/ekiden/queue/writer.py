@@ -32,7 +32,7 @@ from ekiden.queue.schema import is_refused_operation, trouble_of
 from ekiden.queue.store import StoreTrouble
 
 # How long a batch may grow, in the time of a commit: longer saves processor time, shorter makes replies earlier.
-_COMMITS_TO_WAIT = 8
+_COMMITS_TO_WAIT = 5
 _NEWEST_WEIGHT = 0.125  # of the latest commit in the mean of their times
 _VACUUM_PAGES = 256  # given back to the file system at a time, when nothing else is to do
 
