@@ -51,6 +51,17 @@ def _certificate(base: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
+def _until_received(receiver: list[str | Path], sender: list[str | Path], port: int) -> None:
+    """Run both; the receiver, at ``port``, ends when it has all."""
+    receiving = subprocess.Popen(receiver, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_banner(port)
+        subprocess.run(sender, check=True, timeout=DEADLINE_S)
+        receiving.wait(DEADLINE_S)
+    finally:
+        receiving.kill()
+
+
 def submission(server: Server, *, messages: int, size: int = 4096, connections: int = 50) -> Measured:
     """A client that logs in for each message, over TLS with resumed sessions, until smtp-sink has them all."""
     base = server.directory.parent
@@ -58,24 +69,14 @@ def submission(server: Server, *, messages: int, size: int = 4096, connections: 
     port = free_port()
 
     def run(count: int) -> None:
-        receiving = subprocess.Popen(
+        _until_received(
             [SBIN / "smtp-sink", "-u", "nobody", "-M", str(count), f"127.0.0.1:{port}", "1000"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            [
+                *(_peer(base), "source", str(server.port), str(count), str(connections), str(size)),
+                *(_ACCOUNT, _PASSWORD),
+            ],
+            port,
         )
-        try:
-            wait_for_banner(port)
-            subprocess.run(
-                [
-                    *(_peer(base), "source", str(server.port), str(count), str(connections), str(size)),
-                    *(_ACCOUNT, _PASSWORD),
-                ],
-                check=True,
-                timeout=DEADLINE_S,
-            )
-            receiving.wait(DEADLINE_S)
-        finally:
-            receiving.kill()
 
     server.start(
         {
@@ -106,20 +107,14 @@ def relay(server: Server, *, messages: int, size: int = 4096, connections: int =
     port = free_port()
 
     def run(count: int) -> None:
-        receiving = subprocess.Popen([_peer(base), "sink", str(port), str(count), certificate, key])
-        try:
-            wait_for_banner(port)
-            subprocess.run(
-                [
-                    *(SBIN / "smtp-source", "-s", str(connections), "-m", str(count), "-l", str(size)),
-                    *("-f", "sender@client.example", "-t", "recipient@next.example", f"127.0.0.1:{server.port}"),
-                ],
-                check=True,
-                timeout=DEADLINE_S,
-            )
-            receiving.wait(DEADLINE_S)
-        finally:
-            receiving.kill()
+        _until_received(
+            [_peer(base), "sink", str(port), str(count), certificate, key],
+            [
+                *(SBIN / "smtp-source", "-s", str(connections), "-m", str(count), "-l", str(size)),
+                *("-f", "sender@client.example", "-t", "recipient@next.example", f"127.0.0.1:{server.port}"),
+            ],
+            port,
+        )
 
     server.start({"relayhost": f"[127.0.0.1]:{port}", "message_size_limit": "0", "smtp_tls_security_level": "encrypt"})
     try:
