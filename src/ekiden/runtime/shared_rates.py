@@ -1,8 +1,9 @@
 """What clients did in the present unit of time, counted across all workers of a host.
 
-A table in shared memory as in shared_counts.py: each worker writes columns of its own, so there is nothing to lock. A
+Tables in shared memory as in shared_counts.py: each worker writes columns of its own, so there is nothing to lock. A
 slot holds the number of the unit of time that it counts for, so that a slot of an older unit counts as empty and
-nobody has to clear the table.
+nobody has to clear a table. What is counted by another unit of time has a table of its own: where two share a slot,
+each would be the other's older unit, and be forgotten.
 """
 
 from __future__ import annotations
@@ -13,13 +14,31 @@ import os
 from collections.abc import Callable
 from time import monotonic
 
+from msgspec import Struct
+
 from ekiden.policy.client_limits import Deed
 
 _ROWS = 3
-_SLOTS = 16_384
 _SLOT_NUMBERS = 2  # the unit of time, the count
 _NUMBER_BYTES = 4
-_WORKER_NUMBERS = _ROWS * _SLOTS * _SLOT_NUMBERS
+
+
+class _Table(Struct, frozen=True):
+    """Where a table begins in a worker's columns, and how many slots a row of it has (a power of 2, to 2**24)."""
+
+    begin: int
+    slots: int
+
+    @property
+    def end(self) -> int:
+        return self.begin + _ROWS * self.slots * _SLOT_NUMBERS
+
+
+_RATES = _Table(0, 16_384)  # by anvil_rate_time_unit
+_FAILURES = _Table(_RATES.end, 16_384)  # by smtpd_auth_failure_time
+_LOGINS = _Table(_FAILURES.end, 131_072)  # by the day, in which many come
+_BY_DEED = {Deed.LOGIN_FAILURE: _FAILURES, Deed.LOGIN: _LOGINS}
+_WORKER_NUMBERS = _LOGINS.end
 
 
 class SharedRates:
@@ -48,7 +67,7 @@ class WorkerRates:
     def count(self, deed: Deed, client: str, unit_s: float) -> int:
         numbers = self._numbers
         window = int(self._clock() / unit_s) & 0xFFFF_FFFF
-        slots = self._slots(f"{deed.value} {client}")
+        slots = self._slots(deed, client)
         for slot in slots:
             own = self._base + slot
             numbers[own + 1] = numbers[own + 1] + 1 if numbers[own] == window else 1
@@ -57,7 +76,7 @@ class WorkerRates:
 
     def present(self, deed: Deed, client: str, unit_s: float) -> int:
         """As count, without counting one in."""
-        return self._smallest(self._slots(f"{deed.value} {client}"), int(self._clock() / unit_s) & 0xFFFF_FFFF)
+        return self._smallest(self._slots(deed, client), int(self._clock() / unit_s) & 0xFFFF_FFFF)
 
     def _smallest(self, slots: list[int], window: int) -> int:
         numbers, smallest = self._numbers, -1
@@ -68,10 +87,13 @@ class WorkerRates:
                 smallest = total
         return smallest
 
-    def _slots(self, name: str) -> list[int]:
-        """One slot in each row."""
-        digest = hashlib.blake2b(name.encode(), digest_size=2 * _ROWS, key=self._key).digest()
+    def _slots(self, deed: Deed, client: str) -> list[int]:
+        """One slot in each row of the deed's table."""
+        table = _BY_DEED.get(deed, _RATES)
+        name = f"{deed.value} {client}".encode()
+        digest = hashlib.blake2b(name, digest_size=3 * _ROWS, key=self._key).digest()
         return [
-            (row * _SLOTS + int.from_bytes(digest[2 * row : 2 * row + 2], "big") % _SLOTS) * _SLOT_NUMBERS
+            table.begin
+            + (row * table.slots + int.from_bytes(digest[3 * row : 3 * row + 3], "big") % table.slots) * _SLOT_NUMBERS
             for row in range(_ROWS)
         ]

@@ -9,7 +9,7 @@ import pytest
 
 from ekiden.config.snapshot import Parameters
 from ekiden.message.envelope import Client
-from ekiden.policy.client_limits import LocalRates
+from ekiden.policy.client_limits import Deed, LocalRates
 from ekiden.policy.login_failures import FailureCounts, LoginFailures
 from ekiden.runtime.shared_rates import SharedRates
 
@@ -108,3 +108,13 @@ def test_workers_count_together() -> None:
     os.waitpid(pid, 0)
     assert failures(rates.of_worker(0), smtpd_auth_failure_limit="3").before(_BAD, "192.0.2.1") is not None
     assert failures(rates.of_worker(0), smtpd_auth_failure_limit="4").before(_BAD, "192.0.2.1") is None
+
+
+def test_logins_are_not_forgotten_for_what_others_do() -> None:
+    """What is counted by another unit of time may share no slot with them."""
+    time = Time()
+    rates = SharedRates(2, time).of_worker(0)
+    rates.count(Deed.LOGIN, "192.0.2.3 account anna", 86_400.0)
+    for number in range(60_000):
+        rates.count(Deed.LOGIN_FAILURE if number % 2 else Deed.CONNECTION, f"client {number}", 600.0)
+    assert rates.present(Deed.LOGIN, "192.0.2.3 account anna", 86_400.0) == 1
