@@ -343,7 +343,8 @@ def test_aliases_forward_and_expand() -> None:
         forwarded = mailbox(server, "ann")[0]
         assert f"Delivered-To: postmaster@{HERE}\n".encode() in forwarded.replace(b"\r\n", b"\n")
         assert b"Delivered-To: ann@one.example" in forwarded
-        assert re.search(rf"to=<postmaster@{HERE}>, relay=local, .*status=sent \(forwarded as \w+\)", server.log)
+        told = re.compile(rf"to=<postmaster@{HERE}>, relay=local, .*status=sent \(forwarded as \w+\)")
+        wait_for(lambda: told.search(server.log), "its line in the log")
         send(server, f"both@{HERE}", sender="x@two.example")
         wait_for(lambda: (len(mailbox(server, "ann")), len(mailbox(server, "bob"))) == (2, 1), "both")
         send(server, "team@one.example", "old@one.example", sender="x@two.example")
@@ -352,7 +353,7 @@ def test_aliases_forward_and_expand() -> None:
             "the team, and ann for old@ too",
         )
         wait_for(lambda: states(server) == {}, "an empty queue")
-        assert server.log.count("orig_to=<team@one.example>") == 2
+        wait_for(lambda: server.log.count("orig_to=<team@one.example>") == 2, "the lines of the team in the log")
 
 
 def test_unknown_users_are_refused_or_returned() -> None:

@@ -82,6 +82,7 @@ class RunningServer:
             "maillog_file": str(self.log_file),
             "worker_processes": "2",
             "stop_timeout": "5s",
+            "maillog_flush_milliseconds": "0",  # tests look at the log as soon as they see what it tells of
             **({"mail_owner": "nobody"} if os.geteuid() == 0 else {}),
             **(main_cf or {}),
         }
