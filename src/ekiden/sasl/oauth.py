@@ -30,7 +30,21 @@ class HttpsUrl(Struct, frozen=True):
     path: str
 
 
-class JwtTokens:
+class _Demanding:
+    """What clients are told of the tokens that count."""
+
+    _demands: Demands
+
+    @property
+    def scope(self) -> str:
+        return " ".join(self._demands.scopes)
+
+    @property
+    def discovery(self) -> str:
+        return discovery_url(self._demands.issuer)
+
+
+class JwtTokens(_Demanding):
     """Tokens that are signed; nobody is asked about them, so one that is revoked counts until it expires."""
 
     def __init__(self, keys: TokenKeys, demands: Demands, clock: Clock) -> None:
@@ -43,16 +57,8 @@ class JwtTokens:
             return Verdict(Outcome.WRONG, "", f"a token that does not count: {problem}")
         return judge(claims, self._demands, self._clock.time())
 
-    @property
-    def scope(self) -> str:
-        return " ".join(self._demands.scopes)
 
-    @property
-    def discovery(self) -> str:
-        return discovery_url(self._demands.issuer)
-
-
-class AskedTokens:
+class AskedTokens(_Demanding):
     """Tokens that the issuer is asked about, each time. ``ask`` posts the form and gives the answer."""
 
     def __init__(self, ask: Callable[[bytes], Awaitable[HttpResponse]], demands: Demands, clock: Clock) -> None:
@@ -73,14 +79,6 @@ class AskedTokens:
         if not claims["active"]:
             return Verdict(Outcome.WRONG, "", "a token that does not count: the issuer says so")
         return judge(claims, self._demands, self._clock.time(), issuer_needed=False)
-
-    @property
-    def scope(self) -> str:
-        return " ".join(self._demands.scopes)
-
-    @property
-    def discovery(self) -> str:
-        return discovery_url(self._demands.issuer)
 
 
 def discovery_url(issuer: str) -> str:

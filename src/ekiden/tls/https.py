@@ -8,7 +8,6 @@ Never: follows a redirect, takes more than the limit, asks another host than it 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -112,6 +111,5 @@ def authorities_context(ca_file: str = "", ca_path: str = "") -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file or ca_path:
         context.load_verify_locations(ca_file or None, ca_path or None)
-    with contextlib.suppress(NotImplementedError):
-        context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(["http/1.1"])
     return context
