@@ -67,8 +67,8 @@ class Writer:
     async def drain(self) -> None:
         raise StoreTrouble("no space", full=True)
 
-    async def finish(self) -> Content:
-        return InlineContent(self.data)
+    async def finish(self, head: bytes = b"") -> Content:
+        return InlineContent(head + self.data)
 
     async def discard(self) -> None:
         self.discarded = True

@@ -184,6 +184,7 @@ def content_on_disk(entry: QueueEntry) -> bytes:
         raise CommandTrouble(os.EX_DATAERR, f"{entry.message.queue_id}: the content cannot be read")
     try:
         with open(content.path, "rb") as file:
+            file.seek(content.start)
             return file.read()
     except OSError as error:
         raise CommandTrouble(os.EX_IOERR, f"{content.path}: {error.strerror}") from error

@@ -6,7 +6,7 @@ import os
 import re
 
 from ekiden.message.address import Address
-from ekiden.message.content import Content, InlineContent
+from ekiden.message.content import Content, FileContent, InlineContent
 from ekiden.message.envelope import Recipient
 
 # What an address must not bring into a header line. The grammar of addresses allows none of it; the queue might be
@@ -37,7 +37,7 @@ def was_delivered_to(content: Content, recipient: Address, scan_bytes: int) -> b
 
     Looks at no more than ``scan_bytes``. Raises OSError when the content cannot be read.
     """
-    head = content.data[:scan_bytes] if isinstance(content, InlineContent) else _head_of_file(content.path, scan_bytes)
+    head = content.data[:scan_bytes] if isinstance(content, InlineContent) else _head_of_file(content, scan_bytes)
     end = head.find(b"\r\n\r\n")
     header = head if end < 0 else head[:end]
     if b"delivered-to:" not in header.lower():  # most messages have none; one pass in C finds that out
@@ -46,13 +46,13 @@ def was_delivered_to(content: Content, recipient: Address, scan_bytes: int) -> b
     return any(found[1].strip().lower() == wanted for found in _DELIVERED_TO.finditer(header))
 
 
-def _head_of_file(path: str, limit: int) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _head_of_file(content: FileContent, limit: int) -> bytes:
+    fd = os.open(content.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         # The first piece is nearly always enough; a longer header is read on up to the limit.
-        head = os.pread(fd, min(_PIECE_BYTES, limit), 0)
+        head = os.pread(fd, min(_PIECE_BYTES, limit), content.start)
         while b"\r\n\r\n" not in head and len(head) < limit:
-            more = os.pread(fd, min(_PIECE_BYTES, limit - len(head)), len(head))
+            more = os.pread(fd, min(_PIECE_BYTES, limit - len(head)), content.start + len(head))
             if not more:
                 break
             head += more

@@ -173,7 +173,7 @@ class MailboxChannel:
         content = request.content
         if isinstance(content, FileContent):
             # Opened only now: a thousand jobs that wait must not hold a thousand descriptors.
-            data, fd = None, os.open(content.path, os.O_RDONLY | os.O_CLOEXEC)
+            data, fd = None, _open_whole(content)
         elif content.size > INLINE_BYTES:
             data, fd = None, _in_memory_file(content.data)
         else:
@@ -283,6 +283,15 @@ def _facts_bytes(facts: Facts) -> int:
     size = sum(4 * len(text) + 5 for text in (*texts, facts.client_port, facts.next_hop))
     size += len(facts.recipient) + len(facts.original) + len(facts.delivered_to) + 15
     return size + sum(len(one) + len(other) + 11 for one, other in facts.recipients)
+
+
+def _open_whole(content: FileContent) -> int:
+    """Who gets the descriptor takes the end of the file for the content. Raises OSError."""
+    fd = os.open(content.path, os.O_RDONLY | os.O_CLOEXEC)
+    if os.fstat(fd).st_size != content.start + content.size:
+        os.close(fd)
+        raise OSError(errno.EIO, f"{content.path} has not the size that the queue knows")
+    return fd
 
 
 def _in_memory_file(data: bytes) -> int:

@@ -44,9 +44,10 @@ def mailbox_pieces(task: Task[WriteJob] | Task[RunJob]) -> Iterator[bytes]:
         yield job.head + job.content.replace(b"\r\n", b"\n")
         return
     offset, kept = 0, job.head
+    start = max(0, os.fstat(task.fd).st_size - job.size)  # what goes before the content in its file is none of it
     while offset < job.size:
         try:
-            piece = os.pread(task.fd, min(_PIECE_BYTES, job.size - offset), offset)
+            piece = os.pread(task.fd, min(_PIECE_BYTES, job.size - offset), start + offset)
         except OSError as error:
             raise ContentTrouble(f"cannot read the message: {error.strerror}") from error
         if not piece:

@@ -19,10 +19,14 @@ class InlineContent(Struct, frozen=True, tag="inline"):
 
 
 class FileContent(Struct, frozen=True, tag="file"):
-    """Content in a file of its own (``path`` is absolute), durable before the queue names it."""
+    """Content in a file of its own (``path`` is absolute), durable before the queue names it.
+
+    It begins at ``start``: before it was room for header fields that are known only when all has come.
+    """
 
     path: str
     size: int
+    start: int = 0
 
 
 Content = InlineContent | FileContent

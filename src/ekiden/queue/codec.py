@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ekiden.message.address import Address
 from ekiden.message.content import Content, FileContent, InlineContent
@@ -40,6 +40,7 @@ class _Kept(Struct, frozen=True, array_like=True):
     envelope: Envelope
     message_id: str
     content_filter: str = ""  # older rows end with message_id
+    content_start: int = 0  # of content in a file
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -63,13 +64,13 @@ def pack_pending(pending: tuple[Pending, ...]) -> bytes:
 def row_of(message: QueuedMessage, state: QueueState) -> Row:
     """The values of COLUMNS for a message."""
     envelope, content = message.envelope, message.content
-    sender = str(envelope.sender)
+    sender, start = str(envelope.sender), content.start if isinstance(content, FileContent) else 0
     if not sender.isascii():
         sender = sender.encode("utf-8", "backslashreplace").decode("utf-8")
     return (
         message.queue_id, state.value, message.due, message.arrived, content.size, sender,
         message.attempts, int(message.delay_warned), "",
-        pack(_Kept(envelope, message.message_id, message.content_filter)),
+        pack(_Kept(envelope, message.message_id, message.content_filter, start)),
         None if _is_untried(message) else pack(message.pending),
         content.data if isinstance(content, InlineContent) else None,
     )  # fmt: skip
@@ -122,6 +123,8 @@ def _message(row: Row, content: Content) -> QueuedMessage:
             pending = _unpack(row[10], _pending_decoder)
     except (msgspec.DecodeError, ValueError, TypeError) as error:
         raise Unreadable(f"the envelope cannot be read: {error}") from error
+    if kept.content_start and isinstance(content, FileContent):
+        content = structs.replace(content, start=kept.content_start)
     return QueuedMessage(
         row[0], kept.envelope, content, row[3], pending, kept.message_id, row[2], row[6], bool(row[7]),
         kept.content_filter,

@@ -33,9 +33,9 @@ async def chunks(content: OutgoingContent, size: int = CHUNK_BYTES) -> AsyncIter
         at = start
         while at < content.size:
             wanted = min(size, content.size - at)
-            piece = _read_cached(handle, wanted, at)
+            piece = _read_cached(handle, wanted, content.start + at)
             if not piece:
-                piece = await asyncio.to_thread(_read, content, handle, wanted, at)
+                piece = await asyncio.to_thread(_read, content, handle, wanted, content.start + at)
             at += len(piece)
             yield piece
     finally:
@@ -72,7 +72,7 @@ def _read(content: FileContent, handle: int, size: int, at: int) -> bytes:
     except OSError as error:
         raise StoreTrouble(f"{content.path}: {error.strerror}") from error
     if not piece:
-        raise StoreTrouble(f"{content.path}: ends after {at} of {content.size} bytes")
+        raise StoreTrouble(f"{content.path}: ends after {at - content.start} of {content.size} bytes")
     return piece
 
 
@@ -83,7 +83,7 @@ def _read_file(content: FileContent, limit: int | None) -> bytes:
         pieces: list[bytes] = []
         at = 0
         while at < wanted:
-            pieces.append(_read(content, handle, wanted - at, at))
+            pieces.append(_read(content, handle, wanted - at, content.start + at))
             at += len(pieces[-1])
         return b"".join(pieces)
     finally:

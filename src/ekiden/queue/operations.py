@@ -291,8 +291,8 @@ class Claim(Operation[list[QueuedMessage]]):
     def _read(self, transaction: Transaction, row: Row) -> QueuedMessage | None:
         try:
             message = message_of(row, self.content_directory)
-            if row[11] is None:
-                _check_file(self.content_directory / row[0], row[4])
+            if isinstance(message.content, FileContent):
+                _check_file(Path(message.content.path), message.content.start + message.content.size)
         except Unreadable as error:
             reason = str(error)
             transaction.connection.execute(

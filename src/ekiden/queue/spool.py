@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ekiden.message.clock import Clock
 from ekiden.message.content import Content, FileContent, InlineContent
 from ekiden.queue.durable import Fsync, SyncBatcher, finished
-from ekiden.queue.store import StoreTrouble
+from ekiden.queue.store import HEAD_LIMIT_BYTES, StoreTrouble
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # More free space than mail can use up within that time; with less it is asked for anew each time.
@@ -99,7 +99,7 @@ class Spool:
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
         await self.make_durable(path, link)
-        return FileContent(str(path), content.size)
+        return structs.replace(content, path=str(path))
 
     async def make_durable(self, path: Path, write: Callable[[], int]) -> None:
         """Run ``write``, which returns an open file, make that durable and close it. Raises StoreTrouble."""
@@ -153,7 +153,7 @@ class Spool:
 class SpoolWriter:
     """Takes the content of one message (the ContentWriter of this store). One task uses it at a time."""
 
-    __slots__ = ("_buffer", "_handle", "_is_file", "_queue_id", "_spool", "_trouble", "size")
+    __slots__ = ("_buffer", "_end", "_handle", "_is_file", "_queue_id", "_spool", "_trouble", "size")
 
     def __init__(self, spool: Spool, queue_id: str) -> None:
         self.size = 0
@@ -161,6 +161,7 @@ class SpoolWriter:
         self._queue_id = queue_id
         self._buffer = bytearray()
         self._handle = -1
+        self._end = 0  # of what is in the file
         self._is_file = False  # a file of this writer may exist
         self._trouble: StoreTrouble | None = None
 
@@ -187,17 +188,21 @@ class SpoolWriter:
             await self._fail(error)
             raise
 
-    async def finish(self) -> Content:
+    async def finish(self, head: bytes = b"") -> Content:
         if self._trouble is not None:
             raise self._trouble
+        if len(head) > HEAD_LIMIT_BYTES:
+            raise ValueError(f"a head of {len(head)} bytes has no room before the content")
+        self.size += len(head)
         if not self._is_file and self.size <= self._spool.limits.inline_limit:
-            data, self._buffer = bytes(self._buffer), bytearray()
+            data, self._buffer = head + bytes(self._buffer) if head else bytes(self._buffer), bytearray()
             return InlineContent(data)
         rest, self._buffer = self._buffer, bytearray()
         self._is_file = True
 
         def write() -> int:
             self._append(rest)
+            _write_all(self._handle, head, HEAD_LIMIT_BYTES - len(head))
             handle, self._handle = self._handle, -1
             return handle
 
@@ -206,7 +211,7 @@ class SpoolWriter:
         except StoreTrouble as error:
             await self._fail(error)
             raise
-        return FileContent(str(self._path), self.size)
+        return FileContent(str(self._path), self.size, HEAD_LIMIT_BYTES - len(head))
 
     async def discard(self) -> None:
         self._buffer = bytearray()
@@ -232,10 +237,17 @@ class SpoolWriter:
         if self._handle < 0:
             # An id that comes again after a crash finds no file here (the sweep), so O_EXCL never fails by accident.
             self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._handle, view) :]
+            self._end = HEAD_LIMIT_BYTES  # the room before it is a hole that takes no space on the disk
+        _write_all(self._handle, data, self._end)
+        self._end += len(data)
         return self._handle
+
+
+def _write_all(handle: int, data: bytes | bytearray, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(handle, view, at)
+        view, at = view[count:], at + count
 
 
 def free_bytes(directory: Path) -> int:

@@ -61,6 +61,9 @@ class Change(enum.Enum):
     EXPIRE = "expire"  # give up: the next round returns it to its sender (not what is being delivered just now)
 
 
+HEAD_LIMIT_BYTES = 65_536
+
+
 class ContentWriter(Protocol):
     """Takes the content of a message as it arrives: small content stays in memory, larger goes to a file."""
 
@@ -72,8 +75,11 @@ class ContentWriter(Protocol):
     async def drain(self) -> None:
         """Wait until what was written has left memory. Raises StoreTrouble (full=True when the disk is)."""
 
-    async def finish(self) -> Content:
-        """All has been written: the content, durable if it lies in a file. Raises StoreTrouble."""
+    async def finish(self, head: bytes = b"") -> Content:
+        """All has been written: the content, durable if it lies in a file. Raises StoreTrouble.
+
+        ``head`` goes before all of it: header fields that say what was found in the content. HEAD_LIMIT_BYTES at most.
+        """
 
     async def discard(self) -> None:
         """Forget it all; safe to call at any time, also after finish()."""

@@ -30,8 +30,8 @@ class Writer:
     async def drain(self) -> None:
         pass
 
-    async def finish(self) -> Content:
-        return InlineContent(self.data)
+    async def finish(self, head: bytes = b"") -> Content:
+        return InlineContent(head + self.data)
 
     async def discard(self) -> None:
         pass

@@ -34,9 +34,9 @@ class Writer:
         if self.breaks:
             raise StoreTrouble("disk full", full=True)
 
-    async def finish(self) -> Content:
-        self.path.write_bytes(self.data)
-        return FileContent(str(self.path), len(self.data))
+    async def finish(self, head: bytes = b"") -> Content:
+        self.path.write_bytes(head + self.data)
+        return FileContent(str(self.path), len(head + self.data))
 
     async def discard(self) -> None:
         self.path.unlink(missing_ok=True)

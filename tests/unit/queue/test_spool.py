@@ -14,7 +14,7 @@ from ekiden.message.content import FileContent, InlineContent
 from ekiden.message.queued import QueueState
 from ekiden.queue import content as contents
 from ekiden.queue.spool import Spool, SpoolLimits
-from ekiden.queue.store import Change, Settlement, StoreTrouble
+from ekiden.queue.store import HEAD_LIMIT_BYTES, Change, Settlement, StoreTrouble
 from support.stored_messages import HandClock, message, opened
 
 NOW = 1_700_000_000.0
@@ -46,11 +46,37 @@ def test_small_content_stays_in_memory_and_large_goes_to_a_file(tmp_path: Path) 
             await writer.drain()
             assert writer.write(data[5000:]) is True
             content = await writer.finish()
-            assert content == FileContent(str(store.directory / "content" / "Q2"), 10_001)
+            assert content == FileContent(str(store.directory / "content" / "Q2"), 10_001, HEAD_LIMIT_BYTES)
             assert await contents.read(content) == data
             assert await contents.read(content, 10) == data[:10]
             assert b"".join([piece async for piece in contents.chunks(content, 999)]) == data
             assert os.stat(content.path).st_mode & 0o777 == 0o600
+
+    asyncio.run(run())
+
+
+def test_what_is_known_at_the_end_goes_before_the_content(tmp_path: Path) -> None:
+    data_of = {"Q1": b"x" * 60, "Q2": os.urandom(5000), "Q3": b"y" * 99}
+
+    async def run() -> None:
+        async with opened(tmp_path, settings=SMALL) as store:
+            for name, data in data_of.items():
+                writer = store.content_writer(name)
+                writer.write(data)
+                await writer.drain()
+                content = await writer.finish(b"Found: this\r\n")
+                whole = b"Found: this\r\n" + data
+                assert content.size == writer.size == len(whole)
+                assert isinstance(content, FileContent) is (len(whole) > 100)
+                assert await contents.read(content) == whole
+                assert await contents.read(content, 20) == whole[:20]
+                assert b"".join([piece async for piece in contents.chunks(content, 999)]) == whole
+                await store.put(message(name, content=content))
+            with pytest.raises(ValueError, match="no room"):
+                await store.content_writer("Q4").finish(b"x" * (HEAD_LIMIT_BYTES + 1))
+        async with opened(tmp_path, settings=SMALL) as store:
+            claimed = {each.queue_id: each.content for each in await store.claim(NOW, 5, 60)}
+            assert await store.read_content(claimed["Q2"]) == b"Found: this\r\n" + data_of["Q2"]
 
     asyncio.run(run())
 
@@ -111,7 +137,7 @@ def test_a_message_whose_file_is_not_whole_becomes_corrupt(tmp_path: Path, harm:
             if harm == "missing":
                 os.unlink(content.path)
             else:
-                os.truncate(content.path, 4999)
+                os.truncate(content.path, HEAD_LIMIT_BYTES + 4999)
             with pytest.raises(StoreTrouble):
                 await store.read_content(content)
             assert await store.claim(NOW, 5, 60) == []
@@ -204,7 +230,7 @@ def test_a_copy_shares_the_content_of_its_origin_and_outlives_it(tmp_path: Path)
             await until_gone(store.directory / "content" / "Q1")
             [copy] = await store.claim(NOW, 5, 60)
             assert copy.queue_id == "F1"
-            assert copy.content == FileContent(str(store.directory / "content" / "F1"), 5000)
+            assert copy.content == FileContent(str(store.directory / "content" / "F1"), 5000, HEAD_LIMIT_BYTES)
             assert await store.read_content(copy.content) == b"z" * 5000
 
     asyncio.run(run())
@@ -220,7 +246,7 @@ def test_a_message_never_takes_the_file_of_another(tmp_path: Path) -> None:
             await store.put(message("Q1", content=await writer.finish()), lease_s=60)
             with pytest.raises(StoreTrouble):
                 await store.put(message("Q1", content=FileContent(str(other), 200)))
-            assert (store.directory / "content" / "Q1").read_bytes() == b"z" * 5000
+            assert (store.directory / "content" / "Q1").read_bytes()[HEAD_LIMIT_BYTES:] == b"z" * 5000
             await store.put(message("Q2", content=FileContent(str(other), 200)))
             other.unlink()
             [found] = await store.claim(NOW, 5, 60)
