@@ -104,6 +104,15 @@ class PickedUp(Event, frozen=True, tag="pickup"):
     sender: str
 
 
+class Authenticated(Event, frozen=True, tag="authentication"):
+    """What the checks of sender authentication found: the resinfo part of Authentication-Results, without line ends."""
+
+    queue_id: str
+    results: str
+    decision: str = ""  # what became of the message because of that, and why; "" when nothing did
+    service: str = "smtpd"
+
+
 class MessageId(Event, frozen=True, tag="message-id"):
     queue_id: str
     message_id: str

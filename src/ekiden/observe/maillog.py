@@ -21,6 +21,7 @@ from ekiden.observe.events import (
     Activated,
     Administered,
     Attempted,
+    Authenticated,
     Connected,
     ConnectionLost,
     Disconnected,
@@ -225,6 +226,11 @@ def _picked_up(event: PickedUp) -> Rendered:
     return "pickup", f"{event.queue_id}: uid={event.uid} from=<{field(event.sender)}>"
 
 
+def _authenticated(event: Authenticated) -> Rendered:
+    decision = f"; {free(event.decision)}" if event.decision else ""
+    return event.service, f"{event.queue_id}: authentication: {free(event.results)}{decision}"
+
+
 def _message_id(event: MessageId) -> Rendered:
     identifier = event.message_id.strip()
     if identifier.startswith("<") and identifier.endswith(">"):
@@ -281,6 +287,7 @@ _RENDERERS: dict[type[Event], Callable[..., Rendered]] = {
     Rejected: _rejected,
     PickedUp: _picked_up,
     LoginFailed: _login_failed,
+    Authenticated: _authenticated,
     MessageId: _message_id,
     Activated: _activated,
     Expired: _expired,

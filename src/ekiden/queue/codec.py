@@ -69,7 +69,7 @@ def row_of(message: QueuedMessage, state: QueueState) -> Row:
         sender = sender.encode("utf-8", "backslashreplace").decode("utf-8")
     return (
         message.queue_id, state.value, message.due, message.arrived, content.size, sender,
-        message.attempts, int(message.delay_warned), "",
+        message.attempts, int(message.delay_warned), message.hold,
         pack(_Kept(envelope, message.message_id, message.content_filter, start)),
         None if _is_untried(message) else pack(message.pending),
         content.data if isinstance(content, InlineContent) else None,
@@ -127,7 +127,7 @@ def _message(row: Row, content: Content) -> QueuedMessage:
         content = structs.replace(content, start=kept.content_start)
     return QueuedMessage(
         row[0], kept.envelope, content, row[3], pending, kept.message_id, row[2], row[6], bool(row[7]),
-        kept.content_filter,
+        content_filter=kept.content_filter,
     )  # fmt: skip
 
 

@@ -123,6 +123,9 @@ class Scheduler:
 
         It is durable when this returns. Raises StoreTrouble: then it is not in the queue.
         """
+        if message.hold:  # an administrator lets it go
+            await self._store.put(message)
+            return
         if message.due and message.due > self._clock.time():  # held until then (RFC 4865)
             await self._store.put(message)
             self._pump.is_due(message.due)

@@ -188,7 +188,7 @@ class SqliteStore:
 
     async def put(self, message: QueuedMessage, *, lease_s: float = 0.0) -> None:
         self._newest_id = max(self._newest_id, message.queue_id)
-        state = QueueState.ACTIVE if lease_s > 0 else QueueState.INCOMING
+        state = QueueState.ACTIVE if lease_s > 0 else QueueState.HOLD if message.hold else QueueState.INCOMING
         if isinstance(message.content, FileContent):
             await self._put_file(message, state, lease_s)
             return

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from ekiden.message.queued import QueueState
 from ekiden.queue.sqlite_store import SqliteStore
@@ -160,5 +161,20 @@ def test_a_message_that_is_held_until_its_time_goes_by_its_name_only(tmp_path: P
             assert await store.change(["later"], Change.RELEASE, NOW) == ["later"]
             assert [each.queue_id for each in await store.claim(NOW, 9, 60)] == ["later"]
             assert await store.change(["later"], Change.RELEASE, NOW) == []
+
+    asyncio.run(run())
+
+
+def test_a_message_can_go_on_hold_at_its_arrival(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with opened(tmp_path) as store:
+            await store.put(structs.replace(message("Q1"), hold="the owner of x.example wants it in quarantine"))
+            assert await store.claim(NOW, 5, 60) == []
+            entry = await store.entry("Q1")
+            assert entry is not None
+            assert (entry.state, entry.reason) == (QueueState.HOLD, "the owner of x.example wants it in quarantine")
+            assert await store.change(["Q1"], Change.RELEASE, NOW) == ["Q1"]
+            [released] = await store.claim(NOW, 5, 60)
+            assert released == message("Q1")
 
     asyncio.run(run())
