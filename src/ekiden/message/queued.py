@@ -40,8 +40,8 @@ class QueuedMessage(Struct, frozen=True):
     due: float = 0.0
     attempts: int = 0
     delay_warned: bool = False  # a delay DSN has been sent
-    hold: str = ""  # a reason: it goes into the queue on hold, where the store keeps the reason
     content_filter: str = ""  # "transport:nexthop" that all recipients go to instead of their own way; "": none
+    hold: str = ""  # a reason: it goes into the queue on hold, where the store keeps the reason
 
     @property
     def ready(self) -> float:

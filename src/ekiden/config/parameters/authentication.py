@@ -19,7 +19,7 @@ class AuthenticationParameters(Group):
     authentication_time_limit = Duration(
         "20s",
         minimum=1,
-        doc="How long a message may wait for DNS at each of its checks; what is not known by then is a temporary error.",
+        doc="How long a message may wait for DNS at each of its checks; what is unknown by then is a temporary error.",
     )
 
     spf_policy = Choice(
@@ -66,6 +66,6 @@ class AuthenticationParameters(Group):
     )
     dmarc_override_maps = Tables(
         "",
-        doc="Tables of mail that passes though its owner asks for something else: mailing lists, forwarders. The client's "
-        "address, its name and the From: domain are looked up; the value is the reason, for log and reports.",
+        doc="Tables of mail that passes though its owner asks for something else: mailing lists, forwarders. The "
+        "client's address, its name and the From: domain are looked up; the value is the reason, for log and reports.",
     )
