@@ -1,6 +1,7 @@
 """local_header_rewrite_clients: the SMTP clients whose headers this host completes as its own.
 
-What a submission server adds to a message that lacks it (RFC 6409 §8) is what these get.
+What a submission server adds to a message that lacks it (RFC 6409 §8) is what these get. dkim_signing_clients, whose
+mail is signed, is a list of the same words.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ class RewriteClients:
         networks: ClientList,
         open_table: Callable[[str], Table],
         certificates: Sequence[str] = (),
+        parameter: str = "local_header_rewrite_clients",
     ) -> None:
-        """``certificates`` are the tables of relay_clientcerts."""
+        """``certificates`` are the tables of relay_clientcerts; ``parameter``: whose words these are, for errors."""
         self._shown = frozenset(words) & {_LOGIN, _KNOWN_CERTIFICATE, _CERTIFICATE}
         self._certificates = [open_table(word) for word in certificates] if _KNOWN_CERTIFICATE in words else []
         self._own_addresses: frozenset[str] = frozenset()
@@ -44,7 +46,7 @@ class RewriteClients:
             elif is_table(word):
                 self._tables.append(open_table(word))
             elif word not in self._shown and word != "check_address_map":
-                raise ConfigError(f"local_header_rewrite_clients: {word!r} is neither a permit_ word nor a table")
+                raise ConfigError(f"{parameter}: {word!r} is neither a permit_ word nor a table")
 
     async def include(self, client: Client) -> bool:
         """Whether the client is local. Raises TableTrouble."""

@@ -11,6 +11,7 @@ from ekiden.config.parameters.accounts import AccountParameters
 from ekiden.config.parameters.authentication import AuthenticationParameters
 from ekiden.config.parameters.commands import CommandParameters
 from ekiden.config.parameters.delivery import DeliveryParameters
+from ekiden.config.parameters.dkim import DkimParameters
 from ekiden.config.parameters.dns import DnsParameters
 from ekiden.config.parameters.extensions import ExtensionParameters
 from ekiden.config.parameters.general import GeneralParameters
@@ -69,6 +70,7 @@ class Parameters(
     TlsParameters,
     ExtensionParameters,
     TlsPolicyParameters,
+    DkimParameters,
 ):
     """All parameters, parsed. ``Parameters({"myhostname": "mx.example"})``: what is not given has its default.
 

@@ -13,7 +13,7 @@ import os
 import msgspec
 
 from ekiden.config.load import Configuration
-from ekiden.tls.key_files import KeyFileReader, KeyFiles
+from ekiden.tls.key_files import KeyFileReader, KeyFiles, key_directories
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(KeyFiles).decode
@@ -72,6 +72,11 @@ def _reader(configuration: Configuration) -> KeyFileReader:
     return KeyFileReader(
         [of(service) for service in configuration.services if service.command in ("smtpd", "lmtpd")],
         [(of(service), service.command) for service in configuration.services if service.command in ("smtp", "lmtp")],
+        [
+            directory
+            for parameters in (configuration.parameters, *(of(service) for service in configuration.services))
+            for directory in key_directories(parameters)
+        ],
     )
 
 

@@ -26,6 +26,10 @@ from ekiden.tables.texthash import TexthashTable
 # A bundle of all the world's authorities has a quarter of this.
 _FILE_BYTES = 1 << 20
 _NO_FILE = ("", "none")
+# In a directory of keys: what is read of it, how far down (example.com/selector.pem is one down), and how much.
+_KEY_SUFFIXES = (".pem", ".key", ".private")
+_KEY_DEPTH = 2
+DIRECTORY_FILES_LIMIT = 20_000
 
 _State = tuple[int, int, int, int] | None
 
@@ -84,24 +88,37 @@ def files_of(parameters: Parameters) -> Iterator[str]:
         yield parameters.smtpd_tls_CAfile
 
 
+def key_directories(parameters: Parameters) -> Iterator[str]:
+    """Directories whose keys are all read, because which of them are used is for tables to say, message by message."""
+    if parameters.dkim_signing_table:
+        yield os.path.normpath(parameters.dkim_key_directory)
+
+
 class KeyFileReader:
     """Reads the files of all services. ``read`` gives what is there now, ``changed`` tells whether to read again.
 
     ``clients``: those that deliver by SMTP or LMTP, with the prefix (smtp, lmtp) of the parameters that count.
+    ``directories``: as key_directories() has them.
     """
 
-    def __init__(self, services: Iterable[Parameters], clients: Iterable[tuple[Parameters, str]] = ()) -> None:
+    def __init__(
+        self,
+        services: Iterable[Parameters],
+        clients: Iterable[tuple[Parameters, str]] = (),
+        directories: Iterable[str] = (),
+    ) -> None:
         wanted = [parameters for parameters in services if offers_tls(parameters)]
         paths = {path for parameters in wanted for path in files_of(parameters)}
         for parameters, prefix in clients:
             paths.update(path for _, *pair in client_key_pairs(parameters, prefix) for path in pair)
         self._paths = sorted(paths)
         self._tables = {word: parameters for parameters in wanted for word in parameters.tls_server_sni_maps}
+        self._directories = sorted(set(directories))
         self._states: dict[str, _State] = {}
 
     @property
     def has_any(self) -> bool:
-        return bool(self._paths or self._tables)
+        return bool(self._paths or self._tables or self._directories)
 
     def changed(self) -> bool:
         """Costs one stat() a file."""
@@ -120,7 +137,7 @@ class KeyFileReader:
                 contents[path] = _read(path)
             return contents[path]
 
-        for path in self._paths:
+        for path in [*self._paths, *self._in_directories(troubles)]:
             try:
                 read(path)
             except (OSError, ValueError) as error:  # ValueError: no name of a file at all
@@ -141,6 +158,29 @@ class KeyFileReader:
                 except ValueError as error:
                     troubles[f"{word} {name}"] = str(error)
         return KeyFiles(contents, names, troubles)
+
+    def _in_directories(self, troubles: dict[str, str]) -> list[str]:
+        """The files of keys there; a directory that is changed later has a state of its own."""
+        found: list[str] = []
+        waiting = [(directory, 0) for directory in self._directories]
+        while waiting:
+            directory, depth = waiting.pop()
+            self._states[directory] = _state(directory)
+            try:
+                with os.scandir(directory) as entries:
+                    for entry in entries:
+                        if entry.name.startswith("."):
+                            continue
+                        if entry.is_dir():
+                            if depth < _KEY_DEPTH:
+                                waiting.append((entry.path, depth + 1))
+                        elif entry.name.endswith(_KEY_SUFFIXES):
+                            found.append(entry.path)
+                        if len(found) + len(waiting) > DIRECTORY_FILES_LIMIT:
+                            raise OSError(0, f"more than {DIRECTORY_FILES_LIMIT} keys")
+            except (OSError, ValueError) as error:
+                troubles[directory] = getattr(error, "strerror", None) or str(error)
+        return sorted(found)[:DIRECTORY_FILES_LIMIT]
 
 
 def _entries(word: str, parameters: Parameters) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ import pytest
 from ekiden.config.load import build
 from ekiden.config.snapshot import Parameters
 from ekiden.runtime.key_vault import KeyVault, take_keys
-from ekiden.tls.key_files import KeyFileReader, KeyFiles
+from ekiden.tls.key_files import KeyFileReader, KeyFiles, key_directories
 from ekiden.tls.tickets import PERIOD_S, TicketKeys
 from support.honours import honours
 
@@ -123,3 +123,56 @@ def test_ticket_keys_follow_from_secret_service_and_time() -> None:
     # Who comes so late at once has the same; and there is no way back.
     assert other.keys(100.0 + 3 * PERIOD_S, "smtp", 80) == later
     assert one.keys(100.0, "smtp", 80) == later
+
+
+def keys_below(directory: Path) -> KeyFileReader:
+    return KeyFileReader((), directories=key_directories(dkim_parameters(directory)))
+
+
+def dkim_parameters(directory: Path) -> Parameters:
+    return Parameters({"dkim_signing_table": "inline:{a.test=x}", "dkim_key_directory": f"{directory}/"})
+
+
+def test_the_keys_of_a_directory_are_all_read_and_new_ones_are_a_change(tmp_path: Path) -> None:
+    made = keys_below(tmp_path / "dkim")
+    assert made.has_any
+    assert made.read().troubles == {f"{tmp_path}/dkim": "No such file or directory"}
+    assert not made.changed()
+    below = tmp_path / "dkim" / "a.test"
+    below.mkdir(parents=True)
+    assert made.changed()
+    (below / "s.private").write_bytes(b"one")
+    for name in ("notes.txt", ".hidden.pem"):
+        (below / name).write_bytes(b"-")
+    assert made.read() == KeyFiles({f"{below}/s.private": b"one"})
+    assert not made.changed()
+    (below / "t.pem").write_bytes(b"two")
+    assert made.changed()
+    assert made.read().contents == {f"{below}/s.private": b"one", f"{below}/t.pem": b"two"}
+    (below / "s.private").write_bytes(b"another")
+    assert made.changed()
+
+
+def test_a_directory_of_keys_is_not_read_without_end(tmp_path: Path) -> None:
+    deep = tmp_path / "1" / "2" / "3"
+    deep.mkdir(parents=True)
+    (deep / "s.pem").write_bytes(b"deep")
+    (tmp_path / "1" / "round").symlink_to(tmp_path)
+    (tmp_path / "1" / "s.pem").write_bytes(b"s")
+    assert keys_below(tmp_path).read() == KeyFiles({f"{tmp_path}/1/s.pem": b"s"})
+
+
+def test_without_a_table_the_directory_is_left_alone(tmp_path: Path) -> None:
+    assert list(key_directories(Parameters({"dkim_key_directory": str(tmp_path)}))) == []
+
+
+def test_the_vault_reads_the_directory_that_any_service_names(tmp_path: Path) -> None:
+    (tmp_path / "s.pem").write_bytes(b"one")
+    master = f"587 inet n - n - - smtpd -o dkim_signing_table=inline:{{a.test=x}} -o dkim_key_directory={tmp_path}\n"
+    vault = KeyVault(build(tmp_path, "", master, hostname="mx.test"))
+    assert vault.watches
+    assert take_keys(os.dup(vault.descriptor)).contents == {f"{tmp_path}/s.pem": b"one"}
+    (tmp_path / "t.pem").write_bytes(b"two")
+    assert vault.look()
+    assert len(take_keys(os.dup(vault.descriptor)).contents) == 2
+    vault.close()
