@@ -1,0 +1,1 @@
+"""DomainKeys Identified Mail: signatures by domains (RFC 6376)."""

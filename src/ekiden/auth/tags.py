@@ -1,0 +1,87 @@
+"""Tag lists, ``name=value; name=value``, as DKIM and ARC fields and key records hold them (RFC 6376 §3.2).
+
+In:   bytes, a field's value (folded or not) or a TXT record.
+Out:  the tags in their order, names as written (they are case-sensitive), values without the white space around them.
+Never: raises anything but TagError; looks at a byte more than a few times.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+
+# RFC 6376 §3.2
+#   tag-list  =  tag-spec *( ";" tag-spec ) [ ";" ]
+#   tag-spec  =  [FWS] tag-name [FWS] "=" [FWS] tag-value [FWS]
+#   tag-name  =  ALPHA *ALNUMPUNC                                (letters, digits and "_")
+#   tag-value =  [ tval *( 1*(WSP / FWS) tval ) ]                (tval: printable, but ";")
+# RFC 8616 §4 adds what UTF-8 encodes beyond ASCII to the values.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+# What is left of white space once a field is unfolded is blanks and tabs; no other control belongs here.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_BLANK = {ord(" "): None, ord("\t"): None}
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_NUMBER = re.compile(r"[0-9]{1,76}")
+
+
+class TagError(ValueError):
+    """Bytes that are no tag list, or a tag whose value is none."""
+
+
+def parse_tags(octets: bytes) -> dict[str, str]:
+    """Raises TagError; two tags of one name make the whole list invalid (RFC 6376 §3.2)."""
+    try:
+        text = octets.decode("utf-8")
+    except UnicodeDecodeError:
+        raise TagError("it holds bytes that are no UTF-8") from None
+    text = text.replace("\r\n", "")
+    if _CONTROL.search(text) is not None:
+        raise TagError("it holds control characters")
+    specs = text.split(";")
+    # "WSP is allowed anywhere around tags": behind the last ";" too, where records in use have it.
+    if len(specs) > 1 and not specs[-1].strip(" \t"):
+        specs.pop()
+    tags: dict[str, str] = {}
+    for spec in specs:
+        name, equals, value = spec.partition("=")
+        name = name.strip(" \t")
+        if not equals or _NAME.fullmatch(name) is None:
+            raise TagError(f"not a tag: {spec.strip(' ')[:40]!r}")
+        if name in tags:
+            raise TagError(f"{name}= is there twice")
+        tags[name] = value.strip(" \t")
+    return tags
+
+
+def required(tags: dict[str, str], name: str) -> str:
+    """Raises TagError where the tag is not there; the value may be empty."""
+    value = tags.get(name)
+    if value is None:
+        raise TagError(f"{name}= is missing")
+    return value
+
+
+def base64_value(tags: dict[str, str], name: str) -> bytes:
+    """What a required tag encodes; white space within does not count (RFC 6376 §2.10). Raises TagError."""
+    text = required(tags, name).translate(_BLANK)
+    if len(text) % 4 or _BASE64.fullmatch(text) is None:
+        raise TagError(f"{name}= is not base64")
+    try:
+        return binascii.a2b_base64(text)
+    except binascii.Error:
+        raise TagError(f"{name}= is not base64") from None
+
+
+def number_value(tags: dict[str, str], name: str) -> int | None:
+    """An unsigned number, as l=, t= and x= are; None where the tag is not there. Raises TagError."""
+    text = tags.get(name)
+    if text is None:
+        return None
+    if _NUMBER.fullmatch(text) is None:
+        raise TagError(f"{name}= is not a number")
+    return int(text)
+
+
+def list_value(text: str) -> tuple[str, ...]:
+    """The parts of a value that colons divide, without the white space around each."""
+    return tuple(part.strip(" \t") for part in text.split(":"))
