@@ -1,0 +1,44 @@
+"""Whose name a message bears: the domains of its From fields (RFC 9989 §5.3.1, RFC 5322 §3.6.2).
+
+In:   the header as received, lines ended by CRLF.
+Out:  each domain once, in A-labels and lower case, in the order in which they come.
+Never: raises; takes more than linear time.
+
+A message should have one From field with one mailbox. What has more of them is read to the end, for a reader may be
+shown any of them: several fields, several mailboxes, groups, comments, addresses that lack a comma between them.
+Display names are not addresses, whatever they look like.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ekiden.dns.name import host_name
+from ekiden.message.address_list import parse_addresses
+
+# One field with its folded lines. White space before the colon is obsolete syntax (RFC 5322 §4.5), and is read.
+_FROM = re.compile(rb"^[Ff][Rr][Oo][Mm][ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)", re.MULTILINE)
+# What nearly all messages have: a name of plain words or in quotes, and one address. The general way finds the same.
+_PLAIN = re.compile(
+    rb'[ \t]*(?:(?:"[^"\\\r\n]*"|[A-Za-z0-9 =?_\-\']*)[ \t]*<[A-Za-z0-9+_=.\-]+@([A-Za-z0-9.\-]+)>'
+    rb"|[A-Za-z0-9+_=.\-]+@([A-Za-z0-9.\-]+))[ \t]*\r?"
+)
+
+
+def author_domains(header: bytes) -> tuple[str, ...]:
+    """Empty: there is no From field, or no address with a domain in it."""
+    found: dict[str, None] = {}
+    for field in _FROM.finditer(header):
+        for domain in _domains(field[1]):
+            # An address literal or what is no name has no owner to ask (RFC 5321 §4.1.3).
+            name = host_name(domain)
+            if name is not None:
+                found[name] = None
+    return tuple(found)
+
+
+def _domains(value: bytes) -> list[str]:
+    plain = _PLAIN.fullmatch(value)
+    if plain is not None:
+        return [(plain[1] or plain[2]).decode("ascii")]
+    return [mailbox.domain for mailbox in parse_addresses(value).mailboxes if mailbox.has_domain]
