@@ -284,6 +284,7 @@ def test_workers_of_root_are_somebody_else_for_good(server: RunningServer) -> No
         "public": (0o755, 65534),
         "private": (0o700, 65534),
         "tls": (0o700, 65534),
+        "reports": (0o700, 65534),
     }
 
 

@@ -12,6 +12,7 @@ from ekiden.config.parameters.authentication import AuthenticationParameters
 from ekiden.config.parameters.commands import CommandParameters
 from ekiden.config.parameters.delivery import DeliveryParameters
 from ekiden.config.parameters.dkim import DkimParameters
+from ekiden.config.parameters.dmarc_reports import DmarcReportParameters
 from ekiden.config.parameters.dns import DnsParameters
 from ekiden.config.parameters.extensions import ExtensionParameters
 from ekiden.config.parameters.general import GeneralParameters
@@ -70,6 +71,7 @@ class Parameters(
     TlsParameters,
     ExtensionParameters,
     TlsPolicyParameters,
+    DmarcReportParameters,
     DkimParameters,
 ):
     """All parameters, parsed. ``Parameters({"myhostname": "mx.example"})``: what is not given has its default.

@@ -28,6 +28,7 @@ from ekiden.runtime.requests import (
     ListQueue,
     MessageLine,
     Refused,
+    ReportSubject,
     Request,
     SendReports,
     ShowMessage,
@@ -158,10 +159,10 @@ class RunningServer:
         """Try everything deferred now; how many messages that is. Raises ServerTrouble."""
         return sum(worker.ask(FlushQueue(), Changed).count for worker in self.workers)
 
-    def send_reports(self) -> int:
-        """Send the reports on TLS that are due; how many went out. Raises ServerTrouble."""
+    def send_reports(self, subject: ReportSubject = "tls") -> int:
+        """Send the reports on that subject that are due; how many went out. Raises ServerTrouble."""
         # The first worker sends them; the others write down what they have counted before.
-        return sum(worker.ask(SendReports(), Changed).count for worker in reversed(self.workers))
+        return sum(worker.ask(SendReports(subject), Changed).count for worker in reversed(self.workers))
 
     def status(self) -> list[WorkerStatus]:
         """Raises ServerTrouble."""

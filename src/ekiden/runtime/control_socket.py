@@ -42,6 +42,7 @@ from ekiden.runtime.requests import (
     ListQueue,
     MessageLine,
     Refused,
+    ReportSubject,
     Request,
     SendReports,
     ShowMessage,
@@ -74,8 +75,8 @@ class Statistics(Protocol):
 
     def worker_status(self, counts: dict[str, int]) -> WorkerStatus: ...
 
-    async def send_reports(self) -> int:
-        """Send the reports on TLS that are due; how many went out."""
+    async def send_reports(self, subject: ReportSubject) -> int:
+        """Send the reports on that subject that are due; how many went out."""
 
 
 class ControlServer:
@@ -211,8 +212,8 @@ class ControlServer:
                 return await self._show(request.queue_id)
             case ChangeMessages():
                 return await self._changes.apply(request)
-            case SendReports():
-                return Changed(await self._statistics.send_reports())
+            case SendReports(subject=subject):
+                return Changed(await self._statistics.send_reports(subject))
             case FlushQueue():
                 self._scheduler.flush()
                 return Changed((await self._store.counts()).get(QueueState.DEFERRED, 0))

@@ -4,6 +4,7 @@ queue_directory     0755  who starts the server    ekiden.pid
   shards/           0700  mail_owner               one directory a worker
   maildrop/        01733  mail_owner               where sendmail leaves messages: anybody may add, nobody list
   tls/              0700  mail_owner               what domains said of TLS, and what came of it
+  reports/          0700  mail_owner               what is counted for reports of DMARC
   run/              0700  mail_owner               control sockets
   public/           0755  mail_owner               what programs of other users may knock at
   private/          0700  mail_owner               sockets of services of type unix that only mail_owner may use
@@ -17,7 +18,15 @@ from pathlib import Path
 
 from ekiden.runtime.privileges import Owner
 
-SUBDIRECTORIES = {"shards": 0o700, "maildrop": 0o1733, "run": 0o700, "tls": 0o700, "public": 0o755, "private": 0o700}
+SUBDIRECTORIES = {
+    "shards": 0o700,
+    "maildrop": 0o1733,
+    "tls": 0o700,
+    "reports": 0o700,
+    "run": 0o700,
+    "public": 0o755,
+    "private": 0o700,
+}
 
 
 class DirectoryTrouble(Exception):

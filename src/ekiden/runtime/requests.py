@@ -6,6 +6,8 @@ requests, each answered before the next is read. Nothing here needs a loop or a 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 from msgspec import Struct
 
@@ -138,8 +140,13 @@ class AskStatus(Struct, frozen=True, tag="status"):
     pass
 
 
+ReportSubject = Literal["tls", "dmarc"]
+
+
 class SendReports(Struct, frozen=True, tag="tlsrpt"):
-    """Send the reports on TLS that are due (RFC 8460)."""
+    """Send the reports that are due: on TLS (RFC 8460), or aggregate reports of DMARC (RFC 9990)."""
+
+    subject: ReportSubject = "tls"
 
 
 Request = ListQueue | ShowMessage | ChangeMessages | FlushQueue | AskStatus | SendReports

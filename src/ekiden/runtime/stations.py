@@ -46,6 +46,7 @@ from ekiden.receive.client_name import ClientNames, read_hosts
 from ekiden.receive.service import SmtpService
 from ekiden.route.transport import Transport, parse_transport
 from ekiden.runtime.decisions import Decisions
+from ekiden.runtime.dmarc_reports import DmarcReports
 from ekiden.runtime.domain_tls import DomainTls
 from ekiden.runtime.logins import Logins
 from ekiden.tables.open import open_tables
@@ -113,14 +114,19 @@ class Stations:
         self.decisions = Decisions(configuration, doors.clock)
         self.router, self.cleanup = self.decisions.router, self.decisions.cleanup
         self.decisions.warn = lambda text: doors.observer.emit(Note("smtp", text, "warning"))
+        own_mail = OwnMail(doors.intake, doors.content_writer, doors.new_queue_id, doors.clock, lambda: self.cleanup)
         self.domain_tls = DomainTls(
             configuration.parameters,
             resolver=self.decisions.resolver,
             secure_resolver=lambda: self.decisions.secure_resolver,
-            submit=partial(
-                OwnMail(doors.intake, doors.content_writer, doors.new_queue_id, doors.clock, lambda: self.cleanup),
-                tls_optional=True,
-            ),
+            submit=partial(own_mail, tls_optional=True),
+            clock=doors.clock,
+            observer=doors.observer,
+        )
+        self.dmarc_reports = DmarcReports(
+            configuration.parameters,
+            resolver=self.decisions.resolver,
+            submit=own_mail,
             clock=doors.clock,
             observer=doors.observer,
         )
@@ -201,6 +207,7 @@ class Stations:
         await self._logins.close()
         await asyncio.gather(*(agent.close() for agent in self._agents.values() if agent is not None))
         await self.domain_tls.close()
+        await self.dmarc_reports.close()
         await self.decisions.close()
 
     def pickup_service(self) -> SmtpService:

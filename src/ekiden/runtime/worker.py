@@ -41,7 +41,7 @@ from ekiden.runtime import control
 from ekiden.runtime.control_client import RunningServer, ServerTrouble
 from ekiden.runtime.control_socket import ControlServer
 from ekiden.runtime.key_vault import take_keys
-from ekiden.runtime.requests import Filter, WorkerStatus
+from ekiden.runtime.requests import Filter, ReportSubject, WorkerStatus
 from ekiden.runtime.stations import Doors, Stations
 from ekiden.runtime.system_clock import SystemClock
 from ekiden.runtime.worker_context import Listener, WorkerContext
@@ -215,10 +215,11 @@ class Worker:
             self._spawn(self._pickup.run())
 
     async def _watch_domains(self) -> None:
-        """What is known of TLS with other domains is kept fresh, and what is counted of it kept."""
+        """What is known of TLS with other domains is kept fresh; what is counted of it and of DMARC is kept."""
         while True:
             await self._clock.sleep(_DOMAINS_S)
             await self._stations.domain_tls.tick(first=self._context.index == 0)
+            await self._stations.dmarc_reports.tick(first=self._context.index == 0)
 
     def _process_limits(self) -> dict[str, int]:
         """This worker's share of what the column maxproc allows each transport; at least one delivery at a time."""
@@ -385,11 +386,11 @@ class Worker:
             reload_trouble=self._reload_trouble,
         )
 
-    async def send_reports(self) -> int:
+    async def send_reports(self, subject: ReportSubject) -> int:
         """What other workers have counted is in the file already; of all workers the first one reports it."""
-        domain_tls = self._stations.domain_tls
-        await domain_tls.tick(first=False)
-        return await domain_tls.report() if self._context.index == 0 else 0
+        source = self._stations.domain_tls if subject == "tls" else self._stations.dmarc_reports
+        await source.tick(first=False)
+        return await source.report() if self._context.index == 0 else 0
 
     def _sessions(self) -> int:
         return sum(service.sessions for service in (*self._services.values(), *self._retired))

@@ -101,7 +101,7 @@ class Recorder:
         self.withdrawn += queue_ids
         return []
 
-    async def send_reports(self) -> int:
+    async def send_reports(self, subject: str) -> int:
         return 3
 
     def worker_status(self, counts: dict[str, int]) -> WorkerStatus:

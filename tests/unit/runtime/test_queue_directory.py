@@ -29,7 +29,15 @@ def test_the_tree_is_made_and_modes_are_corrected(tmp_path: Path) -> None:
     (queue / "run").chmod(0o777)
     prepare(queue, ME)
     modes = {entry.name: entry.stat().st_mode & 0o7777 for entry in queue.iterdir()}
-    assert modes == {"shards": 0o700, "maildrop": 0o1733, "run": 0o700, "tls": 0o700, "public": 0o755, "private": 0o700}
+    assert modes == {
+        "shards": 0o700,
+        "maildrop": 0o1733,
+        "run": 0o700,
+        "tls": 0o700,
+        "reports": 0o700,
+        "public": 0o755,
+        "private": 0o700,
+    }
 
 
 def test_a_tree_that_others_may_change_is_refused(tmp_path: Path) -> None:
