@@ -1,0 +1,242 @@
+"""Verifies the DKIM signatures of a message (RFC 6376 §6.1).
+
+In:   the header as received; the hashes of the body, which others feed; a Resolver; the time of arrival.
+Out:  one DkimVerdict for each signature, from the top down, up to a limit. It says in plain words what was found.
+Never: raises for what senders or their domains wrote; calls a signature failed, or good, because DNS did not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+from msgspec import Struct
+
+from ekiden.auth.dkim.body_hash import BodyHash, BodyHashes
+from ekiden.auth.dkim.canonical import SignableHeader, own_input
+from ekiden.auth.dkim.key_record import KeyRecord, KeyRecordError, NotKeyRecord, parse_key_record
+from ekiden.auth.dkim.signature import Signature, SignatureError, parse_signature
+from ekiden.auth.verdict import DkimVerdict, Result
+from ekiden.dns.name import dns_name
+from ekiden.dns.resolver import Answer, DnsTrouble, Found, Resolver
+from ekiden.message.header_fields import Field
+
+_FIELD = b"dkim-signature"
+_NAMES_SHOWN = 160  # characters of h= in a reason
+_B_SHOWN = 8  # RFC 8601 §2.7.1: header.b
+
+
+class DkimLimits(Struct, frozen=True):
+    signatures: int = 10  # of one message; what lies below them is left out
+    records: int = 16  # of one name that are read
+    keys: int = 4  # of one name that are tried: RFC 6376 §3.6.2.2 leaves open what several mean
+    key_bits_minimum: int = 1024  # RFC 8301 §3.2
+    key_bits_maximum: int = 4096  # as far as every verifier must go (RFC 8301 §3.2)
+    clock_skew_s: int = 300  # how far the signer's clock may differ, for t= and x=
+
+
+DEFAULT_LIMITS = DkimLimits()
+
+
+class DkimVerification:
+    """``start`` asks for the keys while the body comes in; ``verdicts`` is for when it has ended.
+
+    ``header`` is the block of fields with CRLF, without the empty line; one that was taken apart already
+    serves as well. ``now`` is in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        header: bytes | SignableHeader,
+        hashes: BodyHashes,
+        *,
+        resolver: Resolver,
+        limits: DkimLimits = DEFAULT_LIMITS,
+        now: float,
+    ) -> None:
+        self._header = header if isinstance(header, SignableHeader) else SignableHeader(header)
+        self._resolver = resolver
+        self._limits = limits
+        self._now = now
+        found = self._header.named(_FIELD)
+        self.left_out = max(0, len(found) - limits.signatures)  # signatures that are not looked at
+        self._checks = [self._check(field, hashes) for field in found[: limits.signatures]]
+        self._answers: dict[str, asyncio.Task[Answer[bytes] | DnsTrouble]] = {}
+
+    def start(self) -> None:
+        """Begins the look-ups, one for each name. Needs a running event loop."""
+        for check in self._checks:
+            if isinstance(check, _Check) and check.key_name not in self._answers:
+                self._answers[check.key_name] = asyncio.ensure_future(self._ask(check.key_name))
+
+    def cancel(self) -> None:
+        """Nobody waits for the verdicts any more."""
+        for task in self._answers.values():
+            task.cancel()
+
+    async def verdicts(self) -> tuple[DkimVerdict, ...]:
+        """From the topmost signature down. The body must have ended (``hashes.finish()``)."""
+        self.start()
+        verdicts: list[DkimVerdict] = []
+        for check in self._checks:
+            if isinstance(check, _Check):
+                verdicts.append(self._judge(check, await self._answers[check.key_name]))
+            else:
+                verdicts.append(check)
+        if self.left_out and verdicts:
+            last = verdicts[-1]
+            more = f"{self.left_out} more signatures were left out, the limit is {self._limits.signatures}"
+            verdicts[-1] = _changed(last, last.result, f"{last.reason}; {more}")
+        return tuple(verdicts)
+
+    async def _ask(self, name: str) -> Answer[bytes] | DnsTrouble:
+        try:
+            return await self._resolver.txt(name)
+        except DnsTrouble as trouble:
+            return trouble
+
+    def _check(self, field: Field, hashes: BodyHashes) -> _Check | DkimVerdict:
+        """What is to be found out about one signature, or its verdict where the field itself says enough."""
+        try:
+            signature = parse_signature(self._header.value(field))
+        except SignatureError as error:
+            return DkimVerdict(
+                Result.PERMERROR, error.domain, error.selector, reason=f"the signature field is broken: {error}"
+            )
+        verdict = DkimVerdict(
+            Result.NONE,
+            signature.domain,
+            signature.selector,
+            signature.identity,
+            signature.algorithm,
+            base64.b64encode(signature.signature[:_B_SHOWN]).decode()[:_B_SHOWN],
+            signed_headers=signature.signed_headers,
+            body_length=signature.body_length,
+        )
+        key_name = dns_name(signature.key_name)
+        if signature.algorithm == "rsa-sha1":
+            # RFC 8301 §3.1: it MUST NOT be used; §3.2: such signatures have permanently failed.
+            return _changed(verdict, Result.PERMERROR, "rsa-sha1 proves nothing any more")
+        if key_name is None:
+            return _changed(verdict, Result.PERMERROR, "s= and d= are too long for a name in DNS")
+        skew = self._limits.clock_skew_s
+        if signature.expires_at is not None and signature.expires_at + skew < self._now:
+            return _changed(verdict, Result.FAIL, f"the signature has expired (x={signature.expires_at})")
+        if signature.signed_at is not None and signature.signed_at - skew > self._now:
+            return _changed(verdict, Result.POLICY, f"the signature is from the future (t={signature.signed_at})")
+        wanted = hashes.want(signature.body_canonicalization, signature.hash_name, signature.body_length)
+        return _Check(field, signature, wanted, key_name, verdict)
+
+    def _judge(self, check: _Check, answer: Answer[bytes] | DnsTrouble) -> DkimVerdict:
+        if isinstance(answer, DnsTrouble):
+            # RFC 6376 §6.1.2: the verifier may try later; it learns nothing from it.
+            return _changed(check.verdict, Result.TEMPERROR, f"no answer about the key {check.key_name}: {answer}")
+        if answer.found is not Found.RECORDS:
+            return _changed(check.verdict, Result.PERMERROR, f"there is no key {check.key_name} ({answer.found.value})")
+        records, trouble = self._records(check, answer.records)
+        verdict = _changed(check.verdict, Result.PERMERROR, trouble)
+        for record in records[: self._limits.keys]:
+            verdict = self._against(check, record)
+            if verdict.result is Result.PASS:
+                break
+        return verdict
+
+    def _records(self, check: _Check, texts: tuple[bytes, ...]) -> tuple[list[KeyRecord], str]:
+        """Those of a name's records that are for the signature; and what is wrong with the first that is not."""
+        fit: list[KeyRecord] = []
+        trouble = ""
+        for text in texts[: self._limits.records]:
+            try:
+                record = parse_key_record(text)
+            except NotKeyRecord:
+                continue
+            except KeyRecordError as error:
+                trouble = trouble or f"{error} ({check.key_name})"
+                continue
+            unfit = record.unfit(check.signature)
+            if unfit:
+                trouble = trouble or f"{unfit} ({check.key_name})"
+            else:
+                fit.append(record)
+        return fit, trouble or f"there is no key {check.key_name}, only records about other things"
+
+    def _against(self, check: _Check, record: KeyRecord) -> DkimVerdict:
+        """The signature and the body against one key that is for it."""
+        signature, limits = check.signature, self._limits
+        verdict = _changed(check.verdict, Result.NONE, "", record)
+        if record.key_type == "rsa" and record.bits > limits.key_bits_maximum:
+            return _changed(verdict, Result.POLICY, f"a key of {record.bits} bits is more than is looked at")
+        if not check.body.digest:
+            raise RuntimeError("a verdict is asked for before the body has ended")
+        form = signature.header_canonicalization
+        signed = self._header.signed(signature.signed_headers, form, but=check.field)
+        signed += own_input(self._header.raw(check.field), form)
+        trouble = []
+        # RFC 6376 §3.5: l= MUST NOT be larger than the canonical body.
+        if check.body.digest != signature.body_hash or (signature.body_length or 0) > check.body.octets:
+            trouble.append(_body_differs(check))
+        if not record.holds(signature.signature, signed):
+            trouble.append(_header_differs(check, record))
+        if trouble:
+            return _changed(verdict, Result.FAIL, "; ".join(trouble))
+        # RFC 6376 §8.15: a field that was added above the signed one is what people see.
+        if len(self._header.named(b"from")) > [name.lower() for name in signature.signed_headers].count("from"):
+            return _changed(
+                verdict, Result.POLICY, "the signature holds, but a From field was added that it leaves out"
+            )
+        if record.key_type == "rsa" and record.bits < limits.key_bits_minimum:
+            return _changed(verdict, Result.POLICY, f"the signature holds, but its key has only {record.bits} bits")
+        said = f"{len(signature.signed_headers)} names of header fields and {_extent(check)} are signed"
+        return _changed(verdict, Result.PASS, f"{said} by a key of {record.bits} bits")
+
+
+class _Check(Struct, frozen=True):
+    field: Field
+    signature: Signature
+    body: BodyHash
+    key_name: str
+    verdict: DkimVerdict  # as far as the field says
+
+
+def _changed(verdict: DkimVerdict, result: Result, reason: str, record: KeyRecord | None = None) -> DkimVerdict:
+    return DkimVerdict(
+        result,
+        verdict.domain,
+        verdict.selector,
+        verdict.identity,
+        verdict.algorithm,
+        verdict.signature,
+        verdict.testing if record is None else record.testing,
+        verdict.key_bits if record is None else record.bits,
+        verdict.signed_headers,
+        verdict.body_length,
+        reason,
+    )
+
+
+def _extent(check: _Check) -> str:
+    length, octets = check.signature.body_length, check.body.octets
+    if length is None or length == octets:
+        return f"the body of {octets} octets"
+    return f"only the first {length} of {octets} octets of the body (l=)"
+
+
+def _body_differs(check: _Check) -> str:
+    length, octets, form = check.signature.body_length, check.body.octets, check.signature.body_canonicalization
+    if length is None:
+        return f"the body differs from what was signed ({form}, canonical length {octets})"
+    if length > octets:
+        return f"the body is shorter than what was signed ({form}, canonical length {octets}, l={length})"
+    return f"the first {length} octets of the body differ from what was signed ({form}, canonical length {octets}, l=)"
+
+
+def _header_differs(check: _Check, record: KeyRecord) -> str:
+    names = ":".join(check.signature.signed_headers)
+    if len(names) > _NAMES_SHOWN:
+        names = names[:_NAMES_SHOWN] + "..."
+    made = record.made(check.signature.signature)
+    if made is None:
+        return f"header fields differ from what was signed, or another key signed (h={names})"
+    if not made:
+        return f"the signature was not made with the key {check.key_name}, or it is damaged"
+    return f"header fields differ from what was signed (h={names})"
