@@ -70,7 +70,30 @@ def parser() -> argparse.ArgumentParser:
     _add_queue(commands.add_parser("queue", help="Look at the queue and change it."), common, as_json)
     _add_user(commands.add_parser("user", help="Look at accounts and change them."), common, as_json)
     _add_tlsrpt(commands.add_parser("tlsrpt", help="Look at reports on TLS (RFC 8460)."), common, as_json)
+    _add_dkim(commands.add_parser("dkim", help="Make the keys of DKIM signatures and look at them."), common, as_json)
     return program
+
+
+def _add_dkim(dkim: _Parser, common: _Parser, as_json: _Parser) -> None:
+    commands = dkim.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
+
+    def add(name: str, text: str, *parents: _Parser) -> _Parser:
+        command = commands.add_parser(name, parents=[common, *parents], help=text, description=text)
+        command.set_defaults(run=f"ekiden.cli.dkim_command:{name}")
+        return command
+
+    made = _Parser(add_help=False)
+    made.add_argument("domain", metavar="DOMAIN", help="the domain that signs (d=)")
+    made.add_argument("--selector", default="", metavar="NAME", help="else it is made of today's date")
+    made.add_argument("--bits", type=int, default=2048, metavar="N", help="how long an RSA key is; else 2048")
+    keygen = add("keygen", "Make a key in dkim_key_directory, and print its DNS record.", made)
+    keygen.add_argument(
+        "--algorithm", default="rsa", choices=("rsa", "ed25519", "both"), help="else rsa, which all verifiers know"
+    )
+    show = add("show", "Print the DNS records of the keys that dkim_signing_table names.", as_json)
+    show.add_argument("domains", nargs="*", metavar="DOMAIN", help="else all domains")
+    show.add_argument("--check", action="store_true", help="compare them with what is in DNS")
+    add("rotate", "Make a new key beside each key of a domain, and tell the steps from the old to the new.", made)
 
 
 def _add_tlsrpt(tlsrpt: _Parser, common: _Parser, as_json: _Parser) -> None:

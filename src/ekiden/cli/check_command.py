@@ -11,6 +11,7 @@ from ekiden.config.check import check
 from ekiden.config.problem import Level, Problem
 from ekiden.runtime.access_check import check_access
 from ekiden.runtime.directory_check import check_directories
+from ekiden.runtime.dkim_check import check_dkim
 from ekiden.runtime.keys_check import check_keys
 from ekiden.runtime.listeners import ListenTrouble, wanted_listeners
 from ekiden.runtime.stations_check import check_stations
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     except ListenTrouble as error:
         problems.append(Problem(found.master_cf, 0, Level.ERROR, str(error)))
     if not found.errors:
-        problems += check_keys(found)
+        problems += [*check_keys(found), *check_dkim(found)]
     if not any(problem.level is Level.ERROR for problem in problems):
         # Made of values and tables that are wrong, the stations would only say again what has been said.
         problems += check_stations(found)

@@ -145,7 +145,7 @@ class KeyFileReader:
         for word, parameters in self._tables.items():
             self._states.update((path, _state(path)) for path in _table_files(word))
             try:
-                entries = list(_entries(word, parameters))
+                entries = list(table_entries(word, parameters, what="server names"))
             except (ConfigError, TableTrouble) as error:
                 troubles[word] = str(error)
                 continue
@@ -183,11 +183,12 @@ class KeyFileReader:
         return sorted(found)[:DIRECTORY_FILES_LIMIT]
 
 
-def _entries(word: str, parameters: Parameters) -> Iterator[tuple[str, str]]:
+def table_entries(word: str, parameters: Parameters, *, what: str) -> Iterator[tuple[str, str]]:
+    """All of a table. Raises ConfigError for one that cannot be listed (``what`` is in it), TableTrouble."""
     table = open_table(word, parameters=parameters)
     if not isinstance(table, IndexTable | InlineTable | TexthashTable):
         kinds = ", ".join(sorted({*FILE_TYPES, "inline"}))
-        raise ConfigError(f"{word}: server names must be in a table that can be listed: {kinds}")
+        raise ConfigError(f"{word}: {what} must be in a table that can be listed: {kinds}")
     yield from table.items()
 
 
