@@ -196,6 +196,7 @@ def test_one_protocol_in_trouble_leaves_the_other_for_a_moment() -> None:
     assert isinstance(outcome, Answer)
     assert outcome.records == ("192.0.2.1",)
     assert outcome.ttl_s <= 2
+    assert outcome.partial
 
 
 def test_one_protocol_in_trouble_and_none_of_the_other_is_trouble() -> None:

@@ -149,6 +149,7 @@ class CaresResolver:
                 tuple(record for answer in found for record in answer.records),
                 # What is missing will be asked for again soon.
                 ttl_s=ttl_s if trouble is None else min(ttl_s, self._partial_ttl_s),
+                partial=trouble is not None,
             )
         if trouble is not None:
             raise trouble

@@ -28,6 +28,7 @@ class Answer(Struct, Generic[R], frozen=True):
     authentic: bool = False  # the AD bit of a resolver that we trust: for absence too (RFC 4035 §3.2.3)
     ttl_s: float = 0.0
     canonical: str = ""  # whose the records are, where CNAMEs led from the name that was asked for
+    partial: bool = False  # there are addresses of one kind, and the question for the other kind was not answered
 
 
 class Mx(Struct, frozen=True, order=True):

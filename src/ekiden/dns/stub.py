@@ -142,6 +142,7 @@ class StubResolver:
                 # What is missing will be asked for again soon.
                 ttl_s=ttl_s if trouble is None else min(ttl_s, self._partial_ttl_s),
                 canonical=found[0].canonical,
+                partial=trouble is not None,
             )
         if trouble is not None:
             raise trouble
