@@ -1,0 +1,64 @@
+"""The Received-SPF field (RFC 7208 §9.1).
+
+In:   a verdict and what was checked.
+Out:  the field with its CRLF, folded; ASCII.
+Never: lets what a sender or a domain wrote end a quoted string, a comment or a line.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ekiden.auth.verdict import Result, SpfVerdict
+
+_VALUE_CHARACTERS = 250  # of a value: the line stays below the 998 octets of RFC 5322 §2.1.1, escapes and all
+_COMMENT_CHARACTERS = 400
+# RFC 5322 §3.2.3   dot-atom = atext, and dots between
+_DOT_ATOM = re.compile(r"[!#$%&'*+\-/=?^_`{|}~0-9A-Za-z]+(?:\.[!#$%&'*+\-/=?^_`{|}~0-9A-Za-z]+)*")
+_UNPRINTABLE = re.compile(r"[^ -~]")
+_SPECIAL_IN_STRING = re.compile(r'["\\]')
+_SPECIAL_IN_COMMENT = re.compile(r"[()\\]")
+# RFC 7208 §9.1: no name for what is not among its results.
+_RESULTS = frozenset(
+    (Result.PASS, Result.FAIL, Result.SOFTFAIL, Result.NEUTRAL, Result.NONE, Result.TEMPERROR, Result.PERMERROR)
+)
+
+
+def received_spf(
+    verdict: SpfVerdict, *, client_address: str, helo: str, receiver: str, envelope_from: str = ""
+) -> bytes:
+    """``envelope_from`` is the reverse-path without brackets, "" for the null sender."""
+    assert verdict.result in _RESULTS
+    pairs = [
+        ("receiver", receiver),
+        ("identity", verdict.identity),
+        ("client-ip", client_address),
+        ("helo", helo),
+        ("envelope-from", envelope_from or verdict.sender),
+    ]
+    if verdict.result is Result.NEUTRAL or verdict.mechanism:
+        # RFC 7208 §9.1: "default" where no mechanism matched
+        pairs.append(("mechanism", verdict.mechanism or "default"))
+    if verdict.result in (Result.TEMPERROR, Result.PERMERROR):
+        pairs.append(("problem", verdict.reason))
+    head = f"Received-SPF: {verdict.result.value} ({_comment(f'{receiver}: {verdict.reason}')})"
+    lines = [f"{name}={_value(value)}" for name, value in pairs]
+    return (head + "\r\n\t" + ";\r\n\t".join(lines) + "\r\n").encode("ascii")
+
+
+def _value(text: str) -> str:
+    """RFC 7208 §9.1   value = dot-atom / quoted-string"""
+    text = _printable(text, _VALUE_CHARACTERS)
+    if _DOT_ATOM.fullmatch(text) is not None:
+        return text
+    return '"' + _SPECIAL_IN_STRING.sub(r"\\\g<0>", text) + '"'
+
+
+def _comment(text: str) -> str:
+    return _SPECIAL_IN_COMMENT.sub(r"\\\g<0>", _printable(text, _COMMENT_CHARACTERS))
+
+
+def _printable(text: str, limit: int) -> str:
+    if len(text) > limit:
+        text = text[: limit - 3] + "..."
+    return _UNPRINTABLE.sub("?", text)
