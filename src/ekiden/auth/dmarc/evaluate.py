@@ -65,7 +65,8 @@ async def _one(discovery: Discovery, author: str, spf: SpfVerdict | None, dkim: 
         policy = await discovery.policy(author)
         record = policy.record
         if record is None:
-            return replace(found, reason=policy.reason)
+            organization = discovery.known_organization(author) or author
+            return replace(found, organizational_domain=organization, reason=policy.reason)
         found = replace(found, policy_domain=policy.domain, published=record.policy, record=record.text)
         if not record.usable:
             # RFC 9989 §4.10.1: no DMARC processing is applied; that the record is at fault is for its owner to know.
@@ -88,6 +89,7 @@ async def _one(discovery: Discovery, author: str, spf: SpfVerdict | None, dkim: 
         if spf_trouble or dkim_trouble:
             return replace(found, result=Result.TEMPERROR, reason=spf_trouble or dkim_trouble)
         asked = await _asked_of(discovery, author, policy.domain, record)
+        found = replace(found, organizational_domain=await _organization(discovery, author))
         reason = f"neither SPF nor DKIM passed for {author} or a domain of its organization"
         return replace(found, result=Result.FAIL, policy=asked, reason=reason)
     except DnsTrouble as trouble:
@@ -114,6 +116,14 @@ async def _aligned(
             if holds:
                 trouble = f"what {domain} authenticates could not be checked for trouble with DNS"
     return False, trouble
+
+
+async def _organization(discovery: Discovery, author: str) -> str:
+    """For those who read the verdict: nothing hangs on it any more, and so nothing on trouble with DNS."""
+    try:
+        return await discovery.organizational_domain(author)
+    except DnsTrouble:
+        return author
 
 
 async def _asked_of(discovery: Discovery, author: str, domain: str, record: DmarcRecord) -> DmarcPolicy:

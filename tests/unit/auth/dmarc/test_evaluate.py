@@ -43,6 +43,11 @@ def test_pass_fail_none() -> None:
     assert (failed.result, failed.policy, failed.published) == (Result.FAIL, DmarcPolicy.REJECT, DmarcPolicy.REJECT)
     assert failed.record == "v=DMARC1; p=reject"
     assert verdict({}).result is Result.NONE
+    assert verdict({}, "a.example.com").organizational_domain == "a.example.com"
+    assert verdict(zone, "a.example.com").organizational_domain == "example.com"
+    own = {**zone, ("TXT", "_dmarc.a.example.com"): REJECT}
+    assert verdict(own, "a.example.com").organizational_domain == "example.com"
+    assert verdict({**own, ("TXT", "_dmarc.com"): SERVFAIL}, "a.example.com").policy is DmarcPolicy.REJECT
     assert verdict(zone, []) == DmarcVerdict(Result.NONE, reason="no From field with a domain")
 
 
