@@ -13,7 +13,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import encrypted, footprint, work
+from bench import authentication, encrypted, footprint, work
+from bench.authenticating import PostfixWithRspamd, PostfixWithTrustedDomain
 from bench.servers import SBIN, Ekiden, Postfix, Server
 
 BASE = Path("/var/tmp/ekiden-bench")
@@ -46,6 +47,7 @@ WORK: dict[str, tuple[str, float, Callable[[Server, int], work.Measured]]] = {
         lambda server, count: encrypted.relay(server, messages=count),
     ),
 }
+OTHERS = ("authenticate", "idle", "large", "authenticate-large", "banner")
 
 
 def side_by_side(name: str, count: int, rounds: int) -> bool:
@@ -75,6 +77,63 @@ def side_by_side(name: str, count: int, rounds: int) -> bool:
     return met
 
 
+def authenticate(count: int, rounds: int) -> bool:
+    """Each peer in its turn, with as many messages as it does in some seconds."""
+    names = authentication.names(BASE)
+    names.start()
+    turns: list[tuple[work.Measured, ...]] = []
+    try:
+        for _ in range(rounds):
+            turns.append(
+                (
+                    authentication.inbound(PostfixWithTrustedDomain(BASE / "postfix", names), messages=count // 10),
+                    authentication.inbound(PostfixWithRspamd(BASE / "postfix", names), messages=count // 4),
+                    authentication.inbound(Ekiden(BASE / "ekiden", names.prefix), messages=count // 2),
+                )
+            )
+            each = zip(("opendkim, opendmarc, policyd-spf", "rspamd", "Ekiden"), turns[-1], strict=True)
+            print(
+                "  authenticate: "
+                + "; ".join(f"{name} {it.per_second:.0f}/s at {it.cpu_ms_a_message:.2f} ms CPU" for name, it in each),
+                flush=True,
+            )
+    finally:
+        names.stop()
+    met = True
+    for at, (peer, wanted) in enumerate(
+        (("Postfix with opendkim, opendmarc and policyd-spf", 10), ("Postfix with rspamd", 2))
+    ):
+        faster = statistics.median(turn[2].per_second / turn[at].per_second for turn in turns)
+        cheaper = statistics.median(turn[at].cpu_ms_a_message / turn[2].cpu_ms_a_message for turn in turns)
+        enough = faster >= wanted
+        met = enough and met
+        print(f"SPF, DKIM and DMARC, 10 KiB: {faster:.2f} x {peer} (at least {wanted}): {_word(enough)}")
+        print(f"  CPU a message: 1/{cheaper:.2f}", flush=True)
+    return met
+
+
+def authenticate_large() -> bool:
+    names = authentication.names(BASE)
+    names.start()
+    try:
+        large = authentication.large(Ekiden(BASE / "ekiden", names.prefix))
+    finally:
+        names.stop()
+    title = (
+        f"{large.clients // 2} messages of {large.size // MB} MB verified and as many signed"
+        f" ({large.seconds:.1f} s), memory a worker"
+    )
+    return absolute(title, large.added_bytes_a_worker / MB, 64, "MB")
+
+
+def _checked(name: str, run: Callable[[], bool]) -> bool:
+    try:
+        return run()
+    except authentication.NotChecked as error:
+        print(f"{name}: {error}: NOT MET", flush=True)
+        return False
+
+
 def _word(met: bool) -> str:
     return "met" if met else "NOT MET"
 
@@ -95,7 +154,7 @@ def main() -> int:
         print("the benchmark needs root and Debian's postfix package: its ratios are to Postfix", file=sys.stderr)
         return 69
     count, rounds = (2000, 1) if options.quick else (options.messages, options.rounds)
-    chosen = options.only.split(",") if options.only else [*WORK, "idle", "large", "banner"]
+    chosen = options.only.split(",") if options.only else [*WORK, *OTHERS]
     BASE.mkdir(parents=True, exist_ok=True)
     BASE.chmod(0o755)
     met = True
@@ -103,6 +162,10 @@ def main() -> int:
         for name in chosen:
             if name in WORK:
                 met = side_by_side(name, count, rounds) and met
+            elif name == "authenticate":
+                met = _checked(name, lambda: authenticate(count, rounds)) and met
+            elif name == "authenticate-large":
+                met = _checked(name, authenticate_large) and met
             elif name == "idle":
                 idle = footprint.idle_sessions(Ekiden(BASE / "ekiden"))
                 met = absolute(f"{idle.sessions} idle sessions, memory", idle.added_bytes / MB, 100, "MB") and met

@@ -7,11 +7,12 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from bench.processes import family, memory_bytes, process_memory_bytes
-from bench.servers import SBIN, Ekiden, free_port, wait_for_banner
+from bench.servers import SBIN, Ekiden, Server, free_port, wait_for_banner
 
 _DEADLINE_S = 300
 
@@ -72,37 +73,47 @@ def large_messages(server: Ekiden, clients: int = 20, size: int = 50_000_000) ->
     )
     wait_for_banner(port)
     server.start({"relayhost": f"[127.0.0.1]:{port}", "message_size_limit": "0"})
+    try:
+        start = time.monotonic()
+
+        def run() -> None:
+            senders = subprocess.Popen(
+                [
+                    SBIN / "smtp-source",
+                    *("-s", str(clients), "-m", str(clients), "-l", str(size)),
+                    *("-f", "sender@client.example", "-t", "recipient@next.example", f"127.0.0.1:{server.port}"),
+                ]
+            )
+            senders.wait(_DEADLINE_S)
+            sink.wait(_DEADLINE_S)
+
+        added = peak_memory(server, run)
+        return Large(clients, size, added, time.monotonic() - start)
+    finally:
+        sink.kill()
+        server.stop()
+
+
+def peak_memory(server: Server, run: Callable[[], None]) -> int:
+    """The most bytes that any process of the server has while ``run`` runs, over what it had before."""
+    pids = family(server.pid)
+    before = {pid: process_memory_bytes(pid) for pid in pids}
     peak: dict[int, int] = {}
     done = threading.Event()
 
-    def watch(pids: list[int]) -> None:
+    def watch() -> None:
         while not done.wait(0.05):
             for pid in pids:
                 peak[pid] = max(peak.get(pid, 0), process_memory_bytes(pid))
 
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     try:
-        pids = family(server.pid)
-        before = {pid: process_memory_bytes(pid) for pid in pids}
-        watcher = threading.Thread(target=watch, args=(pids,))
-        watcher.start()
-        start = time.monotonic()
-        senders = subprocess.Popen(
-            [
-                SBIN / "smtp-source",
-                *("-s", str(clients), "-m", str(clients), "-l", str(size)),
-                *("-f", "sender@client.example", "-t", "recipient@next.example", f"127.0.0.1:{server.port}"),
-            ]
-        )
-        senders.wait(_DEADLINE_S)
-        sink.wait(_DEADLINE_S)
-        seconds = time.monotonic() - start
-        done.set()
-        watcher.join()
-        return Large(clients, size, max(peak.get(pid, 0) - before[pid] for pid in pids), seconds)
+        run()
     finally:
         done.set()
-        sink.kill()
-        server.stop()
+        watcher.join()
+    return max(peak.get(pid, 0) - before[pid] for pid in pids)
 
 
 def seconds_to_banner(server: Ekiden) -> float:

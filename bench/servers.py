@@ -53,6 +53,10 @@ class Server(Protocol):
 
     @property
     def pid(self) -> int: ...
+    @property
+    def pids(self) -> list[int]:
+        """All families of processes that do its work, ``pid`` first."""
+
     def start(self, settings: dict[str, str]) -> None: ...
     def stop(self) -> None: ...
     def account(self, name: str, password: str) -> dict[str, str]:
@@ -86,8 +90,10 @@ def _main_cf(settings: dict[str, str]) -> str:
 class Ekiden:
     name = "ekiden"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, prefix: tuple[str | Path, ...] = ()) -> None:
+        """``prefix``: a command that runs others."""
         self.directory = directory
+        self.prefix = prefix
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -95,6 +101,10 @@ class Ekiden:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def pids(self) -> list[int]:
+        return [self.pid]
 
     def start(self, settings: dict[str, str]) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -114,7 +124,7 @@ class Ekiden:
         )
         (self.directory / "master.cf").write_text(f"127.0.0.1:{self.port} inet n - n - - smtpd\n")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ekiden.cli.main", "serve", "-c", str(self.directory)],
+            [*self.prefix, sys.executable, "-m", "ekiden.cli.main", "serve", "-c", str(self.directory)],
             stdout=subprocess.DEVNULL,
         )
         wait_for_banner(self.port)
@@ -147,6 +157,8 @@ class Postfix:
     """Debian's Postfix as a second instance; it must be started as root."""
 
     name = "postfix"
+    services = ""  # more lines of master.cf
+    prefix: tuple[str | Path, ...] = ()  # a command that runs others
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -156,6 +168,10 @@ class Postfix:
     @property
     def pid(self) -> int:
         return int((self.directory / "queue" / "pid" / "master.pid").read_text())
+
+    @property
+    def pids(self) -> list[int]:
+        return [self.pid]
 
     def start(self, settings: dict[str, str]) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -191,7 +207,7 @@ class Postfix:
                 fields[4] = "n"
                 line = " ".join(fields)
             lines.append(line)
-        (self.directory / "master.cf").write_text("\n".join(lines) + "\n")
+        (self.directory / "master.cf").write_text("\n".join(lines) + "\n" + self.services)
         self._postfix("start")
         wait_for_banner(self.port)
 
@@ -215,7 +231,10 @@ class Postfix:
 
     def _postfix(self, command: str) -> None:
         done = subprocess.run(
-            [SBIN / "postfix", "-c", self.directory, command], capture_output=True, text=True, check=False
+            [*self.prefix, SBIN / "postfix", "-c", self.directory, command],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             raise RuntimeError(f"postfix {command}: {done.stderr}")

@@ -112,6 +112,10 @@ def _files(folder: Path) -> int:
 
 
 def measure(server: Server, messages: int, run: Callable[[], None]) -> Measured:
-    cpu, start = cpu_seconds(server.pid), time.monotonic()
+    cpu, start = _cpu_seconds(server), time.monotonic()
     run()
-    return Measured(messages, time.monotonic() - start, cpu_seconds(server.pid) - cpu)
+    return Measured(messages, time.monotonic() - start, _cpu_seconds(server) - cpu)
+
+
+def _cpu_seconds(server: Server) -> float:
+    return sum(cpu_seconds(pid) for pid in server.pids)
