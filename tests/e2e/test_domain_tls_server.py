@@ -15,14 +15,14 @@ import pytest
 from ekiden.message.host import Host
 from ekiden.tls.dane import key_of
 from ekiden.tls.policy import Problem, TlsOutcome
-from ekiden.tls.tlsrpt import day_of, decode
-from ekiden.tls.tlsrpt_mail import report_in
+from ekiden.tls.tlsrpt import day_of
 from ekiden.tls.tlsrpt_store import TlsrptStore
 from support.certificates import Authority, self_signed
 from support.peers import Peer, running_postfix
 from support.requirements import require_conformance
 from support.running import RunningServer, free_port, running_server, wait_for
 from support.signed_dns import running_signed_dns
+from support.tls_reports import report_in
 
 ROOT = Authority()
 RIGHT = self_signed("mx.signed.test")
@@ -160,7 +160,7 @@ def test_a_report_reaches_whoever_asked_for_it(world: tuple[RunningServer, Peer]
     store.close()
     assert server.command("tlsrpt", "send").stdout == "1 reports sent\n"
     (mail,) = postfix.wait_for_mail("reports@signed.test")
-    report = decode(report_in(mail))
+    report = report_in(mail)
     assert report.date_range.start_datetime == f"{day_of(yesterday)}T00:00:00Z"
     assert report.policies[0].summary.total_successful_session_count == 1
     assert report.policies[0].failure_details[0].result_type == "certificate-expired"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 
+from ekiden.reports.archive import ArchiveLimits
+from ekiden.reports.recognise import ReportLimits
 from ekiden.tls.tlsrpt import Report, ReportError, compressed, decode, encode
-from ekiden.tls.tlsrpt_mail import report_in
+from support.tls_reports import report_in
 
 _JSON = (
     b'{"organization-name":"x","date-range":{"start-datetime":"2026-01-01T00:00:00Z","end-datetime":"2026-01-01T1"},'
@@ -23,6 +25,7 @@ SEEDS = [
     b"Content-Type: application/tlsrpt+json\n\n" + _JSON,
 ]
 _LIMIT = 100_000
+_LIMITS = ReportLimits(ArchiveLimits(unpacked_bytes=_LIMIT), tls_bytes=_LIMIT)
 
 
 def _read(octets: bytes) -> Report | None:
@@ -32,13 +35,15 @@ def _read(octets: bytes) -> Report | None:
         return None
 
 
-def one_input(data: bytes) -> None:
+def _read_mail(content: bytes) -> Report | None:
     try:
-        inner = report_in(data)
+        return report_in(content, _LIMITS)
     except ReportError:
-        inner = b""
-    for octets in (data, inner):
-        report = _read(octets)
+        return None
+
+
+def one_input(data: bytes) -> None:
+    for report in (_read(data), _read_mail(data)):
         if report is not None:
             assert decode(encode(report)) == report
             assert decode(compressed(report)) == report

@@ -17,6 +17,7 @@ COMMANDS = frozenset(
         "pickup",
         "pipe",
         "qmgr",
+        "reports",
         "smtp",
         "smtpd",
         "tlsrpt",
@@ -33,7 +34,7 @@ ABSORBED = frozenset(
 NOT_YET = frozenset({"dnsblog", "postscreen", "qmqpd", "spawn", "tlsproxy"})
 
 # Those that are transports: each service that runs one has limits of its own name (TRANSPORT_destination_...).
-AGENTS = frozenset({"discard", "error", "lmtp", "local", "pipe", "smtp", "tlsrpt", "virtual"})
+AGENTS = frozenset({"discard", "error", "lmtp", "local", "pipe", "reports", "smtp", "tlsrpt", "virtual"})
 
 # Without a master.cf: one SMTP server that only this host can reach, on a port that every user may open.
 DEFAULT_LISTENERS = (Service("127.0.0.1:2525", "inet", private=False, command="smtpd"),)
@@ -54,6 +55,7 @@ BUILT_IN = (
     Service("error", "unix", command="error"),
     Service("retry", "unix", command="error"),
     Service("discard", "unix", command="discard"),
+    Service("reports", "unix", command="reports"),
     Service("tlsrpt", "unix", command="tlsrpt"),
 )
 

@@ -20,6 +20,7 @@ from ekiden.config.parameters.local import LocalParameters
 from ekiden.config.parameters.log import LogParameters
 from ekiden.config.parameters.process import ProcessParameters
 from ekiden.config.parameters.queue import QueueParameters
+from ekiden.config.parameters.reports import ReceivedReportParameters
 from ekiden.config.parameters.rewriting import RewritingParameters
 from ekiden.config.parameters.routing import RoutingParameters
 from ekiden.config.parameters.smtp import SmtpParameters
@@ -72,6 +73,7 @@ class Parameters(
     ExtensionParameters,
     TlsPolicyParameters,
     DmarcReportParameters,
+    ReceivedReportParameters,
     DkimParameters,
 ):
     """All parameters, parsed. ``Parameters({"myhostname": "mx.example"})``: what is not given has its default.

@@ -1,4 +1,4 @@
-"""Our reports on TLS, one a day to each domain that asks for it, and those that others send us (RFC 8460).
+"""Our reports on TLS, one a day to each domain that asks for it (RFC 8460).
 
 In:   the counts, a Resolver for who wants reports where, a way to queue mail, a way to post by HTTPS.
 Out:  mail and posts; every report to every place once, tried again for two days.
@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from ekiden.config.snapshot import Parameters
-from ekiden.deliver.agent import Agent
 from ekiden.dns.resolver import DnsTrouble, Resolver
 from ekiden.message.clock import Clock
-from ekiden.message.delivery import DeliveryRequest, DeliveryResult, deferred, delivered, failed
-from ekiden.message.status import OK, Status
 from ekiden.observe.events import Note, Observer
-from ekiden.queue.content import read
 from ekiden.queue.store import StoreTrouble
 from ekiden.tls.https import HttpsClient, HttpsTrouble
-from ekiden.tls.tlsrpt import Report, ReportError, compose, compressed, day_of, decode
-from ekiden.tls.tlsrpt_mail import ReportMail, compose_mail, report_in
+from ekiden.tls.tlsrpt import Report, compose, compressed, day_of
+from ekiden.tls.tlsrpt_mail import ReportMail, compose_mail
 from ekiden.tls.tlsrpt_record import https_of, mailbox_of, record_name, report_places
-from ekiden.tls.tlsrpt_store import Received, TlsrptStore
+from ekiden.tls.tlsrpt_store import TlsrptStore
 from ekiden.tls.txt_fields import RecordError
 
 _DAY_S = 86400.0
@@ -150,35 +146,3 @@ class Reporter:
 
     def _note(self, text: str, level: str = "info") -> None:
         self._observer.emit(Note("tlsrpt", text, level))
-
-
-class TlsrptAgent(Agent):
-    """The delivery agent of mail that holds reports of others: they are kept (``ekiden tlsrpt received``)."""
-
-    def __init__(self, parameters: Parameters, store: TlsrptStore, clock: Clock) -> None:
-        self._limit = parameters.tlsrpt_report_size_limit
-        self._store = store
-        self._clock = clock
-
-    async def deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
-        return [await self._deliver(request)] * len(request.recipients)
-
-    async def _deliver(self, request: DeliveryRequest) -> DeliveryResult:
-        if request.content.size > self._limit:
-            return failed(Status(5, 3, 4), f"a report of {request.content.size} bytes is too large", relay="tlsrpt")
-        try:
-            content = await read(request.content)
-        except StoreTrouble as trouble:
-            return deferred(Status(4, 3, 0), f"cannot read the content: {trouble}", relay="tlsrpt")
-        try:
-            report = decode(report_in(content), limit=self._limit)
-        except ReportError as error:
-            return failed(Status(5, 6, 0), str(error), relay="tlsrpt")
-        if report.date_range.start_datetime[:10] > day_of(self._clock.time() + _DAY_S):
-            return failed(Status(5, 6, 0), "the report is about days to come", relay="tlsrpt")
-        if not self._store.receive(Received(self._clock.time(), str(request.envelope.sender), report)):
-            return deferred(Status(4, 3, 0), "the report cannot be kept now", relay="tlsrpt")
-        return delivered(OK, f"report {report.report_id[:100]!r} kept", relay="tlsrpt")
-
-    async def close(self) -> None:
-        """The store is not ours."""

@@ -23,8 +23,8 @@ from ekiden.reports.aggregate import AggregateReport
 from ekiden.reports.aggregate_xml import AggregateReader
 from ekiden.reports.archive import ArchiveLimits, documents
 from ekiden.reports.feedback import PLAIN_FAILURE, FeedbackReport, read_feedback, read_plain_failure
+from ekiden.tls.tlsrpt import REPORT_LIMIT_BYTES, ReportError, decode
 from ekiden.tls.tlsrpt import Report as TlsReport
-from ekiden.tls.tlsrpt import ReportError, decode
 
 _MIME = Limits(header_bytes=256 * 1024, depth=20, boundary_bytes=2048)
 _PARTS_LIMIT = 200
@@ -52,6 +52,7 @@ Report = AggregateReport | FeedbackReport | TlsReport
 class ReportLimits(Struct, frozen=True):
     archive: ArchiveLimits = ArchiveLimits()
     records: int = 100_000  # of an aggregate report
+    tls_bytes: int = REPORT_LIMIT_BYTES  # of a report on TLS, unpacked
 
 
 class Found(Struct, frozen=True):
@@ -245,5 +246,7 @@ def _on_tls(document: Iterator[bytes], limits: ReportLimits) -> Generator[None, 
     octets = bytearray()
     for piece in document:
         octets += piece
+        if len(octets) > limits.tls_bytes:
+            raise ReportError(f"the report is longer than {limits.tls_bytes} bytes when unpacked")
         yield
-    return Found(decode(bytes(octets).lstrip(_BLANK), limit=limits.archive.unpacked_bytes))
+    return Found(decode(bytes(octets).lstrip(_BLANK), limit=limits.tls_bytes))

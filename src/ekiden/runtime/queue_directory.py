@@ -4,7 +4,7 @@ queue_directory     0755  who starts the server    ekiden.pid
   shards/           0700  mail_owner               one directory a worker
   maildrop/        01733  mail_owner               where sendmail leaves messages: anybody may add, nobody list
   tls/              0700  mail_owner               what domains said of TLS, and what came of it
-  reports/          0700  mail_owner               what is counted for reports of DMARC
+  reports/          0700  mail_owner               what others report of our mail, and we of theirs
   run/              0700  mail_owner               control sockets
   public/           0755  mail_owner               what programs of other users may knock at
   private/          0700  mail_owner               sockets of services of type unix that only mail_owner may use

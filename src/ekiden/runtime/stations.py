@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -25,11 +25,11 @@ from ekiden.deliver.mailbox_channel import MailboxChannel
 from ekiden.deliver.own_mail import OwnMail
 from ekiden.deliver.pipe import PipeAgent
 from ekiden.deliver.pipe_service import parse_pipe_service
+from ekiden.deliver.report_mail import ReportsAgent
 from ekiden.deliver.smtp import PassOn, SmtpAgent
 from ekiden.deliver.smtp_settings import mime_limits
 from ekiden.deliver.status_filter import FilteredAgent
 from ekiden.deliver.text_only import deliver_as_text
-from ekiden.deliver.tlsrpt_reports import TlsrptAgent
 from ekiden.deliver.virtual import VirtualAgent
 from ekiden.message.address import Address
 from ekiden.message.clock import Clock
@@ -44,6 +44,7 @@ from ekiden.policy.pop_before_smtp import MailboxLogins
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames, read_hosts
 from ekiden.receive.service import SmtpService
+from ekiden.reports.received import ReceivedReports
 from ekiden.route.transport import Transport, parse_transport
 from ekiden.runtime.decisions import Decisions
 from ekiden.runtime.dmarc_reports import DmarcReports
@@ -139,6 +140,18 @@ class Stations:
             service.name: self._filtered(service) for service in configuration.services if service.type == "unix"
         }
 
+    @cached_property
+    def received_reports(self) -> ReceivedReports:
+        """What others report of our mail. The file is made when the first report comes."""
+        parameters, observer = self.configuration.parameters, self._doors.observer
+        return ReceivedReports(
+            Path(parameters.queue_directory) / "reports" / "received.sqlite",
+            retention_s=parameters.received_report_retention_time,
+            limit_bytes=parameters.received_report_store_limit,
+            time=self._doors.clock.time,
+            warn=lambda text: observer.emit(Note("reports", text, "warning")),
+        )
+
     async def resolve(self, address: Address, sender: Address) -> Route | DeliveryResult:
         return await self.router.resolve(address, sender)
 
@@ -208,6 +221,8 @@ class Stations:
         await asyncio.gather(*(agent.close() for agent in self._agents.values() if agent is not None))
         await self.domain_tls.close()
         await self.dmarc_reports.close()
+        if "received_reports" in self.__dict__:
+            self.received_reports.close()
         await self.decisions.close()
 
     def pickup_service(self) -> SmtpService:
@@ -285,8 +300,10 @@ class Stations:
                 master_cf = self.configuration.master_cf
                 pipe = parse_pipe_service(service.name, service.args, file=master_cf, line=service.line)
                 return PipeAgent(pipe, doors.mailboxes, parameters, doors.clock)
-            case "tlsrpt":
-                return TlsrptAgent(parameters, self.domain_tls.store, doors.clock)
+            case "reports" | "tlsrpt":
+                return ReportsAgent(
+                    parameters, self.received_reports, self.domain_tls.store, doors.clock, name=service.name
+                )
             case "error":
                 return ErrorAgent(4 if service.name == "retry" else 5)
             case "discard":

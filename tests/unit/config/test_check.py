@@ -67,7 +67,7 @@ def test_services() -> None:
         "master.cf:5: error: service 26: smtp does not listen on the network; only smtpd and lmtpd do",
         "master.cf:6: warning: service c: lmtpd is of type inet or unix here; type pass is not served yet",
         "master.cf:7: error: service d: unknown command 'xyz'; the commands are bounce, cleanup, discard, error, lmtp, "
-        "lmtpd, local, pickup, pipe, qmgr, smtp, smtpd, tlsrpt, virtual",
+        "lmtpd, local, pickup, pipe, qmgr, reports, smtp, smtpd, tlsrpt, virtual",
         "master.cf:11: error: service 127.0.0.2:25: LMTP must not be spoken on port 25, which is SMTP's (RFC 2033 §5)",
     ]
     assert said("", "smtp unix - - n - - smtp\n") == [

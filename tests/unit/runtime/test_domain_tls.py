@@ -11,26 +11,20 @@ from typing import Any
 import pytest
 
 from ekiden.config.snapshot import Parameters
-from ekiden.deliver.tlsrpt_reports import TlsrptAgent
-from ekiden.message.address import Address
-from ekiden.message.content import InlineContent
-from ekiden.message.delivery import DeliveryRequest
-from ekiden.message.envelope import Envelope, Recipient
 from ekiden.message.host import Host
 from ekiden.message.tls_facts import TlsFacts
 from ekiden.queue.store import StoreTrouble
 from ekiden.runtime.domain_tls import DomainTls
 from ekiden.tls.policy import Level, Problem, TlsOutcome, TlsPolicy
 from ekiden.tls.tlsrpt import decode
-from ekiden.tls.tlsrpt_mail import report_in
 from ekiden.tls.tlsrpt_store import TlsrptStore
 from support.certificates import Authority
 from support.fake_clock import FakeClock
 from support.fake_resolver import SERVFAIL, FakeResolver
 from support.honours import honours
 from support.https_server import HttpsServer, text
-from support.requirements import require_conformance
 from support.smtp_delivery import Notes
+from support.tls_reports import report_in
 
 DAY = 86400.0
 HOST = Host("mx.x.test", "192.0.2.1", 25)
@@ -109,7 +103,7 @@ def test_a_day_is_reported_once_after_its_end(tmp_path: Path) -> None:
         await world.pass_(DAY + 5 * 3600)
         ((sender, recipient, content),) = world.sent
         assert (sender, recipient) == ("postmaster@our.test", "r@x.test")
-        report = decode(report_in(content))
+        report = report_in(content)
         (result,) = report.policies
         assert result.policy.policy_type == "no-policy-found"
         assert result.summary.total_successful_session_count == 3
@@ -210,7 +204,7 @@ def test_reports_by_https_and_mail_each_once(tmp_path: Path) -> None:
             head, _, body = server.requests[1].partition(b"\r\n\r\n")
             assert head.startswith(b"POST /in HTTP/1.1\r\n")
             assert b"Content-Type: application/tlsrpt+gzip\r\n" in head
-            assert decode(body) == decode(report_in(world.sent[0][2]))
+            assert decode(body) == report_in(world.sent[0][2])
         await world.tls.close()
 
     run(scenario)
@@ -234,35 +228,3 @@ def test_counts_are_bounded_and_survive_a_broken_file(tmp_path: Path) -> None:
     store.flush()
     assert [count.sessions for count in store.counts("2027-01-15", "x.test")] == [3]
     store.close()
-
-
-# -- reports of others --
-
-
-def message(content: bytes) -> DeliveryRequest:
-    recipient = Recipient(Address("tls", "our.test"))
-    return DeliveryRequest(
-        "Q1", "tlsrpt", "", Envelope(Address("s", "x.test")), (recipient,), InlineContent(content), 0.0
-    )
-
-
-def test_reports_of_others_are_kept_once(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        world = World(tmp_path)
-        agent = TlsrptAgent(world.parameters, world.tls.store, world.clock)
-        samples = sorted(require_conformance("mta-sts-tlsrpt-dane", "tlsrpt-reports").rglob("*.eml"))
-        for path in (*samples, *samples):
-            (result,) = await agent.deliver(message(path.read_bytes()))
-            assert (result.action.value, str(result.status)) == ("delivered", "2.0.0"), path
-        kept = world.tls.store.all_received()
-        assert len(kept) == len(samples) == 2
-        assert kept[0].sender == "s@x.test"
-        future = samples[1].read_bytes().replace(b'start-datetime": "20', b'start-datetime": "99')
-        assert future != samples[1].read_bytes()
-        for content in (b"Subject: hello\r\n\r\nno report", b"x" * (10_485_760 + 1), future):
-            (result,) = await agent.deliver(message(content))
-            assert result.action.value == "failed"
-        await agent.close()
-        await world.tls.close()
-
-    run(scenario)
