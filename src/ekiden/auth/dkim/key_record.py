@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from msgspec import Struct
@@ -32,6 +33,7 @@ _ED25519_BITS = 256
 # RFC 6376 §3.6.1: v= is the first tag where it is there at all.
 _OURS = re.compile(rb"[ \t]*v[ \t]*=[ \t]*DKIM1[ \t]*(?:;|\Z)")
 _PADDING, _SHA256 = PKCS1v15(), SHA256()
+_DIGEST = Prehashed(_SHA256)
 
 
 class KeyRecordError(ValueError):
@@ -67,11 +69,15 @@ class KeyRecord(Struct, frozen=True):
 
     def holds(self, signature: bytes, data: bytes) -> bool:
         """``signature`` is that of SHA-256 over ``data`` (RFC 6376 §3.3.2, RFC 8463 §3)."""
+        return self.holds_digest(signature, hashlib.sha256(data).digest())
+
+    def holds_digest(self, signature: bytes, digest: bytes) -> bool:
+        """``digest`` is of SHA-256."""
         try:
             if isinstance(self.key, RSAPublicKey):
-                self.key.verify(signature, data, _PADDING, _SHA256)
+                self.key.verify(signature, digest, _PADDING, _DIGEST)
             elif self.key is not None:
-                self.key.verify(signature, hashlib.sha256(data).digest())
+                self.key.verify(signature, digest)
             else:
                 return False
         except (InvalidSignature, ValueError):

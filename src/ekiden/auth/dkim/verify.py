@@ -7,18 +7,18 @@ Never: raises for what senders or their domains wrote; calls a signature failed,
 
 from __future__ import annotations
 
-import asyncio
 import base64
 
 from msgspec import Struct
 
 from ekiden.auth.dkim.body_hash import BodyHash, BodyHashes
 from ekiden.auth.dkim.canonical import SignableHeader, own_input
-from ekiden.auth.dkim.key_record import KeyRecord, KeyRecordError, NotKeyRecord, parse_key_record
+from ekiden.auth.dkim.key_lookup import KeyLookups, Keys
+from ekiden.auth.dkim.key_record import KeyRecord
 from ekiden.auth.dkim.signature import Signature, SignatureError, parse_signature
 from ekiden.auth.verdict import DkimVerdict, Result
 from ekiden.dns.name import dns_name
-from ekiden.dns.resolver import Answer, DnsTrouble, Found, Resolver
+from ekiden.dns.resolver import Resolver
 from ekiden.message.header_fields import Field
 
 _FIELD = b"dkim-signature"
@@ -55,24 +55,22 @@ class DkimVerification:
         now: float,
     ) -> None:
         self._header = header if isinstance(header, SignableHeader) else SignableHeader(header)
-        self._resolver = resolver
+        self._lookups = KeyLookups(resolver, records=limits.records, keys=limits.keys)
         self._limits = limits
         self._now = now
         found = self._header.named(_FIELD)
         self.left_out = max(0, len(found) - limits.signatures)  # signatures that are not looked at
         self._checks = [self._check(field, hashes) for field in found[: limits.signatures]]
-        self._answers: dict[str, asyncio.Task[Answer[bytes] | DnsTrouble]] = {}
 
     def start(self) -> None:
         """Begins the look-ups, one for each name. Needs a running event loop."""
         for check in self._checks:
-            if isinstance(check, _Check) and check.key_name not in self._answers:
-                self._answers[check.key_name] = asyncio.ensure_future(self._ask(check.key_name))
+            if isinstance(check, _Check):
+                self._lookups.begin(check.key_name)
 
     def cancel(self) -> None:
         """Nobody waits for the verdicts any more."""
-        for task in self._answers.values():
-            task.cancel()
+        self._lookups.cancel()
 
     async def verdicts(self) -> tuple[DkimVerdict, ...]:
         """From the topmost signature down. The body must have ended (``hashes.finish()``)."""
@@ -80,7 +78,7 @@ class DkimVerification:
         verdicts: list[DkimVerdict] = []
         for check in self._checks:
             if isinstance(check, _Check):
-                verdicts.append(self._judge(check, await self._answers[check.key_name]))
+                verdicts.append(self._judge(check, await self._lookups.keys(check.signature, check.key_name)))
             else:
                 verdicts.append(check)
         if self.left_out and verdicts:
@@ -88,12 +86,6 @@ class DkimVerification:
             more = f"{self.left_out} more signatures were left out, the limit is {self._limits.signatures}"
             verdicts[-1] = _changed(last, last.result, f"{last.reason}; {more}")
         return tuple(verdicts)
-
-    async def _ask(self, name: str) -> Answer[bytes] | DnsTrouble:
-        try:
-            return await self._resolver.txt(name)
-        except DnsTrouble as trouble:
-            return trouble
 
     def _check(self, field: Field, hashes: BodyHashes) -> _Check | DkimVerdict:
         """What is to be found out about one signature, or its verdict where the field itself says enough."""
@@ -127,38 +119,13 @@ class DkimVerification:
         wanted = hashes.want(signature.body_canonicalization, signature.hash_name, signature.body_length)
         return _Check(field, signature, wanted, key_name, verdict)
 
-    def _judge(self, check: _Check, answer: Answer[bytes] | DnsTrouble) -> DkimVerdict:
-        if isinstance(answer, DnsTrouble):
-            # RFC 6376 §6.1.2: the verifier may try later; it learns nothing from it.
-            return _changed(check.verdict, Result.TEMPERROR, f"no answer about the key {check.key_name}: {answer}")
-        if answer.found is not Found.RECORDS:
-            return _changed(check.verdict, Result.PERMERROR, f"there is no key {check.key_name} ({answer.found.value})")
-        records, trouble = self._records(check, answer.records)
-        verdict = _changed(check.verdict, Result.PERMERROR, trouble)
-        for record in records[: self._limits.keys]:
+    def _judge(self, check: _Check, keys: Keys) -> DkimVerdict:
+        verdict = _changed(check.verdict, keys.result, keys.trouble)
+        for record in keys.records:
             verdict = self._against(check, record)
             if verdict.result is Result.PASS:
                 break
         return verdict
-
-    def _records(self, check: _Check, texts: tuple[bytes, ...]) -> tuple[list[KeyRecord], str]:
-        """Those of a name's records that are for the signature; and what is wrong with the first that is not."""
-        fit: list[KeyRecord] = []
-        trouble = ""
-        for text in texts[: self._limits.records]:
-            try:
-                record = parse_key_record(text)
-            except NotKeyRecord:
-                continue
-            except KeyRecordError as error:
-                trouble = trouble or f"{error} ({check.key_name})"
-                continue
-            unfit = record.unfit(check.signature)
-            if unfit:
-                trouble = trouble or f"{unfit} ({check.key_name})"
-            else:
-                fit.append(record)
-        return fit, trouble or f"there is no key {check.key_name}, only records about other things"
 
     def _against(self, check: _Check, record: KeyRecord) -> DkimVerdict:
         """The signature and the body against one key that is for it."""

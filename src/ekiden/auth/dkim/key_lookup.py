@@ -1,0 +1,82 @@
+"""Asks DNS for the keys of signatures, and picks those that are for a signature (RFC 6376 §6.1.2).
+
+In:   the names of keys, as signatures of DKIM and ARC have them; a Resolver.
+Out:  for each signature the key records that may be used for it, or what is wrong, in plain words.
+Never: asks for a name twice; takes silence of DNS for the absence of a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import Struct
+
+from ekiden.auth.dkim.key_record import KeyRecord, KeyRecordError, NotKeyRecord, parse_key_record
+from ekiden.auth.dkim.signature import Signature
+from ekiden.auth.verdict import Result
+from ekiden.dns.resolver import Answer, DnsTrouble, Found, Resolver
+
+
+class Keys(Struct, frozen=True):
+    """``result`` is NONE where there are records, else what becomes of the signature, for the reason ``trouble``."""
+
+    records: tuple[KeyRecord, ...] = ()
+    result: Result = Result.NONE
+    trouble: str = ""
+
+
+class KeyLookups:
+    """``records`` of one name are read, ``keys`` of one name tried: RFC 6376 §3.6.2.2 leaves open what several mean."""
+
+    def __init__(self, resolver: Resolver, *, records: int, keys: int) -> None:
+        self._resolver = resolver
+        self._records = records
+        self._keys = keys
+        self._answers: dict[str, asyncio.Task[Answer[bytes] | DnsTrouble]] = {}
+
+    def begin(self, name: str) -> None:
+        """Begins a look-up, of each name once. Needs a running event loop."""
+        if name not in self._answers:
+            self._answers[name] = asyncio.ensure_future(self._ask(name))
+
+    def cancel(self) -> None:
+        for task in self._answers.values():
+            task.cancel()
+
+    async def keys(self, signature: Signature, name: str) -> Keys:
+        """``name``: where the key of ``signature`` is, in the form in which DNS is asked for it."""
+        self.begin(name)
+        answer = await self._answers[name]
+        if isinstance(answer, DnsTrouble):
+            # RFC 6376 §6.1.2: the verifier may try later; it learns nothing from it.
+            return Keys((), Result.TEMPERROR, f"no answer about the key {name}: {answer}")
+        if answer.found is not Found.RECORDS:
+            return Keys((), Result.PERMERROR, f"there is no key {name} ({answer.found.value})")
+        return self._fit(signature, name, answer.records)
+
+    async def _ask(self, name: str) -> Answer[bytes] | DnsTrouble:
+        try:
+            return await self._resolver.txt(name)
+        except DnsTrouble as trouble:
+            return trouble
+
+    def _fit(self, signature: Signature, name: str, texts: tuple[bytes, ...]) -> Keys:
+        """Those of a name's records that are for the signature; or what is wrong with the first that is not."""
+        fit: list[KeyRecord] = []
+        trouble = ""
+        for text in texts[: self._records]:
+            try:
+                record = parse_key_record(text)
+            except NotKeyRecord:
+                continue
+            except KeyRecordError as error:
+                trouble = trouble or f"{error} ({name})"
+                continue
+            unfit = record.unfit(signature)
+            if unfit:
+                trouble = trouble or f"{unfit} ({name})"
+            else:
+                fit.append(record)
+        if fit:
+            return Keys(tuple(fit[: self._keys]))
+        return Keys((), Result.PERMERROR, trouble or f"there is no key {name}, only records about other things")
