@@ -57,10 +57,10 @@ class DkimVerdict(Struct, frozen=True):
 class ArcVerdict(Struct, frozen=True):
     """The chain as a whole (RFC 8617 §5.2)."""
 
-    result: Result  # NONE, PASS or FAIL
+    result: Result  # NONE, PASS or FAIL; TEMPERROR where DNS did not answer
     instances: int = 0
     sealers: tuple[str, ...] = ()  # d= of the seals, the oldest first
-    oldest_pass: int = 0  # RFC 8617 §5.2: 0 when the latest message signature is the only one that holds
+    oldest_pass: int = 0  # RFC 8617 §5.2: the oldest set from which on all message signatures hold; 0: all do
     reason: str = ""
 
 
