@@ -52,6 +52,13 @@ def sender_trouble(sender: str) -> str:
     return ""
 
 
+def is_excluded(parameters: Parameters, domain: str) -> bool:
+    """dmarc_report_excluded_domains has it, or one above it."""
+    return any(
+        f".{domain}".endswith(f".{name.lower().strip('.')}") for name in parameters.dmarc_report_excluded_domains
+    )
+
+
 class DmarcReporter:
     """Sends what is due."""
 
@@ -94,7 +101,7 @@ class DmarcReporter:
         return sent
 
     async def _report(self, day: str, domain: str) -> int:
-        if self._is_excluded(domain):
+        if is_excluded(self._parameters, domain):
             await self._finish(day, domain)
             return 0
         try:
@@ -154,12 +161,6 @@ class DmarcReporter:
         await _aside(counts.sent, day, domain, to)
         self._note(f"report on {domain} of {day} sent to {to}: {report.messages} messages")
         return True, False
-
-    def _is_excluded(self, domain: str) -> bool:
-        return any(
-            f".{domain}".endswith(f".{name.lower().strip('.')}")
-            for name in self._parameters.dmarc_report_excluded_domains
-        )
 
     async def _give_up_if_old(self, day: str, domain: str, why: str) -> None:
         if day < day_of(self._clock.time() - _DAYS_OF_TRIES * _DAY_S):

@@ -1,7 +1,7 @@
 """Where reports on a domain may go: its rua or ruf places, those outside of its organization only if they agree.
 
 In:   the places of a DMARC record and the domain at which it was found; a Resolver.
-Out:  the mailboxes, each with the largest report it takes (RFC 9990 §3.5, §4; RFC 9991 §3 has the same for ruf).
+Out:  the mailboxes, each with the largest report it takes (RFC 9990 §3.5, §4; RFC 9991 §5 has the same for ruf).
 Never: lets a domain have reports sent to somebody who has not agreed. Raises DnsTrouble where DNS cannot say.
 """
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.dmarc_reports import DmarcReporter
+from ekiden.deliver.failure_reports import FailureReporter
 from ekiden.dns.resolver import Resolver
 from ekiden.message.clock import Clock
 from ekiden.observe.events import Note, Observer
@@ -42,6 +43,9 @@ class DmarcReports:
         self._random = rng if rng is not None else random.Random()
         self._report_at = clock.time() + self._delay_s()
         self._reporting: asyncio.Task[int] | None = None
+        self._failures: FailureReporter | None = None
+        if parameters.dmarc_failure_reports:
+            self._failures = FailureReporter(parameters, lambda: self.counts, resolver, submit, clock, observer)
 
     @cached_property
     def counts(self) -> AggregateCounts:
@@ -54,14 +58,18 @@ class DmarcReports:
             warn=self._warn,
         )
 
-    def add(self, evaluated: Evaluated) -> None:
-        """Count a message whose checks are done. Never waits."""
+    def add(self, evaluated: Evaluated, header: bytes = b"") -> None:
+        """Count a message whose checks are done, with its header as it came. Never waits."""
         if self._parameters.dmarc_aggregate_reports:
             self.counts.add(evaluated)
+        if self._failures is not None:
+            self._failures.add(evaluated, header)
 
     async def tick(self, *, first: bool) -> None:
         """What is to be done from time to time. ``first``: of all workers this one does what one of them must."""
         await self.flush()
+        if self._failures is not None:
+            await self._failures.send()
         if not first or not self._parameters.dmarc_aggregate_reports or self._clock.time() < self._report_at:
             return
         if self._reporting is None or self._reporting.done():

@@ -24,6 +24,7 @@ from ekiden.reports.aggregate import (
     SpfResult,
 )
 from ekiden.reports.aggregate_write import AggregateMail, compose_mail, compressed, file_name, xml
+from ekiden.reports.recognise import ReportLimits, at_once, in_message
 from support.requirements import require_conformance
 
 BEGIN = 1_764_374_400
@@ -38,7 +39,7 @@ RECORDS = (
         spf_results=(SpfResult("bounce.example.net", "pass", "mfrom"),),
     ),
     Record(
-        "2001:db8:0:0:0:0:0:1", 3, "none", "fail", "fail", "mail.example.com",
+        "2001:db8::1", 3, "none", "fail", "fail", "mail.example.com",
         reasons=(OverrideReason("local_policy", "a friend"), OverrideReason("mailing_list")),
         spf_results=(SpfResult("helo.example", "softfail", "mfrom"),),
     ),
@@ -129,6 +130,7 @@ def test_the_schema_of_the_older_format_finds_only_what_is_new() -> None:
         (r"<generator>.*</generator>\n", ""),  # RFC 9990 §3.1.1.3
         ("<testing>(.)</testing>", r"<t>\1</t>"),  # RFC 9990 §3.1.1.5
         ("<disposition>pass</disposition>", "<disposition>none</disposition>"),  # RFC 9990 Appendix A
+        ("2001:db8::1", "2001:db8:0:0:0:0:0:1"),  # RFC 9990 §3.1.1.8: an address as URIs have it
     ):
         assert re.search(new, text)
         text = re.sub(new, old, text)
@@ -212,3 +214,10 @@ def test_a_large_report_is_written_in_moments() -> None:
     assert len(packed) < 1_000_000
     root = etree.parse(io.BytesIO(gzip.decompress(packed))).getroot()
     assert len(root.findall(f"{{{NAMESPACE}}}record")) == 10_000
+
+
+def test_we_read_what_we_write() -> None:
+    (found,) = at_once(in_message(mail(), ReportLimits()))
+    published = msgspec.structs.replace(REPORT.policy, psd="")  # RFC 9990 has no element for it
+    assert found.report == msgspec.structs.replace(REPORT, policy=published, version="1.0")
+    assert found.problems == ()
