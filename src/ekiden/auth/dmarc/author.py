@@ -1,7 +1,8 @@
 """Whose name a message bears: the domains of its From fields (RFC 9989 §5.3.1, RFC 5322 §3.6.2).
 
 In:   the header as received, lines ended by CRLF.
-Out:  each domain once, in A-labels and lower case, in the order in which they come.
+Out:  each domain once, in A-labels and lower case, in the order in which they come; UNREAD at the end where there are
+      more than anybody means.
 Never: raises; takes more than linear time.
 
 A message should have one From field with one mailbox. What has more of them is read to the end, for a reader may be
@@ -16,6 +17,10 @@ import re
 from ekiden.dns.name import host_name
 from ekiden.message.address_list import parse_addresses
 
+SPELLINGS_LIMIT = 50  # of domains that are looked at, right or wrong
+TOKENS_LIMIT = 10_240  # words and signs of one field
+UNREAD = ""  # in the place of a domain
+
 # One field with its folded lines. White space before the colon is obsolete syntax (RFC 5322 §4.5), and is read.
 _FROM = re.compile(rb"^[Ff][Rr][Oo][Mm][ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)", re.MULTILINE)
 # What nearly all messages have: a name of plain words or in quotes, and one address. The general way finds the same.
@@ -27,18 +32,29 @@ _PLAIN = re.compile(
 
 def author_domains(header: bytes) -> tuple[str, ...]:
     """Empty: there is no From field, or no address with a domain in it."""
+    spellings: set[str] = set()
     found: dict[str, None] = {}
     for field in _FROM.finditer(header):
-        for domain in _domains(field[1]):
+        domains, all_read = _domains(field[1])
+        for domain in domains:
+            if domain in spellings:
+                continue
+            if len(spellings) == SPELLINGS_LIMIT:
+                return (*found, UNREAD)
+            spellings.add(domain)
             # An address literal or what is no name has no owner to ask (RFC 5321 §4.1.3).
             name = host_name(domain)
             if name is not None:
                 found[name] = None
+        if not all_read:
+            return (*found, UNREAD)
     return tuple(found)
 
 
-def _domains(value: bytes) -> list[str]:
+def _domains(value: bytes) -> tuple[list[str], bool]:
+    """As they are written, and whether the value was read to its end."""
     plain = _PLAIN.fullmatch(value)
     if plain is not None:
-        return [(plain[1] or plain[2]).decode("ascii")]
-    return [mailbox.domain for mailbox in parse_addresses(value).mailboxes if mailbox.has_domain]
+        return [(plain[1] or plain[2]).decode("ascii")], True
+    addresses = parse_addresses(value, token_limit=TOKENS_LIMIT)
+    return [mailbox.domain for mailbox in addresses.mailboxes if mailbox.has_domain], addresses.read == len(value)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from ekiden.auth.dmarc.alignment import aligned
+from ekiden.auth.dmarc.author import UNREAD
 from ekiden.auth.dmarc.discovery import Discovery, Method
 from ekiden.auth.dmarc.record import DmarcRecord
 from ekiden.auth.verdict import DkimVerdict, DmarcPolicy, DmarcVerdict, Result, SpfVerdict
@@ -42,10 +43,11 @@ async def evaluate(
     if not author_domains:
         return DmarcVerdict(Result.NONE, reason="no From field with a domain")
     discoverer = Discovery(resolver, discovery)
-    asked = list(dict.fromkeys(author_domains))[:AUTHOR_DOMAINS_LIMIT]
-    verdicts = [await _one(discoverer, author, spf, dkim) for author in asked]
-    strictest = max(verdicts, key=_strictness)
-    if len(author_domains) > AUTHOR_DOMAINS_LIMIT and strictest.policy is DmarcPolicy.NONE:
+    authors = list(dict.fromkeys(author_domains))
+    verdicts = [await _one(discoverer, author, spf, dkim) for author in authors[:AUTHOR_DOMAINS_LIMIT] if author]
+    strictest = max(verdicts, key=_strictness, default=DmarcVerdict(Result.NONE))
+    too_many = len(authors) > AUTHOR_DOMAINS_LIMIT or UNREAD in authors
+    if too_many and not (strictest.result is Result.FAIL and strictest.policy is not DmarcPolicy.NONE):
         return DmarcVerdict(
             Result.PERMERROR, author_domains[0], reason=f"more than {AUTHOR_DOMAINS_LIMIT} domains in the From field"
         )

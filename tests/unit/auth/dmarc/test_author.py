@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ekiden.auth.dmarc.author import author_domains
+from ekiden.auth.dmarc.author import SPELLINGS_LIMIT, UNREAD, author_domains
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,16 @@ def test_domains_of_one_field(value: str, domains: tuple[str, ...]) -> None:
 )
 def test_fields(header: bytes, domains: tuple[str, ...]) -> None:
     assert author_domains(header) == domains
+
+
+def test_nobody_hides_behind_many_others() -> None:
+    same = b"From: " + b"a@x.test," * 5000 + b"b@victim.test\r\n"
+    assert author_domains(same) == ("x.test", UNREAD)
+    wrong = b"From: " + b",".join(b"a@x..%d" % number for number in range(SPELLINGS_LIMIT)) + b",b@victim.test\r\n"
+    assert author_domains(wrong) == (UNREAD,)
+    fields = b"".join(b"From: a@x%d.test\r\n" % number for number in range(2 * SPELLINGS_LIMIT))
+    assert len(author_domains(fields)) == SPELLINGS_LIMIT + 1
+    assert author_domains(b"From: " + b"a@x.test," * 500 + b"b@victim.test\r\n") == ("x.test", "victim.test")
 
 
 @pytest.mark.parametrize(

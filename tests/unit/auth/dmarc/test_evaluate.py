@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from ekiden.auth.dmarc.author import UNREAD
 from ekiden.auth.dmarc.discovery import Method
 from ekiden.auth.dmarc.evaluate import AUTHOR_DOMAINS_LIMIT, evaluate
 from ekiden.auth.verdict import DkimVerdict, DmarcPolicy, DmarcVerdict, Result, SpfVerdict
@@ -167,6 +168,10 @@ def test_authors_beyond_the_limit_are_an_error_of_the_message() -> None:
     others = [f"a{number}.test" for number in range(AUTHOR_DOMAINS_LIMIT)]
     assert verdict(ZONE, [*others, "reject.test"]).result is Result.PERMERROR
     assert verdict(ZONE, ["reject.test", *others]).policy is DmarcPolicy.REJECT
+    signature = [signed("mine.test")]
+    assert verdict(ZONE, ["mine.test", UNREAD], dkim=signature).result is Result.PERMERROR
+    assert verdict(ZONE, ["mine.test", *others], dkim=signature).result is Result.PERMERROR
+    assert verdict(ZONE, [UNREAD]).result is Result.PERMERROR
 
 
 def test_the_public_suffix_method() -> None:
