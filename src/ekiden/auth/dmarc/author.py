@@ -57,4 +57,7 @@ def _domains(value: bytes) -> tuple[list[str], bool]:
     if plain is not None:
         return [(plain[1] or plain[2]).decode("ascii")], True
     addresses = parse_addresses(value, token_limit=TOKENS_LIMIT)
-    return [mailbox.domain for mailbox in addresses.mailboxes if mailbox.has_domain], addresses.read == len(value)
+    all_read = addresses.read == len(value)
+    # Where reading ended, it may have ended within an address.
+    mailboxes = addresses.mailboxes if all_read else addresses.mailboxes[:-1]
+    return [mailbox.domain for mailbox in mailboxes if mailbox.has_domain], all_read
