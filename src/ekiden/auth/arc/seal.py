@@ -63,8 +63,8 @@ class ArcSealing:
             return b""
         validation = _VALIDATION[chain.result]
         instance = before.highest + 1
-        text = f"i={instance}; {identifier_text(self._authserv_id)}; {results}"
-        own_results = folded("ARC-Authentication-Results:", text)
+        text = f"{identifier_text(self._authserv_id)}; {results}"
+        own_results = folded(f"ARC-Authentication-Results: i={instance};", text)
         signature = self._message_signature(header, instance)
         # RFC 8617 §5.1.2: where the chain has failed, the seal covers the new set as if it were the only one.
         sealed = _covered_sets(header, before) if validation == "pass" else b""

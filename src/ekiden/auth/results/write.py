@@ -66,7 +66,7 @@ def identifier_text(authserv_id: str) -> str:
 
 
 def folded(name: str, text: str) -> bytes:
-    """The field ``name`` (with its colon): every result begins a line, and lines are cut between words only."""
+    """The field that begins with ``name:``. Every result begins a line, and lines are cut between words only."""
     field = name
     column, ended = len(name), False
     for word in _WORD.findall(text):
