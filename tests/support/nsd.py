@@ -15,17 +15,20 @@ _DEADLINE_S = 20.0
 
 
 @contextlib.contextmanager
-def running_nsd(folder: Path, zones: Mapping[str, str]) -> Iterator[str]:
-    """Serve ``zones`` (origin -> records; SOA and NS are added); gives address:port for dns_resolvers."""
+def running_nsd(folder: Path, zones: Mapping[str, str], *, address: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve ``zones`` (origin -> records; SOA and NS are added); gives address:port for dns_resolvers.
+
+    Programs that know name servers at port 53 only need an ``address`` that nobody else of this host uses.
+    """
     nsd = require_program("nsd")
-    port = free_port()
-    config = write_nsd(folder, zones, "127.0.0.1", port)
+    port = port or free_port()
+    config = write_nsd(folder, zones, address, port)
     log = folder / "nsd.log"
     with log.open("wb") as output:
         process = subprocess.Popen([nsd, "-d", "-c", str(config)], stdout=output, stderr=subprocess.STDOUT)
     try:
-        _wait_for(port, process, log)
-        yield f"127.0.0.1:{port}"
+        _wait_for(address, port, process, log)
+        yield f"{address}:{port}"
     finally:
         process.terminate()
         process.wait(_DEADLINE_S)
@@ -60,10 +63,10 @@ def free_port() -> int:
                 return port
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(address: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _DEADLINE_S
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with contextlib.suppress(OSError), socket.create_connection((address, port), 1):
             return
         time.sleep(0.02)
     raise AssertionError(f"nsd does not serve: {log.read_text(errors='replace')}")

@@ -180,9 +180,11 @@ def running_exim(
     transport: Sequence[str] = (),
     acl: Sequence[str] = (),
     authenticators: Sequence[str] = (),
+    resolver: str = "",
 ) -> Iterator[Exim]:
     """``main``, ``acl`` and ``authenticators`` are lines of those parts of its configuration, ``transport`` options of
-    the smtp transport to ``next_hop``. In main an option must not stand twice.
+    the smtp transport to ``next_hop``. In main an option must not stand twice. ``resolver``: the address of the name
+    server that it asks, at port 53, in place of this host's.
     """
     require_root()
     require_that((_EXIM_ROOT.parent / "complete").exists(), "Exim is not unpacked (sh tests/install-exim.sh)")
@@ -210,7 +212,7 @@ def running_exim(
         (directory / "exim.conf").write_text("\n".join(kept) + "\nacl_smtp_rcpt" + rest)
         with (directory / "output").open("wb") as output:
             process = subprocess.Popen(
-                [exim.program, "-C", str(directory / "exim.conf"), "-bdf", "-q2s"],
+                [*_asking(resolver, directory), exim.program, "-C", str(directory / "exim.conf"), "-bdf", "-q2s"],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 env=exim.environment, start_new_session=True,
             )  # fmt: skip
@@ -222,3 +224,12 @@ def running_exim(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
             process.wait(20)
+
+
+def _asking(resolver: str, directory: Path) -> list[str]:
+    """What to write before a command whose resolver library shall ask another name server than the host's."""
+    if not resolver:
+        return []
+    (directory / "resolv.conf").write_text(f"nameserver {resolver}\n")
+    bind = 'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", bind, "sh", str(directory / "resolv.conf")]
