@@ -71,7 +71,21 @@ def parser() -> argparse.ArgumentParser:
     _add_user(commands.add_parser("user", help="Look at accounts and change them."), common, as_json)
     _add_tlsrpt(commands.add_parser("tlsrpt", help="Look at reports on TLS (RFC 8460)."), common, as_json)
     _add_dkim(commands.add_parser("dkim", help="Make the keys of DKIM signatures and look at them."), common, as_json)
+    _add_auth(commands.add_parser("auth", help="Tell who really sent a message."), common, as_json)
     return program
+
+
+def _add_auth(auth: _Parser, common: _Parser, as_json: _Parser) -> None:
+    commands = auth.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
+    text = "Tell what SPF, DKIM, ARC and DMARC find about a message, and why."
+    explain = commands.add_parser("explain", parents=[common, as_json], help=text, description=text)
+    explain.set_defaults(run="ekiden.cli.auth_command:explain")
+    explain.add_argument(
+        "subject", metavar="FILE|QUEUEID", help="a message (-: standard input), or its id in the queue"
+    )
+    explain.add_argument("--client", default="", metavar="IP", help="the client it came from")
+    explain.add_argument("--helo", default="", metavar="NAME", help="the name that client gave itself")
+    explain.add_argument("--from", dest="sender", metavar="ADDRESS", help="the envelope sender")
 
 
 def _add_dkim(dkim: _Parser, common: _Parser, as_json: _Parser) -> None:

@@ -155,7 +155,7 @@ class _Check:
                     ending = self._matched(term, domain, record)
                     if term.result is not Result.PASS:
                         return ending
-                    reason = f"{inner.reason}, which the record of {shown(domain)} includes"
+                    reason = f"{inner.reason}; the record of {shown(domain)} includes it"
                     return _Ending(Result.PASS, reason, inner.mechanism, inner.via)
             elif await self._matches(term, domain):
                 return self._matched(term, domain, record)
@@ -187,7 +187,7 @@ class _Check:
         if isinstance(term, All):
             what = f"ends in {shown(term.text)}, and no term before that names {self._client.text}"
         else:
-            what = f"has {shown(term.text)}, which matches {self._client.text}"
+            what = f"has the term {shown(term.text)}, which matches {self._client.text}"
         reason = f"the record of {shown(domain)} {what}"
         return _Ending(term.result, reason, term.text, domain, record.explanation, domain)
 

@@ -38,7 +38,7 @@ def test_the_verdict_tells_which_term_of_whose_record_decided() -> None:
     assert verdict.record == "v=spf1 a:h.test include:b.test -all"
     assert (verdict.lookups, verdict.void_lookups) == (3, 0)
     assert verdict.reason == (
-        "the record of c.test has ip4:192.0.2.0/28, which matches 192.0.2.1, which the record of a.test includes"
+        "the record of c.test has the term ip4:192.0.2.0/28, which matches 192.0.2.1; the record of a.test includes it"
     )
     verdict = check(zone, "192.0.2.77", "x@a.test", "h.test")
     assert (verdict.result, verdict.mechanism, verdict.via) == (Result.FAIL, "-all", "")
