@@ -15,6 +15,7 @@ from ekiden.message.header_fields import Field, fields
 SIMPLE = "simple"
 RELAXED = "relaxed"
 
+_FOLD = re.compile(rb"\r\n(?=[ \t])")  # RFC 5322 §2.2.3
 _BLANKS = re.compile(rb"[ \t]+")
 _NOT_WSP = b"\r\n\x0b\x0c"  # bytes.split() divides at these, RFC 6376 does not: its white space is blank and tab
 _FWS = b" \t\r\n"
@@ -83,7 +84,8 @@ def simple_field(raw: bytes) -> bytes:
 def relaxed_field(raw: bytes) -> bytes:
     """RFC 6376 §3.4.2: name in lower case, unfolded, one blank for each run of white space, none around the value."""
     name, _, value = simple_field(raw)[:-2].partition(b":")
-    value = value.replace(b"\r\n", b"")
+    if b"\r\n" in value:
+        value = _FOLD.sub(b"", value)
     if len(value.translate(None, _NOT_WSP)) == len(value):
         value = b" ".join(value.split())
     else:

@@ -32,6 +32,7 @@ HEADER = (
         (b"X: \x0b\r\n", b"x:\x0b\r\n"),
         (b"X: a\n b\r\n", b"x:a\n b\r\n"),
         (b"X: a\n", b"x:a\r\n"),
+        (b"X: a\r\r\n\n b\r\n", b"x:a\r\r\n\n b\r\n"),  # what is no folding makes none either
         ("X: \u00e9\u3000 b\r\n".encode(), "x:\u00e9\u3000 b\r\n".encode()),
     ],
 )
