@@ -69,6 +69,8 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=f"The same as {name}(1).", add_help=False)  # main() has taken these already
     _add_queue(commands.add_parser("queue", help="Look at the queue and change it."), common, as_json)
     _add_user(commands.add_parser("user", help="Look at accounts and change them."), common, as_json)
+    reports = add("reports", "reports_command:summarise", "Tell what others report of our mail.", as_json)
+    _add_reports(reports, as_json)
     _add_tlsrpt(commands.add_parser("tlsrpt", help="Look at reports on TLS (RFC 8460)."), common, as_json)
     _add_dkim(commands.add_parser("dkim", help="Make the keys of DKIM signatures and look at them."), common, as_json)
     _add_auth(commands.add_parser("auth", help="Tell who really sent a message."), common, as_json)
@@ -108,6 +110,16 @@ def _add_dkim(dkim: _Parser, common: _Parser, as_json: _Parser) -> None:
     show.add_argument("domains", nargs="*", metavar="DOMAIN", help="else all domains")
     show.add_argument("--check", action="store_true", help="compare them with what is in DNS")
     add("rotate", "Make a new key beside each key of a domain, and tell the steps from the old to the new.", made)
+
+
+def _add_reports(reports: _Parser, as_json: _Parser) -> None:
+    reports.add_argument("--days", type=int, default=7, metavar="N", help="reports that came in the last N days (7)")
+    reports.add_argument("--domain", default="", help="what is about this domain and those below it")
+    commands = reports.add_subparsers(metavar="ACTION", parser_class=_Parser)
+    text = "Show the reports in files: messages, archives, XML, JSON."
+    read = commands.add_parser("read", parents=[as_json], help=text, description=text)
+    read.add_argument("files", nargs="+", metavar="FILE")
+    read.set_defaults(run="ekiden.cli.reports_command:read")
 
 
 def _add_tlsrpt(tlsrpt: _Parser, common: _Parser, as_json: _Parser) -> None:

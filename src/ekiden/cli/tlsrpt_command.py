@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ekiden.cli import queue_access
+from ekiden.cli.printable import printable
 from ekiden.cli.queue_listing import print_lines
 from ekiden.cli.trouble import CommandTrouble
 from ekiden.config.load import Configuration
@@ -91,15 +92,11 @@ def _lines(head: str, policies: tuple[PolicyResult, ...]) -> Iterator[str]:
     """One line a policy and one a failure; what strangers wrote must not drive the terminal."""
     for result in policies:
         summary = result.summary
-        yield _printable(
+        yield printable(
             f"{head}: {result.policy.policy_type} {result.policy.policy_domain}: "
             f"{summary.total_successful_session_count} sessions good, {summary.total_failure_session_count} failed"
         )
         for failure in result.failure_details:
             host = failure.receiving_mx_hostname or failure.receiving_ip or "-"
             why = f"{failure.result_type} {host} {failure.failure_reason_code}".rstrip()
-            yield _printable(f"    {failure.failed_session_count} {why}")
-
-
-def _printable(line: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in line[:500])
+            yield printable(f"    {failure.failed_session_count} {why}")
