@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import authentication, encrypted, footprint, work
+from bench import authentication, encrypted, footprint, signing, work
 from bench.authenticating import PostfixWithRspamd, PostfixWithTrustedDomain
 from bench.servers import SBIN, Ekiden, Postfix, Server
 
@@ -47,7 +47,7 @@ WORK: dict[str, tuple[str, float, Callable[[Server, int], work.Measured]]] = {
         lambda server, count: encrypted.relay(server, messages=count),
     ),
 }
-OTHERS = ("authenticate", "idle", "large", "authenticate-large", "banner")
+OTHERS = ("authenticate", "sign", "idle", "large", "authenticate-large", "banner")
 
 
 def side_by_side(name: str, count: int, rounds: int) -> bool:
@@ -112,6 +112,14 @@ def authenticate(count: int, rounds: int) -> bool:
     return met
 
 
+def sign() -> bool:
+    it = signing.signing()
+    faster, dearer = it.dkimpy_s / it.ours_s, it.ours_s / it.bare_s
+    met = faster >= 10
+    print(f"DKIM signature of rsa-2048 in {it.ours_s * 1e6:.0f} us: {faster:.1f} x dkimpy (at least 10): {_word(met)}")
+    return absolute("  its time in that of the bare signature", dearer, 1.3, "x") and met
+
+
 def authenticate_large() -> bool:
     names = authentication.names(BASE)
     names.start()
@@ -164,6 +172,8 @@ def main() -> int:
                 met = side_by_side(name, count, rounds) and met
             elif name == "authenticate":
                 met = _checked(name, lambda: authenticate(count, rounds)) and met
+            elif name == "sign":
+                met = sign() and met
             elif name == "authenticate-large":
                 met = _checked(name, authenticate_large) and met
             elif name == "idle":

@@ -45,7 +45,7 @@ UMask 000
 UserID nobody:nogroup
 AuthservID @ID@
 AlwaysAddARHeader yes
-Syslog no
+Syslog yes
 Nameservers @RESOLVER@
 InternalHosts 192.0.2.1
 """
@@ -58,12 +58,12 @@ AuthservID @ID@
 TrustedAuthservIDs @ID@
 PublicSuffixList /usr/share/publicsuffix/public_suffix_list.dat
 RejectFailures false
-Syslog false
+Syslog true
 IgnoreHosts @HERE@/nobody
 """
 
 _POLICYD_SPF = """\
-debugLevel = 0
+debugLevel = 1
 TestOnly = 1
 HELO_reject = False
 Mail_From_reject = False

@@ -14,7 +14,7 @@ SEEDS = [
 
 
 def one_input(data: bytes) -> None:
-    record = parse_record(data)
+    record = parse_record.__wrapped__(data)  # without its cache, which holds 512
     if record is None:
         return
     assert record.text.encode("latin-1") == data

@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 from msgspec import Struct
@@ -100,6 +101,7 @@ def records_in(texts: Sequence[bytes]) -> list[DmarcRecord]:
     return [record for record in found if record is not None]
 
 
+@lru_cache(maxsize=512)
 def parse_record(octets: bytes) -> DmarcRecord | None:
     """None: no DMARC record, for it does not begin with the version (§4.7), or is too long to be one."""
     if len(octets) > RECORD_OCTETS_LIMIT:
