@@ -8,6 +8,7 @@ the bytes finds the same commands.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ekiden.message.envelope import BodyType
 from ekiden.message.reply import Reply, reply
@@ -31,6 +32,7 @@ from ekiden.protocol.smtp.limits import Limits
 from ekiden.protocol.smtp.printable import printable
 from ekiden.protocol.smtp.server import SmtpServer
 from ekiden.protocol.smtp.verbs import Rules
+from support.pieces import pieces
 
 LIMIT = 120
 SIZE_LIMIT = 150
@@ -65,21 +67,21 @@ def one_input(data: bytes) -> None:
     if not data:
         return
     mode, offer, talk = _MODES[data[0] % len(_MODES)], _OFFERS[data[0] // 4 % 2], data[1:]
-    whole = _hold(talk, len(talk) or 1, mode, offer)
+    whole = _hold([talk], mode, offer)
     names = [_name(event) for event in whole[0] if not isinstance(event, Content | FirstChunk)]
     for said, read in zip(names, _commands(talk), strict=False):
         assert said in (read, ""), (said, read, names)
-    for size in (1, 2, 3, 5, 1 + data[0] % 40):
-        assert _hold(talk, size, mode, offer) == whole, (mode, size)
+    assert _hold([*pieces(talk)], mode, offer) == whole, mode
 
 
-def _hold(talk: bytes, size: int, mode: BareNewline, offer: frozenset[str]) -> tuple[list[Event], bytes, bool]:
+def _hold(talk: Sequence[bytes], mode: BareNewline, offer: frozenset[str]) -> tuple[list[Event], bytes, bool]:
     """The events, with the content of a message in one, and the output."""
     core = SmtpServer(rules=_RULES, bare_newline=mode)
     events: list[Event] = []
     content, output, binary = b"", b"", False
-    for at in range(0, len(talk), size):
-        core.receive(talk[at : at + size])
+    most = 2 * sum(map(len, talk)) + 2  # a bare LF becomes two octets
+    for piece in talk:
+        core.receive(piece)
         while (event := core.next_event()) is not None:
             if isinstance(event, Content):
                 content += event.data
@@ -94,7 +96,7 @@ def _hold(talk: bytes, size: int, mode: BareNewline, offer: frozenset[str]) -> t
             if isinstance(event, EndOfContent) and event.refusal is None:
                 assert event.size == len(content)
                 assert binary or _is_text(content)
-                assert len(content) <= 2 * len(talk) + 2  # a bare LF becomes two octets
+                assert len(content) <= most
                 events.append(Content(content))
             if isinstance(event, Helo):
                 core.offer(offer if event.extended else frozenset())

@@ -10,6 +10,7 @@ The input's turns are separated by ``|``; after the last one the server is gone.
 from __future__ import annotations
 
 import re
+import zlib
 
 from ekiden.protocol.smtp.client import (
     START_TLS,
@@ -157,11 +158,16 @@ def commands(sent: bytes) -> list[bytes]:
     return found
 
 
+_SEEDS = frozenset(SEEDS)
+
+
 def one_input(data: bytes) -> None:
     turns = [turn for turn in data.split(b"|") if turn]
-    for lmtp in (False, True):
+    kind = zlib.crc32(data)
+    every = data in _SEEDS  # others are tried one way each: that makes three times as many
+    for lmtp in (False, True) if every else (bool(kind & 1),):
         whole = held(turns, data, max(1, len(data)), lmtp=lmtp)
-        for chunk in (1, 2, 5):
+        for chunk in (1, 2, 5) if every else ((1, 2, 5)[kind % 3],):
             assert held(turns, data, chunk, lmtp=lmtp) == whole
         _, sent, outcomes = whole
         assert STRAY.search(sent) is None
@@ -170,7 +176,7 @@ def one_input(data: bytes) -> None:
                 assert outcome.stage is Stage.END_OF_DATA  # type: ignore[attr-defined]
                 assert b".\r\n" in sent
         chunked = held(turns, data, max(1, len(data)), lmtp=lmtp, chunked=True)
-        for chunk in (1, 5):
+        for chunk in (1, 5) if every else ((1, 5)[kind >> 1 & 1],):
             assert held(turns, data, chunk, lmtp=lmtp, chunked=True) == chunked
         _, sent, outcomes = chunked
         assert STRAY.search(sent) is None

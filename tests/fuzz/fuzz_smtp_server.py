@@ -5,12 +5,15 @@ The first byte chooses the treatment of bare newlines; the rest is what the clie
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ekiden.message.reply import Reply, reply
 from ekiden.protocol.smtp import server_replies as replies
 from ekiden.protocol.smtp.commands import Content, Data, EndOfContent, Event, Helo, Invalid, Mail, Quit, Rcpt
 from ekiden.protocol.smtp.data import DataReceiver
 from ekiden.protocol.smtp.server import BareNewline, Limits, SmtpServer, ehlo_reply
 from ekiden.protocol.smtp.verbs import Rules
+from support.pieces import pieces
 
 LIMIT = 120
 _MODES = list(BareNewline)
@@ -40,18 +43,16 @@ def one_input(data: bytes) -> None:
     if not data:
         return
     mode, talk = _MODES[data[0] % len(_MODES)], data[1:]
-    whole = _hold(talk, len(talk) or 1, mode)
-    for size in (1, 2, 3, 5, 1 + data[0] % 40):
-        assert _hold(talk, size, mode) == whole, (mode, size)
+    assert _hold(pieces(talk), mode) == _hold((talk,), mode), mode
 
 
-def _hold(talk: bytes, size: int, mode: BareNewline) -> tuple[list[Event], bytes, bool]:
+def _hold(talk: Iterable[bytes], mode: BareNewline) -> tuple[list[Event], bytes, bool]:
     """The events, with the content of a message in one, and the output."""
     core = SmtpServer(rules=Rules(Limits(command_line_bytes=LIMIT, helo_bytes=40), 150, False), bare_newline=mode)
     events: list[Event] = []
     content, output = b"", b""
-    for at in range(0, len(talk), size):
-        core.receive(talk[at : at + size])
+    for piece in talk:
+        core.receive(piece)
         while (event := core.next_event()) is not None:
             if isinstance(event, Content):
                 assert event.data

@@ -2,6 +2,7 @@
 
     python tests/fuzz/run.py [--seconds 20 | --inputs 10000000] [--seed N] [name ...]
 
+A run of one fuzzer that is ended early (SIGINT, SIGTERM) says how far it came, and the next one begins.
 A failing input is printed and written to tests/fuzz/crashes/; add it to the module's SEEDS with the fix.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import random
+import signal
 import sys
 import time
 import traceback
@@ -80,14 +82,17 @@ def fuzz(module: ModuleType, seconds: float, rng: random.Random, inputs: int = 0
         except Exception:  # whatever it is, it breaks the law: it is reported
             traceback.print_exc()
             return tried, seed
-    while tried < inputs if inputs else time.monotonic() < end:
-        data = mutate(module.SEEDS, rng)
-        tried += 1
-        try:
-            module.one_input(data)
-        except Exception:
-            traceback.print_exc()
-            return tried, data
+    try:
+        while tried < inputs if inputs else time.monotonic() < end:
+            data = mutate(module.SEEDS, rng)
+            tried += 1
+            try:
+                module.one_input(data)
+            except Exception:
+                traceback.print_exc()
+                return tried, data
+    except KeyboardInterrupt:  # enough: what was tried counts
+        tried -= 1
     return tried, None
 
 
@@ -100,6 +105,7 @@ def main() -> int:
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
     broken = 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for path in sorted(FOLDER.glob("fuzz_*.py")):
         if options.names and path.stem.removeprefix("fuzz_") not in options.names:
             continue
