@@ -15,7 +15,8 @@ from ekiden.config.snapshot import Parameters
 from ekiden.message.reply import Refusal
 from ekiden.policy.relay_access import sender_refusal
 from ekiden.policy.relay_guard import is_guarded
-from ekiden.policy.restriction_parser import RestrictionList, parse_restrictions
+from ekiden.policy.restriction_names import OF_CONTENT
+from ekiden.policy.restriction_parser import Restriction, RestrictionList, parse_restrictions
 from ekiden.policy.restrictions import Evaluation, Facilities, Situation, Stage
 
 LISTS = {
@@ -66,12 +67,21 @@ def access_lists(parameters: Parameters) -> AccessLists:
     """Raises ConfigError for words that are none, and for lists that would let anybody relay."""
     classes = restriction_classes(parameters)
     lists = AccessLists({name: parse_restrictions(name, getattr(parameters, name), classes) for name in LISTS})
+    for name, found in lists.by_name.items():
+        if name != "smtpd_end_of_data_restrictions" and (early := names_in(found.restrictions) & OF_CONTENT):
+            raise ConfigError(f"{name}: {min(early)} can only stand in smtpd_end_of_data_restrictions")
     if not is_guarded(lists.by_name[_RELAY].restrictions, lists.by_name[_RECIPIENT].restrictions):
         raise ConfigError(
             f"{_RELAY}: neither it nor {_RECIPIENT} keeps strangers from sending mail anywhere through this host: "
             "let one of them come to reject_unauth_destination, defer_unauth_destination, reject or defer"
         )
     return lists
+
+
+def names_in(restrictions: Sequence[Restriction]) -> set[str]:
+    """All names, those in classes too."""
+    found = {each.name for each in restrictions}
+    return found.union(*(names_in(each.members) for each in restrictions if each.members))
 
 
 def restriction_classes(parameters: Parameters) -> dict[str, tuple[str, ...]]:

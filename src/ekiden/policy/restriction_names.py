@@ -18,6 +18,7 @@ HONOURED = frozenset(
         "permit_tls_clientcerts",
         "reject",
         "reject_authenticated_sender_login_mismatch",
+        "reject_dmarc_fail",  # Ekiden's own, as the next with "spf"
         "reject_invalid_helo_hostname",
         "reject_known_sender_login_mismatch",
         "reject_non_fqdn_helo_hostname",
@@ -25,6 +26,7 @@ HONOURED = frozenset(
         "reject_non_fqdn_sender",
         "reject_plaintext_session",
         "reject_sender_login_mismatch",
+        "reject_spf_fail",
         "reject_unauth_destination",
         "reject_unauthenticated_sender_login_mismatch",
         "reject_unknown_client_hostname",
@@ -36,6 +38,9 @@ HONOURED = frozenset(
         "warn_if_reject",
     }
 )
+
+# They ask what was found in the content, which only smtpd_end_of_data_restrictions can know.
+OF_CONTENT = frozenset({"reject_dmarc_fail", "reject_spf_fail"})
 
 # What they were called once.
 OLD_NAMES = {

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct, structs
 
+from ekiden.auth.verdict import Result, Verdicts
 from ekiden.config.snapshot import Parameters
 from ekiden.message.address import Address
 from ekiden.message.envelope import Client
@@ -44,6 +45,7 @@ class Situation(Struct, frozen=True):
     is_trusted: bool  # the client is one of mynetworks
     sender: Address | None = None  # None before MAIL
     recipient: Address | None = None  # None when the list is about no recipient or about several
+    verdicts: Verdicts = Verdicts()  # of sender authentication, at the end of data
 
 
 class _Permit(enum.Enum):
@@ -236,6 +238,14 @@ async def _reject_authenticated_sender_login_mismatch(evaluation: Evaluation) ->
     return await _login_mismatch(evaluation, authenticated=True, unauthenticated=False)
 
 
+async def _reject_dmarc_fail(evaluation: Evaluation) -> Found:
+    verdict = evaluation.situation.verdicts.dmarc
+    if verdict is None or verdict.result not in _BAD:
+        return None
+    # RFC 7372 §3.3: X.7.26, multiple authentication checks failed.
+    return _unauthentic(f"{verdict.from_domain}: DMARC", verdict.result, "7.26", "dmarc")
+
+
 async def _reject_invalid_helo_hostname(evaluation: Evaluation) -> Outcome:
     name = evaluation.situation.client.helo
     if not name or (not name.startswith("[") and (_is_hostname(name) or _is_address(name))):
@@ -274,6 +284,21 @@ async def _reject_plaintext_session(evaluation: Evaluation) -> Outcome:
 
 async def _reject_sender_login_mismatch(evaluation: Evaluation) -> Outcome:
     return await _login_mismatch(evaluation, authenticated=True, unauthenticated=True)
+
+
+async def _reject_spf_fail(evaluation: Evaluation) -> Found:
+    verdict = evaluation.situation.verdicts.spf
+    if verdict is None or verdict.result not in _BAD:
+        return None
+    # RFC 7372 §3.2: X.7.23, SPF validation failed; X.7.24, it could not be done.
+    status = "7.23" if verdict.result is Result.FAIL else "7.24"
+    return _unauthentic(f"{verdict.domain}: SPF", verdict.result, status, "spf")
+
+
+def _unauthentic(what: str, result: Result, status: str, reason: str) -> Found:
+    if result is Result.FAIL:
+        return Refusal(reply(550, f"5.{status}", f"{what} fails"), reason)
+    return Deferred(Refusal(reply(451, f"4.{status}", f"{what} cannot be checked now"), reason))
 
 
 async def _reject_unauth_destination(evaluation: Evaluation) -> Outcome:
@@ -328,6 +353,8 @@ async def _reject_unlisted_sender(evaluation: Evaluation) -> Outcome:
     return None if sender is None else await sender_refusal(evaluation.facilities.destinations, sender)
 
 
+_BAD = (Result.FAIL, Result.TEMPERROR)
+
 _RESTRICTIONS: Mapping[str, Callable[[Evaluation], Awaitable[Found]]] = {
     "defer": _defer,
     "defer_if_permit": _defer_if_permit,
@@ -342,6 +369,7 @@ _RESTRICTIONS: Mapping[str, Callable[[Evaluation], Awaitable[Found]]] = {
     "permit_tls_clientcerts": _permit_tls_clientcerts,
     "reject": _reject,
     "reject_authenticated_sender_login_mismatch": _reject_authenticated_sender_login_mismatch,
+    "reject_dmarc_fail": _reject_dmarc_fail,
     "reject_invalid_helo_hostname": _reject_invalid_helo_hostname,
     "reject_known_sender_login_mismatch": _reject_known_sender_login_mismatch,
     "reject_non_fqdn_helo_hostname": _reject_non_fqdn_helo_hostname,
@@ -349,6 +377,7 @@ _RESTRICTIONS: Mapping[str, Callable[[Evaluation], Awaitable[Found]]] = {
     "reject_non_fqdn_sender": _reject_non_fqdn_sender,
     "reject_plaintext_session": _reject_plaintext_session,
     "reject_sender_login_mismatch": _reject_sender_login_mismatch,
+    "reject_spf_fail": _reject_spf_fail,
     "reject_unauth_destination": _reject_unauth_destination,
     "reject_unauthenticated_sender_login_mismatch": _reject_unauthenticated_sender_login_mismatch,
     "reject_unknown_client_hostname": _reject_unknown_client_hostname,

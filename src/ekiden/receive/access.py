@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ekiden.auth.verdict import Verdicts
 from ekiden.cleanup.cleanup import table_refusal
 from ekiden.message.address import Address
 from ekiden.message.reply import Refusal
 from ekiden.policy.access_rules import Decision
+from ekiden.policy.conclusion import NOTHING_FOUND
 from ekiden.policy.restrictions import Situation
 from ekiden.receive.transaction import Transaction
 from ekiden.tables.table import TableTrouble
@@ -53,22 +55,24 @@ async def check_data(session: SmtpSession, transaction: Transaction, stage: str 
         return table_refusal(trouble)
 
 
-async def check_end_of_data(session: SmtpSession, transaction: Transaction) -> Refusal | None:
-    """When the content is there."""
+async def check_end_of_data(session: SmtpSession, transaction: Transaction, verdicts: Verdicts) -> Refusal | None:
+    """When the content is there. ``verdicts``: what sender authentication found."""
     rules = session.service.relay_access.rules
     if rules is None or not rules.has_end_of_data:
         return None
     try:
-        return _told(session, await rules.end_of_data(_of_message(session, transaction)), "END-OF-MESSAGE")
+        return _told(session, await rules.end_of_data(_of_message(session, transaction, verdicts)), "END-OF-MESSAGE")
     except TableTrouble as trouble:
         return table_refusal(trouble)
 
 
-def _of_message(session: SmtpSession, transaction: Transaction) -> Situation:
+def _of_message(
+    session: SmtpSession, transaction: Transaction, verdicts: Verdicts = NOTHING_FOUND.verdicts
+) -> Situation:
     """A message has no recipient to judge by when it has several."""
     recipients = transaction.recipients
     only = recipients[0].address if len(recipients) == 1 else None
-    return Situation(session.client, session.trusted, transaction.sender, only)
+    return Situation(session.client, session.trusted, transaction.sender, only, verdicts)
 
 
 def _told(session: SmtpSession, decision: Decision, stage: str, recipient: str = "") -> Refusal | None:

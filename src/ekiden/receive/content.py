@@ -12,9 +12,11 @@ from ekiden.message.envelope import BodyType, Envelope
 from ekiden.message.queued import Pending, QueuedMessage
 from ekiden.message.reply import Refusal
 from ekiden.observe import events
+from ekiden.policy.conclusion import NOTHING_FOUND, Conclusion
 from ekiden.protocol.smtp import commands, server_replies
 from ekiden.queue.store import StoreTrouble
 from ekiden.receive.access import check_data, check_end_of_data
+from ekiden.receive.authentication import account, conclude, sign
 from ekiden.receive.message_options import PLAIN
 from ekiden.receive.transaction import Transaction, store_refusal
 
@@ -28,7 +30,7 @@ async def data(session: SmtpSession, _event: commands.Data) -> None:
     if transaction.body is BodyType.BINARY_MIME:
         await session.answer("DATA", server_replies.BINARY_NEEDS_BDAT)
         return
-    if (refusal := await check_data(session, transaction)) is not None:
+    if (refusal := await check_data(session, transaction) or await _signs(session, transaction)) is not None:
         await session.refuse("DATA", refusal)
         return
     begin(session, transaction)
@@ -39,9 +41,14 @@ async def first_chunk(session: SmtpSession, _event: commands.FirstChunk) -> None
     transaction = session.transaction
     assert transaction is not None  # the core's states know a first chunk only after an accepted RCPT
     transaction.stage = "BDAT"
-    transaction.refusal = await check_data(session, transaction, "BDAT")
+    transaction.refusal = await check_data(session, transaction, "BDAT") or await _signs(session, transaction)
     if transaction.refusal is None:  # else the answer to the chunk says it
         begin(session, transaction)
+
+
+async def _signs(session: SmtpSession, transaction: Transaction) -> Refusal | None:
+    signer = session.service.signer
+    return None if signer is None else await sign(session, transaction, signer)
 
 
 def begin(session: SmtpSession, transaction: Transaction) -> None:
@@ -95,10 +102,15 @@ async def end_of_content(session: SmtpSession, event: commands.EndOfContent) -> 
             )
         )
     refusal = await transaction.check_end(session.parameters.hopcount_limit) or event.refusal
+    conclusion = NOTHING_FOUND
+    if refusal is None and transaction.reader is not None:
+        conclusion, refusal = await conclude(session, transaction, transaction.reader)
     if refusal is None:
-        refusal = await check_end_of_data(session, transaction)
+        refusal = await check_end_of_data(session, transaction, conclusion.verdicts)
     if refusal is None:
-        refusal = await queue(session, transaction)
+        refusal = await queue(session, transaction, conclusion)
+    if refusal is None or refusal is conclusion.decision.refusal:
+        account(session, transaction, conclusion)
     if refusal is not None:
         await session.refuse(stage, refusal)
     else:
@@ -114,7 +126,7 @@ async def end_of_content(session: SmtpSession, event: commands.EndOfContent) -> 
         session.connection.hurry()
 
 
-async def queue(session: SmtpSession, transaction: Transaction) -> Refusal | None:
+async def queue(session: SmtpSession, transaction: Transaction, conclusion: Conclusion) -> Refusal | None:
     """Hand the message to the queue: from the return of this call on we are responsible for it."""
     service, writer = session.service, transaction.writer
     assert writer is not None  # check_end has refused a message whose content is gone
@@ -123,7 +135,7 @@ async def queue(session: SmtpSession, transaction: Transaction) -> Refusal | Non
         return addressed
     recipients = addressed.recipients
     try:
-        content = await writer.finish()
+        content = await writer.finish(conclusion.head)
         # From here on the content may be the queue's: a session that is cancelled must not take it away again.
         transaction.writer = None
         message = QueuedMessage(
@@ -135,6 +147,7 @@ async def queue(session: SmtpSession, transaction: Transaction) -> Refusal | Non
             message_id=transaction.message_id,
             due=transaction.terms.held_until,
             content_filter=session.parameters.content_filter,
+            hold=conclusion.decision.hold,
         )
         service.observer.emit(events.MessageId(message.queue_id, message.message_id))
         await service.intake(message)

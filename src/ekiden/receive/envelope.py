@@ -12,6 +12,7 @@ from ekiden.policy.client_limits import Deed
 from ekiden.protocol.smtp import commands, server_replies
 from ekiden.queue.store import StoreTrouble
 from ekiden.receive.access import check_recipient
+from ekiden.receive.authentication import examine
 from ekiden.receive.message_options import PLAIN, terms
 from ekiden.receive.transaction import Transaction, store_refusal
 from ekiden.tables.table import TableTrouble
@@ -90,6 +91,8 @@ async def rcpt(session: SmtpSession, event: commands.Rcpt) -> None:
         return
     try:
         found = await check_recipient(session, event.address, transaction.sender)
+        if found is None and session.service.authentication is not None:
+            found = await examine(session, transaction, session.service.authentication)
     except TableTrouble as trouble:
         found = table_refusal(trouble)
     if found is not None:

@@ -22,6 +22,8 @@ from ekiden.message.envelope import BodyType, Client, Envelope, Notify, Recipien
 from ekiden.message.queued import Pending, QueuedMessage
 from ekiden.message.reply import Refusal
 from ekiden.observe.events import MessageId, Note, PickedUp
+from ekiden.policy.conclusion import NOTHING_FOUND
+from ekiden.policy.signing import Signing
 from ekiden.policy.user_access import refused_user
 from ekiden.protocol.smtp.path import parse_mailbox
 from ekiden.queue.store import ContentWriter, StoreTrouble
@@ -141,11 +143,17 @@ class Pickup:
                 )
             )
             arrival = Arrival(queue_id, sender, now, drop.full_name or full_name)
-            identity, scan = await self._copy(file, writer, arrival)
+            signing = None if service.signer is None else service.signer.of_host()
+            identity, scan = await self._copy(file, writer, arrival, signing)
             addressed = await service.cleanup.envelope(sender, recipients, service.local_way)
             if isinstance(addressed, Refusal):
                 raise _trouble(addressed)
-            content = await writer.finish()
+            conclusion = NOTHING_FOUND if signing is None else await signing.conclude()
+            for warning in conclusion.warnings:
+                self._note(f"{queue_id}: {warning}", "warning")
+            if conclusion.decision.refusal is not None:
+                raise _trouble(conclusion.decision.refusal)
+            content = await writer.finish(conclusion.head)
             message = QueuedMessage(
                 queue_id=queue_id,
                 envelope=Envelope(
@@ -170,7 +178,9 @@ class Pickup:
             await writer.discard()
             raise
 
-    async def _copy(self, file: BinaryIO, writer: ContentWriter, arrival: Arrival) -> tuple[str, HeaderScan]:
+    async def _copy(
+        self, file: BinaryIO, writer: ContentWriter, arrival: Arrival, signing: Signing | None
+    ) -> tuple[str, HeaderScan]:
         """The content in wire form, its header as cleanup wants it; its Message-ID, and the header as it came."""
         service, parameters = self.service, self.service.parameters
         rules = service.cleanup.characters if service.local_way.checks else None
@@ -184,25 +194,34 @@ class Pickup:
                 if rules.rejects(part):
                     raise DropError("it holds a character of message_reject_characters")
                 part = rules.strip(part)
-            if not scan.complete:
+            opens = not scan.complete
+            if opens:
                 part = scan.feed(part)
                 if scan.complete:
-                    identity = await self._take_header(scan, writer, arrival)
+                    identity = await self._take_header(scan, writer, arrival, signing)
+            if signing is not None and scan.complete:
+                signing.feed(part[2:] if opens else part)  # the empty line is of neither
             if writer.write(part):
                 await writer.drain()
         if not scan.complete:
             rest = scan.finish()
-            identity = await self._take_header(scan, writer, arrival)
+            identity = await self._take_header(scan, writer, arrival, signing)
+            if signing is not None:
+                signing.feed(rest[2:])
             writer.write(rest)
         return identity, scan
 
-    async def _take_header(self, scan: HeaderScan, writer: ContentWriter, arrival: Arrival) -> str:
+    async def _take_header(
+        self, scan: HeaderScan, writer: ContentWriter, arrival: Arrival, signing: Signing | None
+    ) -> str:
         service = self.service
         if scan.too_long or scan.hops > service.parameters.hopcount_limit:
             raise DropError("its header is too long, or it has been through too many hosts")
         header = await service.cleanup.header(scan.header, arrival, service.local_way, has_end=scan.has_end)
         if isinstance(header, Refusal):
             raise _trouble(header)
+        if signing is not None:
+            signing.take_header(scan.header, header)
         writer.write(header)
         return message_id(header)
 

@@ -17,6 +17,8 @@ from ekiden.observe.events import Observer
 from ekiden.policy.client_limits import ClientCounts, ClientLimits, ClientRates, LocalRates
 from ekiden.policy.login_failures import FailureCounts, LoginFailures
 from ekiden.policy.relay_access import RelayAccess
+from ekiden.policy.sender_authentication import SenderAuthentication
+from ekiden.policy.signing import MessageSigner
 from ekiden.protocol.smtp import server_replies
 from ekiden.protocol.smtp.data import BareNewline
 from ekiden.protocol.smtp.lmtp_server import LmtpServer
@@ -70,6 +72,8 @@ class SmtpService:
         mechanisms: Mechanisms | None = None,
         is_lmtp: bool = False,
         tls: ServerTls | None = None,
+        authentication: SenderAuthentication | None = None,
+        signer: MessageSigner | None = None,
     ) -> None:
         """``flush_site`` has the mail for a domain tried now; it raises FlushTrouble. ``load`` gives the host's load
         average; ``name`` is the service's in master.cf.
@@ -77,7 +81,8 @@ class SmtpService:
 
         ``rates``, ``rate_unit_s`` (anvil_rate_time_unit) and ``login_failures`` are common to all services; without
         them this one has its own. ``mechanisms`` are those of login, None where nobody can log in; ``tls`` is None
-        where there is none.
+        where there is none. ``authentication`` is None where nobody is examined, ``signer`` where nothing is
+        signed.
         """
         self.parameters = parameters
         self.is_lmtp = is_lmtp
@@ -88,6 +93,8 @@ class SmtpService:
         self.has_space = has_space
         self.new_queue_id = new_queue_id
         self.relay_access = relay_access
+        self.authentication = authentication
+        self.signer = signer
         self.cleanup = cleanup
         self.rewrite_clients = rewrite_clients
         self.local_way = Way.of_client(HeaderSource.LOCAL, parameters.receive_override_options)

@@ -8,6 +8,8 @@ from ekiden.cleanup.way import Way
 from ekiden.message.address import Address
 from ekiden.message.envelope import BodyType, Recipient
 from ekiden.message.reply import Refusal, reply
+from ekiden.policy.conclusion import ContentReader
+from ekiden.policy.examination import Examination
 from ekiden.queue.store import ContentWriter, StoreTrouble
 from ekiden.receive.message_options import PLAIN, Terms
 
@@ -23,7 +25,19 @@ class Transaction:
     """``way`` is how its message goes through ``cleanup``."""
 
     __slots__ = (
-        *("body", "cleanup", "message_id", "overshoot", "queue_id", "recipients", "refusal", "scan", "sender"),
+        *(
+            "body",
+            "cleanup",
+            "examination",
+            "message_id",
+            "overshoot",
+            "queue_id",
+            "reader",
+            "recipients",
+            "refusal",
+            "scan",
+            "sender",
+        ),
         *("stage", "started", "terms", "tls_is_optional", "way", "writer"),
     )
 
@@ -42,6 +56,8 @@ class Transaction:
         self.message_id = ""
         self.tls_is_optional = False
         self.scan: HeaderScan | None = None
+        self.reader: ContentReader | None = None
+        self.examination: Examination | None = None  # the reader of mail from strangers
         self.writer: ContentWriter | None = None
         self.refusal: Refusal | None = None  # why the content will be refused at its end
         self.stage = "END-OF-MESSAGE"  # by what name the log knows that end
@@ -65,11 +81,15 @@ class Transaction:
         try:
             if scan.complete:
                 congested = self.writer.write(data)
+                if self.reader is not None:
+                    self.reader.feed(data)
             else:
                 rest = scan.feed(data)
                 if not scan.complete or (header := await self._header(scan)) is None:
                     return
                 congested = self.writer.write(header + rest)
+                if self.reader is not None:
+                    self.reader.feed(rest[2:])  # after the empty line
             if congested:
                 await self.writer.drain()
         except StoreTrouble as trouble:
@@ -89,7 +109,7 @@ class Transaction:
             return None
         self.message_id = message_id(header)
         self.tls_is_optional = scan.tls_is_optional
-        return header
+        return header if self.reader is None else self.reader.take_header(scan.header, header)
 
     async def check_end(self, hopcount_limit: int) -> Refusal | None:
         """The content is whole: hand over what the scan still holds and decide about the header."""
@@ -100,6 +120,8 @@ class Transaction:
             rest = scan.finish()
             if (header := await self._header(scan)) is not None:
                 self.writer.write(header + rest)
+                if self.reader is not None:
+                    self.reader.feed(rest[2:])
         if self.refusal is None and scan.hops > hopcount_limit:
             await self._refuse(Refusal(reply(554, "5.4.6", "Error: too many hops"), "too-many-hops"))
         return self.refusal
@@ -109,6 +131,9 @@ class Transaction:
         await self.discard()
 
     async def discard(self) -> None:
+        if self.reader is not None:
+            self.reader.cancel()
+            self.reader = None
         writer, self.writer = self.writer, None
         if writer is not None:
             await writer.discard()

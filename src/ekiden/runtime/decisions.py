@@ -25,16 +25,21 @@ from ekiden.dns.hosts import HostsResolver
 from ekiden.dns.resolver import Resolver
 from ekiden.dns.stub import StubResolver
 from ekiden.message.clock import Clock
+from ekiden.policy.dkim_signing import DkimSigner
 from ekiden.policy.open_access import open_access
 from ekiden.policy.pop_before_smtp import MailboxLogins
 from ekiden.policy.relay_access import RelayAccess
+from ekiden.policy.sender_authentication import SenderAuthentication
+from ekiden.policy.signing import MessageSigner
 from ekiden.policy.unknown_domains import MailDomains
+from ekiden.reports.collect import Evaluated
 from ekiden.route.mx import MxRouter, uses_dns
 from ekiden.route.own_addresses import own_addresses
 from ekiden.route.resolve import Router
 from ekiden.tables.match import client_list
 from ekiden.tables.open import Maps, open_table
 from ekiden.tables.table import Table
+from ekiden.tls.key_files import KeyFiles
 
 
 class Decisions:
@@ -93,6 +98,36 @@ class Decisions:
             mailbox_logins=mailbox_logins,
             domains=MailDomains(self.resolver, self.router.is_final_destination),
         )
+
+    def sender_authentication(
+        self, parameters: Parameters, report: Callable[[Evaluated, bytes], None]
+    ) -> SenderAuthentication | None:
+        """What mail of strangers is asked by a listener with these parameters. Raises ConfigError."""
+        if not SenderAuthentication.is_wanted(parameters):
+            return None
+        return SenderAuthentication(
+            parameters,
+            resolver=self._caching,
+            clock=self._clock,
+            open_table=self._open_table(parameters),
+            report=report,
+        )
+
+    def message_signer(self, parameters: Parameters, key_files: Callable[[], KeyFiles]) -> MessageSigner | None:
+        """What signs mail that a listener with these parameters takes; None: nothing does. Raises ConfigError."""
+        if not parameters.dkim_signing_table or "no_milters" in parameters.receive_override_options:
+            return None
+        open_table = self._open_table(parameters)
+        clients = RewriteClients(
+            parameters.dkim_signing_clients,
+            own_addresses=self._interfaces,
+            networks=client_list(parameters, "mynetworks"),
+            open_table=open_table,
+            certificates=parameters.relay_clientcerts,
+            parameter="dkim_signing_clients",
+        )
+        maps = Maps([open_table(word) for word in parameters.dkim_signing_table])
+        return MessageSigner(DkimSigner(parameters, maps, key_files=key_files), clients.include, self._clock)
 
     def rewrite_clients(self, parameters: Parameters) -> RewriteClients:
         """Raises ConfigError."""

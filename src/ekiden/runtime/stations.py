@@ -41,6 +41,7 @@ from ekiden.observe.events import Note, Observer
 from ekiden.policy.client_limits import ClientCounts, ClientRates
 from ekiden.policy.login_failures import FailureCounts
 from ekiden.policy.pop_before_smtp import MailboxLogins
+from ekiden.policy.sender_authentication import SenderAuthentication
 from ekiden.queue.store import ContentWriter
 from ekiden.receive.client_name import ClientNames, read_hosts
 from ekiden.receive.service import SmtpService
@@ -200,7 +201,15 @@ class Stations:
             mechanisms=self._logins.of(parameters),
             is_lmtp=service.command == "lmtpd",
             tls=self._server_tls(service, parameters),
+            signer=decisions.message_signer(parameters, lambda: doors.key_files),
+            authentication=self._sender_authentication(service, parameters),
         )
+
+    def _sender_authentication(self, service: Service, parameters: Parameters) -> SenderAuthentication | None:
+        """Nobody is a stranger but to smtpd."""
+        if service.command != "smtpd":
+            return None
+        return self.decisions.sender_authentication(parameters, lambda found, _header: self.dmarc_reports.add(found))
 
     def _server_tls(self, service: Service, parameters: Parameters) -> ServerTls | None:
         if service.command not in ("smtpd", "lmtpd"):

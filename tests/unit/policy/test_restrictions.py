@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ekiden.auth.verdict import DmarcVerdict, Result, SpfVerdict, Verdicts
 from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
 from ekiden.dns.resolver import Mx
@@ -481,3 +482,51 @@ def test_what_dns_cannot_say_now_is_deferred_only_when_nothing_else_refuses() ->
     assert (text(warned), len(warned.warnings)) == ("", 1)
     helo = at_rcpt(client=Client(helo="trouble.example"), smtpd_helo_restrictions="reject_unknown_helo_hostname")
     assert text(helo) == "450 4.7.1 <trouble.example>: Helo command rejected: Host not found"
+
+
+def at_end_of_data(verdicts: Verdicts, restriction: str) -> str:
+    situation = Situation(STRANGER, False, SENDER, HERE, verdicts)
+    return text(asyncio.run(rules(smtpd_end_of_data_restrictions=restriction).end_of_data(situation)))
+
+
+@pytest.mark.parametrize(
+    ("restriction", "verdicts", "answer"),
+    [
+        ("reject_spf_fail", Verdicts(), ""),
+        ("reject_spf_fail", Verdicts(spf=SpfVerdict(Result.PASS, domain="x.example")), ""),
+        ("reject_spf_fail", Verdicts(spf=SpfVerdict(Result.SOFTFAIL, domain="x.example")), ""),
+        (
+            "reject_spf_fail",
+            Verdicts(spf=SpfVerdict(Result.FAIL, domain="x.example")),
+            "550 5.7.23 x.example: SPF fails",
+        ),
+        (
+            "reject_spf_fail",
+            Verdicts(spf=SpfVerdict(Result.TEMPERROR, domain="x.example")),
+            "451 4.7.24 x.example: SPF cannot be checked now",
+        ),
+        ("reject_dmarc_fail", Verdicts(), ""),
+        ("reject_dmarc_fail", Verdicts(dmarc=DmarcVerdict(Result.NONE, "x.example")), ""),
+        (
+            "reject_dmarc_fail",
+            Verdicts(dmarc=DmarcVerdict(Result.FAIL, "x.example")),
+            "550 5.7.26 x.example: DMARC fails",
+        ),
+        (
+            "reject_dmarc_fail",
+            Verdicts(dmarc=DmarcVerdict(Result.TEMPERROR, "x.example")),
+            "451 4.7.26 x.example: DMARC cannot be checked now",
+        ),
+    ],
+)
+def test_what_was_found_in_the_content_can_be_refused(restriction: str, verdicts: Verdicts, answer: str) -> None:
+    assert at_end_of_data(verdicts, restriction) == answer
+
+
+def test_what_only_the_content_tells_is_asked_for_nowhere_else() -> None:
+    for settings in (
+        {"smtpd_recipient_restrictions": "reject_spf_fail"},
+        {"smtpd_data_restrictions": "ours", "smtpd_restriction_classes": "ours", "ours": "reject_dmarc_fail"},
+    ):
+        with pytest.raises(ConfigError, match=r"can only stand in smtpd_end_of_data_restrictions"):
+            access_lists(Parameters({**OPEN, **settings}))

@@ -107,7 +107,8 @@ class RewritingParameters(Group):
         "", RECEIVE_OPTIONS,
         doc="What is left out for mail that comes this way: no_unknown_recipient_checks, no_address_mappings "
         "(canonical, masquerade, virtual alias, blind copies), no_header_body_checks (checks of content, characters "
-        "stripped or refused). no_milters is taken; there are none yet.",
+        "stripped or refused), no_milters (who really sent it is not asked, and nothing is signed; there are no "
+        "milters yet).",
     )  # fmt: skip
     content_filter = Text("", doc="The transport:nexthop that all mail that comes this way is sent to first.")
     cleanup_service_name = Text(

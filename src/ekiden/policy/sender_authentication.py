@@ -1,0 +1,88 @@
+"""The one place where sender authentication is decided: whose mail is examined, by what limits, and what follows.
+
+Made from the parameters of a service at start and at each reload; an Examination is made for each message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ekiden.auth.arc.verify import ArcLimits
+from ekiden.auth.dkim.verify import DkimLimits
+from ekiden.auth.dmarc.discovery import Method
+from ekiden.auth.spf.lookups import SpfLimits
+from ekiden.auth.verdict import Verdicts
+from ekiden.config.snapshot import Parameters
+from ekiden.dns.resolver import Resolver
+from ekiden.message.address import Address
+from ekiden.message.clock import Clock
+from ekiden.message.envelope import Client
+from ekiden.policy.dmarc_decision import NOTHING, Decision, DmarcDecisions
+from ekiden.policy.examination import Examination
+from ekiden.reports.aggregate import OverrideReason
+from ekiden.reports.collect import Evaluated
+from ekiden.tables.match import client_list
+from ekiden.tables.open import Maps
+from ekiden.tables.table import Table
+
+
+class SenderAuthentication:
+    """Raises ConfigError when a parameter cannot be used."""
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        *,
+        resolver: Resolver,
+        clock: Clock,
+        open_table: Callable[[str], Table],
+        report: Callable[[Evaluated, bytes], None],
+    ) -> None:
+        """``report`` takes what is counted for reports to the owners of domains, and the header as it came."""
+        self.parameters = parameters
+        self.resolver = resolver
+        self.clock = clock
+        self.report = report
+        self.discovery: Method = "public-suffix" if parameters.dmarc_discovery == "public-suffix" else "tree-walk"
+        self.checks_spf = parameters.spf_policy != "none" or parameters.dmarc_policy != "none"
+        self.spf_limits = SpfLimits(
+            void_lookups=parameters.spf_void_lookup_limit, time_s=parameters.authentication_time_limit
+        )
+        self.dkim_limits = DkimLimits(signatures=parameters.dkim_signature_limit)
+        self.arc_limits = ArcLimits()
+        self._exempt = client_list(parameters, "authentication_exempt_clients")
+        self._decisions = DmarcDecisions(parameters)
+        self._overrides = Maps([open_table(word) for word in parameters.dmarc_override_maps])
+
+    @staticmethod
+    def is_wanted(parameters: Parameters) -> bool:
+        """Whether there is anything to find out. A content filter's way back takes no_milters for that."""
+        if "no_milters" in parameters.receive_override_options:
+            return False
+        checks = parameters.dkim_verification or parameters.arc_verification
+        return checks or parameters.spf_policy != "none" or parameters.dmarc_policy != "none"
+
+    async def is_exempt(self, client: Client) -> bool:
+        """Raises TableTrouble."""
+        return bool(self._exempt) and await self._exempt.matches(client.address, client.name)
+
+    def examine(self, client: Client, sender: Address) -> Examination:
+        return Examination(self, client, sender)
+
+    async def decide(self, verdicts: Verdicts, client: Client) -> Decision:
+        """Raises TableTrouble."""
+        dmarc = verdicts.dmarc
+        if dmarc is None:
+            return NOTHING
+        decision = self._decisions.decide(dmarc, None)
+        if decision is NOTHING:
+            return decision
+        override = await self._override(client, dmarc.from_domain)
+        return decision if override is None else self._decisions.decide(dmarc, override)
+
+    async def _override(self, client: Client, from_domain: str) -> OverrideReason | None:
+        if self._overrides:
+            for key in (client.address, client.name, from_domain):
+                if key and (found := await self._overrides.lookup(key)) is not None:
+                    return OverrideReason("local_policy", found)
+        return None
