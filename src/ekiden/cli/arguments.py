@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     reports = add("reports", "reports_command:summarise", "Tell what others report of our mail.", as_json)
     _add_reports(reports, as_json)
     _add_tlsrpt(commands.add_parser("tlsrpt", help="Look at reports on TLS (RFC 8460)."), common, as_json)
+    _add_dmarc(commands.add_parser("dmarc", help="Look at what we report by DMARC (RFC 9990)."), common, as_json)
     _add_dkim(commands.add_parser("dkim", help="Make the keys of DKIM signatures and look at them."), common, as_json)
     _add_auth(commands.add_parser("auth", help="Tell who really sent a message."), common, as_json)
     return program
@@ -88,6 +89,16 @@ def _add_auth(auth: _Parser, common: _Parser, as_json: _Parser) -> None:
     explain.add_argument("--client", default="", metavar="IP", help="the client it came from")
     explain.add_argument("--helo", default="", metavar="NAME", help="the name that client gave itself")
     explain.add_argument("--from", dest="sender", metavar="ADDRESS", help="the envelope sender")
+
+
+def _add_dmarc(dmarc: _Parser, common: _Parser, as_json: _Parser) -> None:
+    commands = dmarc.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
+    for name, text, parents in (
+        ("show", "Show what is counted of mail for the domains it is from, and not reported to them yet.", (as_json,)),
+        ("send", "Send the aggregate reports of days that are over.", ()),
+    ):
+        command = commands.add_parser(name, parents=[common, *parents], help=text, description=text)
+        command.set_defaults(run=f"ekiden.cli.dmarc_command:{name}")
 
 
 def _add_dkim(dkim: _Parser, common: _Parser, as_json: _Parser) -> None:

@@ -52,6 +52,15 @@ def sender_trouble(sender: str) -> str:
     return ""
 
 
+def reporting_of(parameters: Parameters) -> Reporting:
+    return Reporting(
+        parameters.dmarc_report_organization_name,
+        parameters.dmarc_report_contact_info,
+        parameters.myhostname,
+        parameters.dmarc_report_extra_contact_info,
+    )
+
+
 def is_excluded(parameters: Parameters, domain: str) -> bool:
     """dmarc_report_excluded_domains has it, or one above it."""
     return any(
@@ -77,12 +86,7 @@ class DmarcReporter:
         self._submit = submit
         self._clock = clock
         self._observer = observer
-        self._reporting = Reporting(
-            parameters.dmarc_report_organization_name,
-            parameters.dmarc_report_contact_info,
-            parameters.myhostname,
-            parameters.dmarc_report_extra_contact_info,
-        )
+        self._reporting = reporting_of(parameters)
         self.is_unfinished = False  # something is to be tried again
 
     async def send_due(self) -> int:
@@ -113,6 +117,7 @@ class DmarcReporter:
                 discovery=Discovery(self._resolver),
             )
         except DnsTrouble as trouble:
+            self._note(f"report on {domain} of {day} waits: {trouble}")
             await self._give_up_if_old(day, domain, str(trouble))
             return 0
         for refused in wanted.refused:

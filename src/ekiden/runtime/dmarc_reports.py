@@ -24,6 +24,17 @@ _LATE_COUNTS_S = 300.0  # after midnight: by then every worker has written what 
 _DAY_S = 86400.0
 
 
+def counts_of(parameters: Parameters, *, warn: Callable[[str], None]) -> AggregateCounts:
+    """The file that all workers share."""
+    return AggregateCounts(
+        Path(parameters.queue_directory) / "reports" / "dmarc.sqlite",
+        limit=parameters.dmarc_report_store_limit,
+        record_limit=parameters.dmarc_report_record_limit,
+        domain_limit=parameters.dmarc_report_domain_limit,
+        warn=warn,
+    )
+
+
 class DmarcReports:
     def __init__(
         self,
@@ -49,14 +60,7 @@ class DmarcReports:
 
     @cached_property
     def counts(self) -> AggregateCounts:
-        parameters = self._parameters
-        return AggregateCounts(
-            Path(parameters.queue_directory) / "reports" / "dmarc.sqlite",
-            limit=parameters.dmarc_report_store_limit,
-            record_limit=parameters.dmarc_report_record_limit,
-            domain_limit=parameters.dmarc_report_domain_limit,
-            warn=self._warn,
-        )
+        return counts_of(self._parameters, warn=self._warn)
 
     def add(self, evaluated: Evaluated, header: bytes = b"") -> None:
         """Count a message whose checks are done, with its header as it came. Never waits."""

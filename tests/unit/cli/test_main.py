@@ -43,7 +43,7 @@ def test_a_wrong_command_line_is_ex_usage(arguments: list[str], capsys: pytest.C
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["stop"], ["reload"], ["status"], ["flush"], ["queue", "flush"], ["tlsrpt", "send"],
+        ["stop"], ["reload"], ["status"], ["flush"], ["queue", "flush"], ["tlsrpt", "send"], ["dmarc", "send"],
     ],
 )  # fmt: skip
 def test_without_a_server_commands_say_so(arguments: list[str], etc: Path, capsys: pytest.CaptureFixture[str]) -> None:

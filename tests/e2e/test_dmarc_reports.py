@@ -1,0 +1,100 @@
+"""The running server reports what DMARC finds of mail: counted, sent once, read by parsedmarc as it was counted."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import parsedmarc
+import pytest
+
+from ekiden.reports.collect import AggregateCounts, Evaluated
+from ekiden.tls.tlsrpt import day_of
+from support.dmarc import evaluated
+from support.nsd import running_nsd
+from support.recording_sink import RecordingSink, recording_sink
+from support.running import RunningServer, running_server
+
+OWNER = "v=DMARC1; p=reject; rua=mailto:dmarc@owner.test,mailto:all@watch.test!10m,mailto:v@victim.test"
+ZONES = {
+    "test": "",  # the walk for an organization ends here
+    "owner.test": f'_dmarc TXT "{OWNER}"\n@ TXT "v=spf1 ip4:127.0.0.1 -all"\n@ A 127.0.0.1\n',
+    "watch.test": 'owner.test._report._dmarc TXT "v=DMARC1"\n@ A 127.0.0.1\n',
+    "victim.test": "@ A 127.0.0.1\n",
+    "quiet.test": '_dmarc TXT "v=DMARC1; p=none"\n@ A 127.0.0.1\n',
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningServer, RecordingSink]]:
+    with running_nsd(tmp_path_factory.mktemp("nsd"), ZONES) as resolver, recording_sink() as sink:
+        settings = {
+            "dns_resolvers": resolver,
+            "myhostname": "mx.our.test",
+            "mydomain": "our.test",
+            "mynetworks": "192.0.2.0/24",  # who comes from the loopback is a stranger here
+            "mydestination": "our.test",
+            "relay_domains": "",
+            "transport_maps": "inline:{ { our.test = discard: } }",
+            "relayhost": sink.next_hop,
+            "dmarc_report_organization_name": "Our Test",
+            "worker_processes": "2",
+        }
+        with running_server(main_cf=settings) as server:
+            assert server.command("dmarc", "send").stdout == "0 reports sent\n"  # it makes its file
+            yield server, sink
+
+
+def counts(server: RunningServer) -> AggregateCounts:
+    return AggregateCounts(
+        server.queue / "reports" / "dmarc.sqlite", limit=1000, record_limit=100, domain_limit=100, warn=pytest.fail
+    )
+
+
+def test_a_report_reaches_whoever_asked_for_it_and_has_agreed(world: tuple[RunningServer, RecordingSink]) -> None:
+    server, sink = world
+    yesterday = time.time() - 86_400
+    store = counts(server)
+    messages: list[Evaluated] = [
+        *(evaluated(domain="owner.test", record=OWNER, now=yesterday) for _ in range(5)),
+        evaluated(domain="owner.test", record=OWNER, now=yesterday, passed=False, client="2001:db8::7"),
+        evaluated(domain="quiet.test", record="v=DMARC1; p=none", now=yesterday),
+    ]
+    for message in messages:
+        store.add(message)
+    store.close()
+    shown = [json.loads(line) for line in server.command("dmarc", "show", "--json").stdout.splitlines()]
+    assert [report["policy"]["domain"] for report in shown] == ["owner.test"]
+    assert "owner.test: p=reject: 6 messages, 1 not authentic" in server.command("dmarc", "show").stdout
+
+    done = server.command("dmarc", "send")
+    assert done.stdout == "2 reports sent\n", (done.stderr, server.log)
+    arrived = sink.take(2)
+    assert {each.recipients for each in arrived} == {("dmarc@owner.test",), ("all@watch.test",)}
+    for each in arrived:
+        assert each.sender == "postmaster@our.test"
+        report: Any = parsedmarc.parse_report_email(each.content, offline=True)["report"]
+        assert report["report_metadata"]["org_name"] == "Our Test"
+        assert report["policy_published"]["domain"] == "owner.test"
+        assert {record["source"]["ip_address"]: record["count"] for record in report["records"]} == {
+            "192.0.2.1": 5,
+            "2001:db8::7": 1,
+        }
+        assert each.field("Subject") == (
+            f"Report Domain: owner.test Submitter: mx.our.test Report-ID: <{day_of(yesterday)}.owner.test@mx.our.test>"
+        )
+    assert server.command("dmarc", "send").stdout == "0 reports sent\n"
+    assert "victim.test does not agree" in server.log
+
+
+def test_a_restart_sends_nothing_twice(world: tuple[RunningServer, RecordingSink]) -> None:
+    server, sink = world
+    store = counts(server)
+    store.add(evaluated(domain="owner.test", record=OWNER, now=time.time() - 86_400))  # late
+    store.close()
+    server.stop()
+    server.start()
+    assert server.command("dmarc", "send").stdout == "0 reports sent\n"
+    assert sink.messages(0) == []
