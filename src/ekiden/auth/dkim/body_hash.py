@@ -20,27 +20,13 @@ _RUN = re.compile(rb"  +")
 class BodyHash:
     """One request. ``digest`` is empty until the body has ended; ``octets`` counts the whole canonical body."""
 
-    __slots__ = ("_hash", "_left", "canonicalization", "digest", "length", "octets")
+    __slots__ = ("canonicalization", "digest", "length", "octets")
 
     def __init__(self, canonicalization: str, length: int | None) -> None:
         self.canonicalization = canonicalization
         self.length = length  # l=: no octet behind it counts
         self.octets = 0
         self.digest = b""
-        self._hash = hashlib.sha256()
-        self._left = length
-
-    def update(self, data: bytes) -> None:
-        self.octets += len(data)
-        if self._left is None:
-            self._hash.update(data)
-        elif self._left:
-            part = data[: self._left]
-            self._left -= len(part)
-            self._hash.update(part)
-
-    def finish(self) -> None:
-        self.digest = self._hash.digest()
 
 
 class BodyHashes:
@@ -98,29 +84,52 @@ class BodyHashes:
 
 
 class _Canonical:
-    """Line ends that may be the last of the body are counted, not kept, until something follows them."""
+    """Line ends that may be the last of the body are counted, not kept, until something follows them.
 
-    __slots__ = ("_begun", "_carriage_return", "_hashes", "_line_ends")
+    However many lengths are asked for, the body is hashed once: the digest is taken where each of them ends.
+    """
+
+    __slots__ = ("_begun", "_carriage_return", "_cut", "_hash", "_line_ends", "_octets", "_taken", "_whole")
 
     canonicalization: str
 
     def __init__(self) -> None:
-        self._hashes: list[BodyHash] = []
+        self._hash = hashlib.sha256()
+        self._octets = 0  # of the canonical body, as far as it is known
+        self._whole: BodyHash | None = None
+        self._cut: list[BodyHash] = []  # those with a length that is not reached yet, the shortest last
+        self._taken: list[tuple[BodyHash, bytes]] = []  # those whose length is reached, and their digest
         self._line_ends = 0
         self._carriage_return = False  # behind the line ends that are counted: perhaps half of the next one
         self._begun = False  # something has been hashed, so that the body is not empty
 
     def known(self, length: int | None) -> BodyHash | None:
-        return next((wanted for wanted in self._hashes if wanted.length == length), None)
+        if length is None:
+            return self._whole
+        requests = [*self._cut, *(wanted for wanted, _ in self._taken)]
+        return next((wanted for wanted in requests if wanted.length == length), None)
 
     def want(self, length: int | None) -> BodyHash:
         made = BodyHash(self.canonicalization, length)
-        self._hashes.append(made)
+        if length is None:
+            self._whole = made
+        else:
+            self._cut.append(made)
+            self._cut.sort(key=_length, reverse=True)
         return made
 
     def _update(self, data: bytes) -> None:
-        for wanted in self._hashes:
-            wanted.update(data)
+        octets = self._octets + len(data)
+        at = 0
+        while self._cut and _length(self._cut[-1]) <= octets:
+            wanted = self._cut.pop()
+            end = _length(wanted) - self._octets
+            self._hash.update(memoryview(data)[at:end])
+            self._taken.append((wanted, self._hash.digest()))
+            at = end
+        if self._whole is not None or self._cut:
+            self._hash.update(memoryview(data)[at:] if at else data)
+        self._octets = octets
 
     def _take(self, data: bytes) -> None:
         """Bytes of the canonical body, but for the line ends at its end."""
@@ -154,8 +163,10 @@ class _Canonical:
         # RFC 6376 §3.4.3: an empty body is one CRLF; §3.4.4: it stays empty.
         if self._begun or self.canonicalization == SIMPLE:
             self._update(b"\r\n")
-        for wanted in self._hashes:
-            wanted.finish()
+        digest = self._hash.digest()
+        rest = self._cut if self._whole is None else [*self._cut, self._whole]
+        for wanted, digest_there in [*self._taken, *((wanted, digest) for wanted in rest)]:
+            wanted.octets, wanted.digest = self._octets, digest_there
 
 
 class _Simple(_Canonical):
@@ -197,6 +208,10 @@ class _Relaxed(_Canonical):
         # White space that ends the last line goes; a bare carriage return is none.
         self._take(held if held.endswith(b"\r") else b"")
         self._end()
+
+
+def _length(wanted: BodyHash) -> int:
+    return wanted.length or 0
 
 
 def _without_blanks(data: bytes) -> bytes:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from msgspec import Struct
 
+from ekiden.auth.dkim.signature import key_name
 from ekiden.dns.name import dns_name, host_name
 
 RSA_BITS_MINIMUM = 1024  # RFC 8301 §3.2: signers MUST use at least that much
@@ -52,7 +53,7 @@ class SigningKey(Struct, frozen=True):
     @property
     def record_name(self) -> str:
         """Where the record is to be found (RFC 6376 §3.6.2.1)."""
-        return record_name(self.domain, self.selector)
+        return key_name(self.domain, self.selector)
 
     @property
     def record(self) -> str:
@@ -91,7 +92,7 @@ def signing_key(domain: str, selector: str, pem: bytes) -> SigningKey:
     if d is None:
         raise KeyTrouble(f"{domain[:80]!r} is not the name of a domain")
     s = selector_name(selector)
-    if dns_name(record_name(d, s)) is None:
+    if dns_name(key_name(d, s)) is None:
         raise KeyTrouble(f"selector and domain are too long for a name in DNS: {s}._domainkey.{d}")
     private = private_key(pem)
     if isinstance(private, Ed25519PrivateKey):
@@ -154,10 +155,6 @@ def new_private_key(algorithm: str, *, bits: int = RSA_BITS_ADVISED) -> bytes:
     return made.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def record_name(domain: str, selector: str) -> str:
-    return f"{selector}._domainkey.{domain}"
 
 
 def zone_lines(name: str, text: str) -> str:

@@ -63,11 +63,12 @@ class Signature(Struct, frozen=True):
 
     @property
     def key_name(self) -> str:
-        """Where the key record is (RFC 6376 §3.6.2.1)."""
+        """Where the key record is."""
         return key_name(self.domain, self.selector)
 
 
 def key_name(domain: str, selector: str) -> str:
+    """RFC 6376 §3.6.2.1."""
     return f"{selector}._domainkey.{domain}"
 
 

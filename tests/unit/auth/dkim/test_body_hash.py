@@ -95,6 +95,13 @@ def test_large_chunks_and_views_are_hashed_alike(unit: bytes) -> None:
     assert wanted.digest == hashlib.sha256(canonical_body(body, "relaxed")).digest()
 
 
+@pytest.mark.parametrize("chunk", [1, 5, 100])
+def test_every_length_of_a_body(chunk: int) -> None:
+    body = b"Hello  there, \r\n\r\nthis is it.\r\n\r\n"
+    parts = [body[at : at + chunk] for at in range(0, len(body), chunk)]
+    expect(body, parts, [*range(40, 0, -2), *range(1, 40, 2), 0, 10**76])
+
+
 def test_the_same_request_gives_the_same_object() -> None:
     hashes = BodyHashes()
     wanted = hashes.want("relaxed", "sha256", 5)
