@@ -10,18 +10,29 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
+from msgspec import structs
+
+from ekiden.auth.verdict import Result
 from ekiden.cli.queue_access import configuration, content_on_disk, entry_on_disk
 from ekiden.cli.queue_listing import print_lines
 from ekiden.cli.trouble import CommandTrouble
+from ekiden.config.errors import ConfigError
 from ekiden.config.load import Configuration
 from ekiden.dns.cache import CachingResolver
 from ekiden.dns.cares import CaresResolver
+from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.envelope import Client
+from ekiden.policy.sender_authentication import SenderAuthentication
+from ekiden.protocol.smtp.path import parse_mailbox
+from ekiden.runtime.explain import listener_of_strangers
+from ekiden.runtime.explain_acceptance import would_do
 from ekiden.runtime.explain_authentication import Examined, Finding, findings, parted, verdicts_of
 from ekiden.runtime.message_origin import origin_of
 from ekiden.runtime.system_clock import SystemClock
+from ekiden.tables.open import open_table
 
 _SHOWN_CHARACTERS = 2000
 
@@ -32,25 +43,47 @@ def explain(options: argparse.Namespace) -> int:
     if found.errors:
         raise CommandTrouble(os.EX_CONFIG, str(found.errors[0]))
     message, origin, arrived = _message(found, options)
-    steps = [origin, *asyncio.run(_examine(found, message, arrived))]
+    try:
+        steps = [origin, *asyncio.run(_examine(found, message, arrived))]
+    except ConfigError as error:
+        raise CommandTrouble(os.EX_CONFIG, str(error)) from error
     print_lines(json.dumps(_facts(step), ensure_ascii=False) for step in steps) if options.json else _print(steps)
     return os.EX_OK
 
 
 async def _examine(found: Configuration, message: Examined, arrived: float) -> list[Finding]:
-    parameters = found.parameters
+    service = listener_of_strangers(found.services)
+    parameters = found.parameters if service is None else found.parameters_of(service)
+    clock = _Then(arrived)
     cares = CaresResolver(parameters)
+    # Not the hosts file: what others publish of themselves is in DNS.
+    resolver = CachingResolver(cares, clock, parameters)
     try:
-        verdicts = await verdicts_of(
-            message,
-            # Not the hosts file: what others publish of themselves is in DNS.
-            resolver=CachingResolver(cares, SystemClock(), parameters),
-            receiver=parameters.myhostname,
-            now=arrived,
+        authentication = SenderAuthentication(
+            parameters,
+            resolver=resolver,
+            clock=clock,
+            open_table=partial(open_table, parameters=parameters),
+            report=lambda evaluated, header: None,
         )
-        return list(findings(verdicts))
+        verdicts = await verdicts_of(message, authentication, arrived)
+        if (iprev := verdicts.iprev) is not None:
+            failed = iprev.result is Result.TEMPERROR
+            client = structs.replace(message.client, name=iprev.name or "unknown", name_failed=failed)
+            message = structs.replace(message, client=client)
+        return [*findings(verdicts), *await would_do(message, authentication)]
     finally:
         await cares.close()
+
+
+class _Then(SystemClock):
+    """A clock that shows when the message came; the time that passes goes on."""
+
+    def __init__(self, at: float) -> None:
+        self._at = at
+
+    def time(self) -> float:
+        return self._at
 
 
 def _message(found: Configuration, options: argparse.Namespace) -> tuple[Examined, Finding, float]:
@@ -65,14 +98,15 @@ def _message(found: Configuration, options: argparse.Namespace) -> tuple[Examine
         read = origin_of(header)
         client = Client(address=read.address, helo=read.helo)
         of_client = f"Received: field {read.received} from the top" if read.received else ""
-        sender, of_sender, arrived = read.sender or "", "" if read.sender is None else "Return-Path:", time.time()
+        sender, arrived = _sender(read.sender or ""), time.time()
+        of_sender = "" if read.sender is None else "Return-Path:"
     else:
         entry = entry_on_disk(found, options.subject)
         if entry is None:
             raise CommandTrouble(os.EX_NOINPUT, f"{options.subject}: neither a file nor a message in the queue")
         header, body = parted(content_on_disk(entry))
         envelope, arrived = entry.message.envelope, entry.message.arrived
-        client, sender = envelope.client, str(envelope.sender)
+        client, sender = envelope.client, envelope.sender
         if _address(client.address) is None:
             client = Client(address="", helo=client.helo, login=client.login)
         of_client = of_sender = "the queue"
@@ -85,7 +119,7 @@ def _message(found: Configuration, options: argparse.Namespace) -> tuple[Examine
         client = Client(address=client.address, helo=options.helo, login=client.login)
         of_client = ", ".join(dict.fromkeys(part for part in (of_client, "--helo") if part))
     if options.sender is not None:
-        sender, of_sender = options.sender.removeprefix("<").removesuffix(">"), "--from"
+        sender, of_sender = _sender(options.sender.removeprefix("<").removesuffix(">")), "--from"
     origin = Finding(
         "message",
         "",
@@ -98,6 +132,13 @@ def _message(found: Configuration, options: argparse.Namespace) -> tuple[Examine
         ),
     )
     return Examined(header, body, client, sender), origin, arrived
+
+
+def _sender(text: str) -> Address:
+    if not text:
+        return NULL_SENDER
+    # What is no address by the rules of SMTP is looked at all the same.
+    return parse_mailbox(text, lenient=True, utf8=True) or Address(*text.rpartition("@")[::2])
 
 
 def _address(text: str) -> str | None:

@@ -6,7 +6,7 @@ would happen; it only listens to the tables (tables.recorder) and puts names to 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -92,7 +92,8 @@ class Explainer:
 
     async def explain(self, question: Question) -> AsyncIterator[Step]:
         """The whole way of a new message, from the client's RCPT to the hosts that would be tried."""
-        service = self._listener() if question.client else self._pickup()
+        service = listener_of_strangers(self._configuration.services) if question.client else None
+        service = service or self._pickup()
         parameters = self._configuration.parameters_of(service)
         try:
             if question.client:
@@ -284,14 +285,15 @@ class Explainer:
         ]
         return found[0] if found else ""
 
-    def _listener(self) -> Service:
-        """The service that a stranger's mail comes to: the one on port 25, else the first."""
-        listeners = [each for each in self._configuration.services if each.command == "smtpd" and each.type == "inet"]
-        usual = [each for each in listeners if each.endpoint is not None and each.endpoint.port == 25]
-        return (usual or listeners or [self._pickup()])[0]
-
     def _pickup(self) -> Service:
         return next(each for each in self._configuration.services if each.command == "pickup")
+
+
+def listener_of_strangers(services: Sequence[Service]) -> Service | None:
+    """The service that a stranger's mail comes to: the one on port 25, else the first."""
+    listeners = [each for each in services if each.command == "smtpd" and each.type == "inet"]
+    usual = [each for each in listeners if each.endpoint is not None and each.endpoint.port == 25]
+    return next(iter(usual or listeners), None)
 
 
 def _shown(address: Address) -> str:

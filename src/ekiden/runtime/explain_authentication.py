@@ -16,10 +16,8 @@ from ekiden.auth.dkim.body_hash import BodyHashes
 from ekiden.auth.dkim.canonical import SignableHeader
 from ekiden.auth.dkim.verify import DkimVerification
 from ekiden.auth.dmarc.author import author_domains
-from ekiden.auth.dmarc.discovery import Method
 from ekiden.auth.dmarc.evaluate import evaluate
 from ekiden.auth.spf.check import check_host, mail_from_identity
-from ekiden.auth.spf.lookups import SpfLimits
 from ekiden.auth.verdict import (
     ArcVerdict,
     DkimVerdict,
@@ -31,11 +29,12 @@ from ekiden.auth.verdict import (
     Verdicts,
 )
 from ekiden.dns.resolver import Resolver
+from ekiden.message.address import Address
 from ekiden.message.envelope import Client
+from ekiden.policy.sender_authentication import SenderAuthentication
 from ekiden.receive.client_name import ClientNames
 
 _CHUNK = 1 << 16
-_SPF_LIMITS = SpfLimits()
 
 
 class Finding(Struct, frozen=True):
@@ -57,7 +56,7 @@ class Examined(Struct, frozen=True):
     header: bytes  # fields with CRLF, without the empty line
     body: bytes
     client: Client
-    sender: str  # envelope sender, "" for the null sender
+    sender: Address
 
 
 def parted(content: bytes) -> tuple[bytes, bytes]:
@@ -72,19 +71,12 @@ def parted(content: bytes) -> tuple[bytes, bytes]:
     return (header + b"\r\n", body) if empty else (content, b"")
 
 
-async def verdicts_of(
-    message: Examined,
-    *,
-    resolver: Resolver,
-    receiver: str,
-    spf_limits: SpfLimits = _SPF_LIMITS,
-    discovery: Method = "tree-walk",
-    now: float,
-) -> Verdicts:
-    """All checks, whatever is switched off. ``now`` is when it came, in seconds since 1970."""
+async def verdicts_of(message: Examined, authentication: SenderAuthentication, now: float) -> Verdicts:
+    """All checks within this server's limits. ``now`` is when the message came, in seconds since 1970."""
+    resolver, parameters, sender = authentication.resolver, authentication.parameters, str(message.sender)
     hashes, header = BodyHashes(), SignableHeader(message.header)
-    dkim = DkimVerification(header, hashes, resolver=resolver, now=now)
-    arc = ArcVerification(header, hashes, resolver=resolver, now=now)
+    dkim = DkimVerification(header, hashes, resolver=resolver, limits=authentication.dkim_limits, now=now)
+    arc = ArcVerification(header, hashes, resolver=resolver, limits=authentication.arc_limits, now=now)
     dkim.start()
     arc.start()
     for at in range(0, len(message.body), _CHUNK):
@@ -99,8 +91,8 @@ async def verdicts_of(
             sender=sender,
             helo=message.client.helo,
             identity=identity,
-            receiver=receiver,
-            limits=spf_limits,
+            receiver=parameters.myhostname,
+            limits=authentication.spf_limits,
             now=now,
         )
 
@@ -109,10 +101,14 @@ async def verdicts_of(
         iprev = await _iprev(message.client.address, resolver)
         if message.client.helo:
             helo = await spf_of("helo", *mail_from_identity("", message.client.helo))
-        spf = await spf_of("mailfrom", *mail_from_identity(message.sender, message.client.helo))
+        spf = await spf_of("mailfrom", *mail_from_identity(sender, message.client.helo))
     signatures = await dkim.verdicts()
     dmarc = await evaluate(
-        resolver, author_domains=author_domains(message.header), spf=spf, dkim=signatures, discovery=discovery
+        resolver,
+        author_domains=author_domains(message.header),
+        spf=spf,
+        dkim=signatures,
+        discovery=authentication.discovery,
     )
     return Verdicts(spf, helo, signatures, await arc.verdict(), dmarc, iprev)
 

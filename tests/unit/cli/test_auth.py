@@ -50,9 +50,9 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Zone:
 
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], zone: Zone) -> Run:
-    (tmp_path / "main.cf").write_text(f"queue_directory = {tmp_path}/queue\nmyhostname = mx.test\n")
-
-    def run(content: bytes, *options: str) -> dict[str, dict[str, Any]]:
+    def run(content: bytes, *options: str, settings: str = "") -> dict[str, dict[str, Any]]:
+        main_cf = f"queue_directory = {tmp_path}/queue\nmyhostname = mx.test\n"
+        (tmp_path / "main.cf").write_text(main_cf + settings)
         (tmp_path / "message").write_bytes(content)
         code = main(["auth", "explain", str(tmp_path / "message"), "--json", *options, "-c", str(tmp_path)])
         assert code == 0, capsys.readouterr().err
@@ -101,6 +101,57 @@ def test_which_part_was_changed(run: Run) -> None:
     header = run(message.replace(b"Subject: hello", b"Subject: Hello"))
     assert "the signature was not made with the key" in header["dkim"]["text"] or "header" in header["dkim"]["text"]
     assert "body" not in header["dkim"]["text"]
+
+
+def test_what_this_server_would_do(run: Run) -> None:
+    """The words are those that the client would hear."""
+    good, bad = _TOP + signed(now=1.0), signed(now=1.0).replace(b"One line", b"One Line")
+    stranger = ("--client", "198.51.100.1", "--helo", "h.b.test", "--from", "x@mail.a.test")
+
+    def server(content: bytes, *options: str, settings: str = "") -> tuple[str, str, str]:
+        found = run(content, *options, settings=settings)["server"]
+        return found["result"], found["text"], found["setting"]
+
+    result, text, _ = server(good)
+    assert result == "writes"
+    assert text.startswith("Authentication-Results: mx.test; ")
+    assert "dmarc=pass" in text
+    result, text, setting = server(bad, *stranger)
+    assert (result, setting) == ("refuses", "dmarc_policy = refuse")
+    assert text.startswith("at the end of the content: 550 5.7.26 ")
+    result, text, setting = server(good, *stranger, settings="spf_policy = refuse\n")
+    assert (result, setting) == ("refuses", "spf_policy = refuse")
+    assert text.startswith("at RCPT: 550 5.7.23 ")
+    for settings, expected in (
+        ("mynetworks = 198.51.100.0/24\n", "mynetworks"),
+        ("mynetworks = 127.0.0.1\nauthentication_exempt_clients = 198.51.100.0/24\n", "authentication_exempt_clients"),
+        (
+            "spf_policy = none\ndmarc_policy = none\ndkim_verification = no\narc_verification = no\n",
+            "spf_policy, dmarc_policy ...",
+        ),
+    ):
+        result, _, setting = server(bad, *stranger, settings=settings)
+        assert (result, setting) == ("accepts", expected)
+    assert server(bad)[0] == ""  # who the client is decides
+
+
+def test_quarantine_and_mark(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bad = signed(now=1.0).replace(b"One line", b"One Line")
+    stranger = ("--client", "198.51.100.1", "--helo", "h.b.test", "--from", "x@mail.a.test")
+    for settings, words in (
+        ("dmarc_policy = quarantine\n", "server   marks      X-Spam-Flag: YES"),
+        (
+            "dmarc_policy = quarantine\ndmarc_quarantine_action = hold\n",
+            "server   holds      it is put on hold in the queue",
+        ),
+        ("dmarc_policy = mark\n", "server   accepts    nothing of this keeps it out"),
+    ):
+        run(bad, *stranger, settings=settings)
+        assert main(["auth", "explain", str(tmp_path / "message"), *stranger, "-c", str(tmp_path)]) == 0
+        out = capsys.readouterr().out
+        assert words in out
+        assert "because:   " in out
+        assert "Authentication-Results: mx.test; " in out
 
 
 def test_signatures_of_others_do_not_speak_for_the_author(run: Run, zone: Zone) -> None:
@@ -153,7 +204,7 @@ def test_the_plain_form_cannot_drive_a_terminal(
     out = capsys.readouterr().out
     assert all(line.isprintable() for line in out.split("\n"))
     assert [line.split()[0] for line in out.splitlines() if line[0] != " "] == [
-        *("message", "iprev", "spf", "spf", "dkim", "arc", "dmarc")
+        *("message", "iprev", "spf", "spf", "dkim", "arc", "dmarc", "server", "server")
     ]
 
 
