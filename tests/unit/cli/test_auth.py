@@ -13,7 +13,7 @@ import pytest
 
 from ekiden.cli import auth_command
 from ekiden.cli.main import main
-from support.signed_message import HEADER, key_of, signed
+from support.signed_message import HEADER, key_of, sealed, signed
 from support.spf_zone import SpfZone
 
 _TOP = (
@@ -159,6 +159,21 @@ def test_signatures_of_others_do_not_speak_for_the_author(run: Run, zone: Zone) 
     found = run(signed("c.test", now=1.0), "--client", "192.0.2.1", "--from", "x@h.a.test")
     assert found["dmarc"]["details"]["DKIM"] == "not aligned: it passed for c.test, which is not what a.test asks for"
     assert results(found)["dmarc"] == "pass"  # by SPF
+
+
+def test_who_sealed_what_was_changed_before(run: Run, zone: Zone) -> None:
+    zone.names["one._domainkey.list.test"] = [{"TXT": key_of("list.test").record}]
+    message = sealed(signed(now=1.0).replace(b"Another.", b"Another.\r\n-- \r\nA list"), "list.test", now=1.0)
+    found = run(message)
+    assert results(found) == {"spf": "none", "dkim": "fail", "arc": "pass", "dmarc": "fail"}
+    assert found["arc"]["details"]["sealed by"] == "list.test"
+    assert results(run(message + b"more\r\n"))["arc"] == "fail"
+
+
+def test_a_signature_of_the_beginning_of_the_body_says_so(run: Run) -> None:
+    field = b"DKIM-Signature: v=1; a=rsa-sha256; d=a.test; s=one; h=from; l=5; bh=" + b"A" * 43 + b"=; b=eA==\r\n"
+    found = run(field + HEADER + b"\r\nOne line.\r\n")
+    assert found["dkim"]["details"]["body"] == "only the first 5 octets are signed (l=): anybody can add to it"
 
 
 def test_without_a_client_spf_has_nothing_to_go_by(run: Run) -> None:
