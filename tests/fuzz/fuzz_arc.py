@@ -1,4 +1,4 @@
-"""Any header gives no ARC chain, one whose sets are numbered, or what is wrong with it; without keys none holds."""
+"""Any header gives no ARC chain, one whose sets have numbers, or what is wrong with it; without keys none holds."""
 
 from __future__ import annotations
 
