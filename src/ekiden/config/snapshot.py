@@ -8,6 +8,7 @@ from typing import NoReturn
 from ekiden.config.expand import ExpansionError, expand
 from ekiden.config.parameters.access import AccessParameters
 from ekiden.config.parameters.accounts import AccountParameters
+from ekiden.config.parameters.arc import ArcParameters
 from ekiden.config.parameters.authentication import AuthenticationParameters
 from ekiden.config.parameters.commands import CommandParameters
 from ekiden.config.parameters.delivery import DeliveryParameters
@@ -53,6 +54,7 @@ class Parameters(
     SmtpdSaslParameters,
     SmtpdTlsParameters,
     AccessParameters,
+    ArcParameters,
     AuthenticationParameters,
     SmtpParameters,
     SmtpTlsParameters,

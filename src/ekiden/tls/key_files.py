@@ -90,7 +90,7 @@ def files_of(parameters: Parameters) -> Iterator[str]:
 
 def key_directories(parameters: Parameters) -> Iterator[str]:
     """Directories whose keys are all read, because which of them are used is for tables to say, message by message."""
-    if parameters.dkim_signing_table:
+    if parameters.dkim_signing_table or parameters.arc_seal_key:
         yield os.path.normpath(parameters.dkim_key_directory)
 
 

@@ -2,61 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from functools import lru_cache
-
 import dkim
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ekiden.auth.arc.chain import collect
-from ekiden.auth.arc.seal import ArcSealing, unsealable
-from ekiden.auth.arc.verify import ArcVerification
-from ekiden.auth.dkim.body_hash import BodyHashes
+from ekiden.auth.arc.seal import unsealable
 from ekiden.auth.dkim.canonical import SignableHeader
-from ekiden.auth.dkim.keys import SigningKey, new_private_key, signing_key
+from ekiden.auth.dkim.keys import SigningKey
 from ekiden.auth.verdict import ArcVerdict, Result
-from support.fake_resolver import SERVFAIL, FakeResolver, Zone
+from support.arc_chains import key, pem, verified, zone
+from support.arc_chains import sealed as sealed_with
+from support.fake_resolver import SERVFAIL, Zone
 
-NOW = 1_700_000_000.0
 MESSAGE = b"From: a@author.test\r\nTo: b@list.test\r\nSubject: x\r\nReceived: by a\r\n\r\nHello\r\n"
 RESULTS = "spf=pass smtp.mailfrom=author.test; dmarc=pass header.from=author.test"
 
 
-@lru_cache
-def pem(algorithm: str) -> bytes:
-    return new_private_key(algorithm, bits=1024)
-
-
-def key(domain: str, algorithm: str = "rsa-sha256") -> SigningKey:
-    return signing_key(domain, "s", pem(algorithm))
-
-
-def zone(*keys: SigningKey) -> dict[tuple[str, str], object]:
-    return {("TXT", one.record_name): [one.record.encode()] for one in keys}
-
-
-def verified(message: bytes, records: Zone) -> ArcVerdict:
-    async def verdict() -> ArcVerdict:
-        header, _, body = message.partition(b"\r\n\r\n")
-        hashes = BodyHashes()
-        verification = ArcVerification(header + b"\r\n", hashes, resolver=FakeResolver(records), now=NOW)
-        verification.start()
-        hashes.feed(body)
-        hashes.finish()
-        return await verification.verdict()
-
-    return asyncio.run(verdict())
-
-
 def sealed(message: bytes, by: SigningKey, chain: ArcVerdict, results: str = RESULTS) -> bytes:
-    header, _, body = message.partition(b"\r\n\r\n")
-    hashes = BodyHashes()
-    sealing = ArcSealing(header + b"\r\n", hashes, by, authserv_id=f"mx.{by.domain}", now=NOW)
-    hashes.feed(body)
-    hashes.finish()
-    return sealing.fields(chain, results) + message
+    return sealed_with(message, by, chain, results)
 
 
 def dkimpy_verified(message: bytes, records: Zone) -> bytes:
