@@ -30,6 +30,7 @@ from ekiden.message.address_list import Mailbox, parse_addresses
 from ekiden.message.envelope import Notify, Recipient
 from ekiden.message.header_fields import fields
 from ekiden.message.reply import Refusal, reply
+from ekiden.policy.srs_addresses import SrsAddresses
 from ekiden.tables.address import find_alias
 from ekiden.tables.open import Maps, open_table
 from ekiden.tables.table import Table, TableTrouble
@@ -60,15 +61,23 @@ class Arrival(Struct, frozen=True):
 class Cleanup:
     """``is_local`` tells whether a domain is this host's own: myorigin, mydestination, its addresses in brackets.
 
+    ``srs`` knows whom the senders of forwarded mail stand for, when mail comes back to them.
+
     Raises ConfigError when a parameter cannot be used.
     """
 
     def __init__(
-        self, parameters: Parameters, *, is_local: IsLocal, open_table: Callable[[str], Table] = open_table
+        self,
+        parameters: Parameters,
+        *,
+        is_local: IsLocal,
+        open_table: Callable[[str], Table] = open_table,
+        srs: SrsAddresses | None = None,
     ) -> None:
         self.parameters = parameters
         self._is_local = is_local
         self._open_table = open_table
+        self._srs = srs or None
         self._local = local_rewriting(parameters)
         self._remote = remote_rewriting(parameters)
         self._canonical = [
@@ -121,12 +130,14 @@ class Cleanup:
         return address
 
     async def _recipient(self, recipient: Recipient, way: Way) -> Recipient:
-        """Standard form, canonical, masquerade."""
+        """Standard form, canonical, masquerade; or whom a sender of forwarded mail stands for."""
         given = recipient.address
         address = self._local.address(given)
         if address.is_null and self._empty_recipient is not None:
             address = self._empty_recipient
-        if way.maps and self._has_maps:
+        if way.maps and self._srs is not None and (stood_for := self._srs.reversed(address)) is not None:
+            address = stood_for
+        elif way.maps and self._has_maps:
             address = await self._mapped(address, "envelope_recipient")
         if address is given:
             return recipient

@@ -14,6 +14,7 @@ from ekiden.cli.trouble import CommandTrouble
 from ekiden.config.errors import ConfigError
 from ekiden.config.load import Configuration
 from ekiden.message.address import NULL_SENDER, Address
+from ekiden.message.envelope import Recipient
 from ekiden.message.queued import QueueState
 from ekiden.message.queueid import arrival_us
 from ekiden.protocol.smtp.path import parse_mailbox
@@ -80,7 +81,9 @@ async def _of_queue(found: Configuration, explainer: Explainer, message: Message
     for recipient in message.recipients:
         if recipient.reason:
             yield Step("last", recipient.reason, recipient.address)
-        async for step in explainer.way_of(_address(recipient.address), sender, message.content_filter):
+        original = _address(recipient.original) if recipient.original else None
+        asked = Recipient(_address(recipient.address), original)
+        async for step in explainer.way_of(asked, sender, message.content_filter):
             yield step
 
 

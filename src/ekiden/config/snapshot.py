@@ -31,6 +31,7 @@ from ekiden.config.parameters.smtpd import SmtpdParameters
 from ekiden.config.parameters.smtpd_proxy import SmtpdProxyParameters
 from ekiden.config.parameters.smtpd_sasl import SmtpdSaslParameters
 from ekiden.config.parameters.smtpd_tls import SmtpdTlsParameters
+from ekiden.config.parameters.srs import SrsParameters
 from ekiden.config.parameters.store import StoreParameters
 from ekiden.config.parameters.tables import TableParameters
 from ekiden.config.parameters.tls import TlsParameters
@@ -67,6 +68,7 @@ class Parameters(
     ProcessParameters,
     RewritingParameters,
     RoutingParameters,
+    SrsParameters,
     LocalParameters,
     TableParameters,
     CommandParameters,

@@ -40,6 +40,8 @@ from ekiden.queue.steady_time import SteadyTime
 from ekiden.queue.store import Settlement, Store
 
 Resolve = Callable[[Address, Address], Awaitable[Route | DeliveryResult]]
+# The sender that a recipient's next host is told; of the recipient, the sender as the queue has it, the queue id.
+SenderFor = Callable[[Recipient, Address, str], Awaitable[Address | DeliveryResult]]
 _DEFERRED_TRANSPORT = deferred(Status(4, 3, 2), "deferred transport")
 _CLASS = {Action.DELIVERED: 2, Action.RELAYED: 2, Action.EXPANDED: 2, Action.DELAYED: 4, Action.FAILED: 5}
 # After a stop's deadline the store gets this long for the results of what was delivered.
@@ -78,8 +80,13 @@ class Scheduler:
         process_limits: Mapping[str, int] = MappingProxyType({}),
         pace: Pace | None = None,
         load: Callable[[], float] = lambda: 0.0,
+        sender_for: SenderFor | None = None,
     ) -> None:
-        """``process_limits``: maxproc of master.cf by transport; 0 is no limit. ``pace``: one that is shared."""
+        """``process_limits``: maxproc of master.cf by transport; 0 is no limit. ``pace``: one that is shared.
+
+        ``sender_for`` is asked about recipients that came under another address.
+        """
+        self._sender_for = sender_for
         self._store = store
         self._resolve = resolve
         self._bounce = bounce
@@ -268,7 +275,7 @@ class Scheduler:
     async def _route(self, active: ActiveMessage) -> None:
         """Find every recipient's route and make the jobs. What has no route has its result."""
         message = active.message
-        groups: dict[tuple[str, str, str], list[tuple[int, Recipient]]] = {}
+        groups: dict[tuple[str, str, str, Address], list[tuple[int, Recipient]]] = {}
         sender = message.envelope.sender
         too_late = message.envelope.deliver_by is not None and deliver_by.is_over(message, self._clock.time())
         for index, pending in enumerate(message.pending):
@@ -285,6 +292,13 @@ class Scheduler:
             if isinstance(found, DeliveryResult):
                 self._record(active, index, "error", recipient, found, started)
                 continue
+            leaves_from = sender
+            if recipient.original is not None and self._sender_for is not None and not message.content_filter:
+                named = await self._sender_for(recipient, sender, message.queue_id)
+                if isinstance(named, DeliveryResult):
+                    self._record(active, index, "error", recipient, named, started)
+                    continue
+                leaves_from = named
             if found.transport in self._deferred_transports and not active.is_flushed:
                 self._record(active, index, found.transport, recipient, _DEFERRED_TRANSPORT, started)
                 continue
@@ -292,12 +306,12 @@ class Scheduler:
                 recipient = recipient.readdressed(found.address)
             limits = self._dispatcher.limits(found.transport)
             key = recipient.address.key if limits.recipients == 1 else found.next_hop
-            groups.setdefault((found.transport, found.next_hop, key), []).append((index, recipient))
+            groups.setdefault((found.transport, found.next_hop, key, leaves_from), []).append((index, recipient))
             if index % _ROUTES_WITHOUT_WAIT == _ROUTES_WITHOUT_WAIT - 1:
                 await asyncio.sleep(0)
         if not active.is_withdrawn:
-            for (transport, next_hop, key), members in groups.items():
-                self._add_jobs(active, transport, next_hop, key, members)
+            for (transport, next_hop, key, leaves_from), members in groups.items():
+                self._add_jobs(active, transport, next_hop, key, leaves_from, members)
         self._job_over(active)
 
     async def _route_of(self, active: ActiveMessage, recipient: Recipient, sender: Address) -> Route | DeliveryResult:
@@ -311,15 +325,19 @@ class Scheduler:
             return deferred(INTERNAL_ERROR, "internal error in routing")
 
     def _add_jobs(
-        self, active: ActiveMessage, transport: str, next_hop: str, key: str, members: list[tuple[int, Recipient]]
-    ) -> None:
+        self, active: ActiveMessage, transport: str, next_hop: str, key: str, leaves_from: Address,
+        members: list[tuple[int, Recipient]],
+    ) -> None:  # fmt: skip
         message = active.message
+        envelope = message.envelope
+        if leaves_from is not envelope.sender:
+            envelope = replace(envelope, sender=leaves_from)
         most = self._dispatcher.limits(transport).recipients or len(members)
         bulky = len(members) > self._bulk_recipients or message.size > self._bulk_size
         for at in range(0, len(members), most):
             part = members[at : at + most]
             request = DeliveryRequest(
-                message.queue_id, transport, next_hop, message.envelope,
+                message.queue_id, transport, next_hop, envelope,
                 tuple([recipient for _, recipient in part]), message.content, message.arrived,
             )  # fmt: skip
             job = Job(active, request, tuple([index for index, _ in part]), bulky)

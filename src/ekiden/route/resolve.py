@@ -16,6 +16,7 @@ from ekiden.message.address import Address
 from ekiden.message.delivery import DeliveryResult, Route, deferred, failed
 from ekiden.message.reply import Refusal, Reply
 from ekiden.message.status import Status
+from ekiden.policy.srs_addresses import SrsAddresses
 from ekiden.route.by_address import Relocated, SenderMaps
 from ekiden.route.domain_class import DomainClass, DomainClasses, domain_key
 from ekiden.route.recipients import KnownRecipients, LocalAliases
@@ -49,7 +50,8 @@ class Router:
     """Resolves recipients for the scheduler, and answers what RCPT TO must know.
 
     The tables that parameters name are opened here and now; raises ConfigError for a wrong word.
-    ``local_aliases`` stands for alias_maps when local recipients are checked.
+    ``local_aliases`` stands for alias_maps when local recipients are checked; ``srs`` knows the senders of forwarded
+    mail, which are addresses of ours too.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class Router:
         user_exists: Callable[[str], bool] = user_exists,
         local_aliases: LocalAliases | None = None,
         open_table: Callable[[str], Table] | None = None,
+        srs: SrsAddresses | None = None,
     ) -> None:
+        self._srs = srs or None
         if open_table is None:
             open_table = partial(open_any_table, parameters=parameters)
         self._classes = DomainClasses(parameters, own_addresses=own_addresses, open_table=open_table)
@@ -150,6 +154,10 @@ class Router:
         """
         domain = domain_key(address.domain)
         klass = await self._classes.of(domain)
+        if self._srs is not None and self._srs.is_ours(address):
+            # One that virtual aliases or canonical maps know has been made by another program.
+            found = self._srs.check(address)
+            return None if found is None or await self._recipients.is_mapped(address, domain, klass) else found
         if klass is DomainClass.DEFAULT and not self._may_be_undeliverable:
             return None
         # smtpd_reject_unlisted_recipient: what is mapped is another address's matter; of what is left, the
@@ -187,6 +195,8 @@ class Router:
         """
         if not address.local:
             return False
+        if self._srs is not None and self._srs.reversed(address) is not None:
+            return True  # we have passed on mail of who is behind it
         if not self._routes_untrusted and self._is_routed(address.local):
             return False
         return await self._classes.of(domain_key(address.domain)) is not DomainClass.DEFAULT

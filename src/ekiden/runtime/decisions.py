@@ -31,8 +31,10 @@ from ekiden.policy.pop_before_smtp import MailboxLogins
 from ekiden.policy.relay_access import RelayAccess
 from ekiden.policy.sender_authentication import SenderAuthentication
 from ekiden.policy.signing import MessageSigner
+from ekiden.policy.srs_addresses import SrsAddresses
 from ekiden.policy.unknown_domains import MailDomains
 from ekiden.reports.collect import Evaluated
+from ekiden.route.forwarded_sender import ForwardedSenders
 from ekiden.route.mx import MxRouter, uses_dns
 from ekiden.route.own_addresses import own_addresses
 from ekiden.route.resolve import Router
@@ -46,9 +48,16 @@ class Decisions:
     """``open_table`` is that of tables.open, or one like it that hears what the tables are asked."""
 
     def __init__(
-        self, configuration: Configuration, clock: Clock, *, open_table: Callable[..., Table] = open_table
+        self,
+        configuration: Configuration,
+        clock: Clock,
+        *,
+        open_table: Callable[..., Table] = open_table,
+        key_files: Callable[[], KeyFiles] = KeyFiles,
     ) -> None:
-        """Raises ConfigError when a table or service that the configuration names cannot be had."""
+        """``key_files``: what the files of keys hold now.
+
+        Raises ConfigError when a table or service that the configuration names cannot be had."""
         parameters = configuration.parameters
         self.configuration = configuration
         self._clock = clock
@@ -61,11 +70,16 @@ class Decisions:
         self._own_addresses = own_addresses(parameters.inet_interfaces, parameters.proxy_interfaces)
         self._interfaces = own_addresses(parameters.inet_interfaces)
         self.local_aliases = open_aliases(parameters.alias_maps, parameters=parameters, open_table=open_table)
+        self.srs = SrsAddresses(parameters, key_files, clock.time)
         self.router = Router(
             parameters,
             own_addresses=self._own_addresses,
             local_aliases=self.local_aliases,
             open_table=self._open_table(parameters),
+            srs=self.srs,
+        )
+        self.forwarded_senders = ForwardedSenders(
+            parameters, self.srs, self.router.class_of, self._open_table(parameters)
         )
         self._cleanups: dict[str, Cleanup] = {}
         # For what this server forwards and composes itself.
@@ -83,7 +97,9 @@ class Decisions:
             if service is None or service.command != "cleanup":
                 raise ConfigError(f"cleanup_service_name = {name}: master.cf has no such service that runs cleanup")
             own = self.configuration.parameters_of(service)
-            found = self._cleanups[name] = Cleanup(own, is_local=self.router.is_local, open_table=self._open_table(own))
+            found = self._cleanups[name] = Cleanup(
+                own, is_local=self.router.is_local, open_table=self._open_table(own), srs=self.srs
+            )
         return found
 
     def relay_access(self, parameters: Parameters, mailbox_logins: MailboxLogins | None = None) -> RelayAccess:

@@ -6,6 +6,7 @@ would happen; it only listens to the tables (tables.recorder) and puts names to 
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from msgspec import Struct
@@ -25,9 +26,11 @@ from ekiden.queue.content_filter import filter_route
 from ekiden.route.domain_class import DomainClass
 from ekiden.runtime.decisions import Decisions
 from ekiden.runtime.explain_tls import TlsExplainer
+from ekiden.runtime.key_vault import key_files_of
 from ekiden.tables.match import client_list
 from ekiden.tables.recorder import Hit, Recorder
 from ekiden.tables.table import TableTrouble
+from ekiden.tls.key_files import KeyFiles
 
 _CLEANUP_MAPS = (
     "sender_canonical_maps", "recipient_canonical_maps", "canonical_maps", "sender_bcc_maps", "recipient_bcc_maps",
@@ -61,7 +64,7 @@ class Step(Struct, frozen=True):
     ``place`` is where that stands: ``file:line``, or "" for a default.
     """
 
-    kind: str  # access, rewrite, recipient, filter, class, route, host, tls, alias, trouble
+    kind: str  # access, rewrite, recipient, filter, class, route, sender, host, tls, alias, trouble
     text: str
     recipient: str = ""
     setting: str = ""
@@ -83,7 +86,8 @@ class Explainer:
         self._configuration = configuration
         self._parameters = configuration.parameters
         self._recorder = Recorder()
-        self._decisions = Decisions(configuration, clock, open_table=self._recorder.open)
+        self._files: KeyFiles | None = None
+        self._decisions = Decisions(configuration, clock, open_table=self._recorder.open, key_files=self._key_files)
         self._tls = TlsExplainer(configuration.parameters, self._decisions, clock, self._recorder.open)
 
     async def close(self) -> None:
@@ -124,11 +128,12 @@ class Explainer:
         for recipient in found.recipients:
             yield Step("recipient", f"goes to {recipient.address}")
         for recipient in found.recipients:
-            async for step in self.way_of(recipient.address, found.sender, parameters.content_filter):
+            async for step in self.way_of(recipient, found.sender, parameters.content_filter):
                 yield step
 
-    async def way_of(self, recipient: Address, sender: Address, content_filter: str = "") -> AsyncIterator[Step]:
-        """Class, transport, next hop and hosts of a recipient as the queue has it."""
+    async def way_of(self, queued: Recipient, sender: Address, content_filter: str = "") -> AsyncIterator[Step]:
+        """Class, transport, next hop, sender and hosts of a recipient as the queue has it."""
+        recipient = queued.address
         shown = str(recipient)
         if content_filter:
             route = filter_route(content_filter, recipient, self._parameters)
@@ -165,10 +170,12 @@ class Explainer:
         if found.transport in self._parameters.defer_transports:
             text = f"the transport {found.transport} is not served now: its mail waits for a flush"
             yield self._step("route", text, shown, "defer_transports")
+        async for step in self._leaving(queued, sender, shown):
+            yield step
         async for step in self._hosts(found.transport, found.next_hop, shown):
             yield step
         if self._command(found.transport) == "local":
-            async for step in self._aliases(recipient, shown):
+            async for step in self._aliases(queued, sender, shown):
                 yield step
 
     # -- the steps
@@ -210,6 +217,9 @@ class Explainer:
         if standard != question.recipient:
             text = f"{_shown(question.recipient)} is completed to {standard}"
             yield self._step("rewrite", text, "", "append_at_myorigin" if not question.recipient.domain else "")
+        if (stood_for := self._decisions.srs.reversed(standard)) is not None:
+            text = f"{standard} is the sender of forwarded mail and stands for {stood_for}"
+            yield self._step("rewrite", text, "", "srs_domain")
         for hit in self._recorder.taken():
             setting, place = self._reason("", [hit], _CLEANUP_MAPS)
             if setting:
@@ -239,8 +249,24 @@ class Explainer:
                 text, setting = asked
                 yield self._step("tls", text, recipient, setting) if setting else Step("tls", text, recipient)
 
-    async def _aliases(self, recipient: Address, shown: str) -> AsyncIterator[Step]:
+    async def _leaving(self, recipient: Recipient, sender: Address, shown: str) -> AsyncIterator[Step]:
+        """With which sender mail leaves that is forwarded."""
+        try:
+            leaving = await self._decisions.forwarded_senders.leaving(recipient, sender)
+        except TableTrouble as trouble:
+            yield Step("trouble", f"a table cannot be asked, so the message waits: {trouble}", shown)
+            return
+        if not leaving.reason:
+            return
+        text = f"forwarded with the sender {_shown(leaving.sender)}: {leaving.reason}"
+        if leaving.setting == "srs_secret_file" and os.geteuid() != 0:
+            text = f"forwarded with a sender of this host, if the server can do what you may not: {leaving.reason}"
+        step = self._step("sender", text, shown, leaving.setting) if leaving.setting else Step("sender", text, shown)
+        yield step
+
+    async def _aliases(self, queued: Recipient, sender: Address, shown: str) -> AsyncIterator[Step]:
         """Where local delivery would lead: aliases here; .forward files are the users' and are read at delivery."""
+        recipient = queued.address
         self._recorder.taken()
         router, parameters = self._decisions.router, self._parameters
         try:
@@ -256,10 +282,19 @@ class Explainer:
             yield Step("alias", f"the user {user.name}: {way}", shown)
         for group in found.groups:
             yield Step("alias", f"a new message to {', '.join(map(str, group.addresses))}", shown)
+            for address in group.addresses:
+                async for step in self._leaving(queued.readdressed(address), group.sender or sender, str(address)):
+                    yield step
         for special in found.specials:
             yield Step("alias", f"{special.name}: commands, files or lists, which run at delivery", shown)
 
     # -- names for things
+
+    def _key_files(self) -> KeyFiles:
+        """Read when they are first asked for: whoever asks may not be allowed to, and mostly need not."""
+        if self._files is None:
+            self._files = key_files_of(self._configuration)
+        return self._files
 
     def _step(self, kind: str, text: str, recipient: str, setting: str) -> Step:
         return Step(kind, text, recipient, setting, self._place(setting))

@@ -13,6 +13,7 @@ import os
 import msgspec
 
 from ekiden.config.load import Configuration
+from ekiden.runtime.srs_secret import provide_srs_secret
 from ekiden.tls.key_files import KeyFileReader, KeyFiles, key_directories
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -36,7 +37,8 @@ class KeyVault:
         return self._reader.has_any
 
     def configure(self, configuration: Configuration) -> None:
-        """Read the files that a configuration names."""
+        """Read the files that a configuration names, of which the secret of SRS is made first if it is not there."""
+        provide_srs_secret(configuration.parameters)
         self._reader = _reader(configuration)
         self._read()
 
@@ -77,6 +79,7 @@ def _reader(configuration: Configuration) -> KeyFileReader:
             for parameters in (configuration.parameters, *(of(service) for service in configuration.services))
             for directory in key_directories(parameters)
         ],
+        secrets=[configuration.parameters.srs_secret_file] if configuration.parameters.srs_domain else [],
     )
 
 

@@ -51,6 +51,7 @@ class RecipientLine(Struct, frozen=True):
 
     address: str
     reason: str = ""
+    original: str = ""  # the address that its mail came for, where that is another
 
 
 class MessageLine(Struct, frozen=True):
@@ -97,7 +98,11 @@ def message_line(entry: QueueEntry) -> MessageLine:
         size=message.size,
         arrived=message.arrived,
         recipients=tuple(
-            RecipientLine(str(pending.recipient.address), pending.last.text if pending.last else "")
+            RecipientLine(
+                str(pending.recipient.address),
+                pending.last.text if pending.last else "",
+                "" if pending.recipient.original is None else str(pending.recipient.original),
+            )
             for pending in message.pending
         ),
         due=message.due,

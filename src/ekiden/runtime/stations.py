@@ -34,7 +34,7 @@ from ekiden.deliver.virtual import VirtualAgent
 from ekiden.message.address import Address
 from ekiden.message.clock import Clock
 from ekiden.message.delivery import DeliveryRequest, DeliveryResult, Route, deferred
-from ekiden.message.envelope import BodyType
+from ekiden.message.envelope import BodyType, Recipient
 from ekiden.message.queued import QueuedMessage
 from ekiden.message.status import Status
 from ekiden.observe.events import Note, Observer
@@ -52,11 +52,13 @@ from ekiden.runtime.dmarc_reports import DmarcReports
 from ekiden.runtime.domain_tls import DomainTls
 from ekiden.runtime.logins import Logins
 from ekiden.tables.open import open_tables
+from ekiden.tables.table import TableTrouble
 from ekiden.tls.key_files import KeyFiles
 from ekiden.tls.server_context import ServerTls, server_tls
 from ekiden.tls.tickets import TicketKeys
 
 _ANY_FILTER = "default_delivery_status_filter"
+_TABLE_TROUBLE = Status(4, 3, 0)
 _NO_TRANSPORT = Status(4, 3, 5)  # RFC 3463 §3.4: system incorrectly configured
 
 
@@ -113,9 +115,11 @@ class Stations:
         """Raises ConfigError when a table or transport that the configuration names cannot be had."""
         self.configuration = configuration
         self._doors = doors
-        self.decisions = Decisions(configuration, doors.clock)
+        self.decisions = Decisions(configuration, doors.clock, key_files=lambda: doors.key_files)
         self.router, self.cleanup = self.decisions.router, self.decisions.cleanup
         self.decisions.warn = lambda text: doors.observer.emit(Note("smtp", text, "warning"))
+        if doors.announces and (trouble := self.decisions.srs.trouble):
+            doors.observer.emit(Note("qmgr", f"{trouble}; forwarded mail keeps its sender", "warning"))
         own_mail = OwnMail(doors.intake, doors.content_writer, doors.new_queue_id, doors.clock, lambda: self.cleanup)
         self.domain_tls = DomainTls(
             configuration.parameters,
@@ -155,6 +159,17 @@ class Stations:
 
     async def resolve(self, address: Address, sender: Address) -> Route | DeliveryResult:
         return await self.router.resolve(address, sender)
+
+    async def sender_for(self, recipient: Recipient, sender: Address, queue_id: str) -> Address | DeliveryResult:
+        """The sender that the next host is told: not always the message's, where it is forwarded."""
+        try:
+            leaving = await self.decisions.forwarded_senders.leaving(recipient, sender)
+        except TableTrouble as trouble:
+            return deferred(_TABLE_TROUBLE, f"forwarding: {trouble}")
+        if leaving.sender != sender:
+            text = f"forwarded to {recipient.address}: leaves with the sender {leaving.sender}"
+            self._doors.observer.emit(Note("qmgr", text, "info", queue_id))
+        return leaving.sender
 
     async def deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
         agent = self._agents.get(request.transport)

@@ -22,6 +22,7 @@ from ekiden.deliver.bounce import MailBouncer
 from ekiden.deliver.mailbox_channel import MailboxChannel
 from ekiden.message.address import Address
 from ekiden.message.delivery import DeliveryRequest, DeliveryResult, Route
+from ekiden.message.envelope import Recipient
 from ekiden.message.queued import QueueState
 from ekiden.message.queueid import QueueIds
 from ekiden.observe.events import Note
@@ -159,6 +160,7 @@ class Worker:
         self._scheduler = Scheduler(
             store=self._store,
             resolve=self._resolve,
+            sender_for=self._sender_for,
             deliver=self._deliver,
             bounce=self._bouncer,
             observer=self._log,
@@ -236,6 +238,9 @@ class Worker:
 
     async def _resolve(self, address: Address, sender: Address) -> Route | DeliveryResult:
         return await self._stations.resolve(address, sender)
+
+    async def _sender_for(self, recipient: Recipient, sender: Address, queue_id: str) -> Address | DeliveryResult:
+        return await self._stations.sender_for(recipient, sender, queue_id)
 
     async def _deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
         return await self._stations.deliver(request)

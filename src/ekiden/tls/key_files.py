@@ -99,6 +99,7 @@ class KeyFileReader:
 
     ``clients``: those that deliver by SMTP or LMTP, with the prefix (smtp, lmtp) of the parameters that count.
     ``directories``: as key_directories() has them.
+    ``secrets``: files that are read too.
     """
 
     def __init__(
@@ -106,11 +107,14 @@ class KeyFileReader:
         services: Iterable[Parameters],
         clients: Iterable[tuple[Parameters, str]] = (),
         directories: Iterable[str] = (),
+        *,
+        secrets: Iterable[str] = (),
     ) -> None:
         wanted = [parameters for parameters in services if offers_tls(parameters)]
         paths = {path for parameters in wanted for path in files_of(parameters)}
         for parameters, prefix in clients:
             paths.update(path for _, *pair in client_key_pairs(parameters, prefix) for path in pair)
+        paths.update(secrets)
         self._paths = sorted(paths)
         self._tables = {word: parameters for parameters in wanted for word in parameters.tls_server_sni_maps}
         self._directories = sorted(set(directories))
