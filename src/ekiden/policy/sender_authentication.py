@@ -10,8 +10,10 @@ from collections.abc import Callable
 from ekiden.auth.arc.verify import ArcLimits
 from ekiden.auth.dkim.verify import DkimLimits
 from ekiden.auth.dmarc.discovery import Method
+from ekiden.auth.results.write import identifier_text
 from ekiden.auth.spf.lookups import SpfLimits
 from ekiden.auth.verdict import Verdicts
+from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
 from ekiden.dns.resolver import Resolver
 from ekiden.message.address import Address
@@ -50,6 +52,12 @@ class SenderAuthentication:
         )
         self.dkim_limits = DkimLimits(signatures=parameters.dkim_signature_limit)
         self.arc_limits = ArcLimits()
+        try:
+            identifier_text(parameters.authserv_id)
+        except ValueError as error:
+            raise ConfigError(
+                f"authserv_id = {parameters.authserv_id}: must be a name such as that of a host"
+            ) from error
         self._exempt = client_list(parameters, "authentication_exempt_clients")
         self._decisions = DmarcDecisions(parameters)
         self._overrides = Maps([open_table(word) for word in parameters.dmarc_override_maps])
