@@ -54,6 +54,7 @@ def one_input(data: bytes) -> None:
 
 def _agree(signature: Signature) -> None:
     assert f".{signature.identity_domain}".endswith(f".{signature.domain}")
+    assert not set(signature.identity) & set("\r\n\0\t\x7f")
     assert "from" in {name.lower() for name in signature.signed_headers}
     assert len(signature.body_hash) == (20 if signature.algorithm == "rsa-sha1" else 32)
     assert not set(signature.key_name) - set("abcdefghijklmnopqrstuvwxyz0123456789_.-")

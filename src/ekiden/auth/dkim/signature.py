@@ -22,6 +22,7 @@ DIGEST_OCTETS = {"rsa-sha256": 32, "ed25519-sha256": 32, "rsa-sha1": 20}
 _NAME = re.compile(r"[0-9a-z_.-]+")
 _HEADER_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322 §2.2
 _QUOTED_BYTES = re.compile(rb"=([0-9A-F]{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _FWS = re.compile(r"[ \t]+")
 
 
@@ -182,6 +183,9 @@ def _identity(tags: dict[str, str], domain: str) -> tuple[str, str]:
         identity = _QUOTED_BYTES.sub(lambda found: bytes((int(found[1], 16),)), octets).decode("utf-8")
     except UnicodeDecodeError:
         raise TagError("i= is not UTF-8") from None
+    # RFC 5321 §4.1.2: a mailbox holds none; encoded ones would reach headers and logs.
+    if _CONTROL.search(identity) is not None:
+        raise TagError("i= holds control characters")
     _, at, written = identity.rpartition("@")
     name = _labels(written)
     if not at or name is None:

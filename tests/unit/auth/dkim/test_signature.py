@@ -89,6 +89,8 @@ def test_names_in_u_labels() -> None:
         ({"i": "x.test"}, "i= is not"),
         ({"i": "a@"}, "i= is not"),
         ({"i": "a=FF@x.test"}, "i= is not UTF-8"),
+        ({"i": "a=0D=0AX:b@x.test"}, "i= holds control characters"),
+        ({"i": "a=C2=85@x.test"}, "i= holds control characters"),
         ({"i": "a@test"}, "neither d= nor below"),
         ({"i": "a@yx.test"}, "neither d= nor below"),
         ({"l": "-1"}, "l= is not a number"),
