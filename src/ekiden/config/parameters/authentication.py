@@ -35,7 +35,7 @@ class AuthenticationParameters(Group):
         "2",
         minimum=0,
         maximum=10,
-        doc="How many questions of an SPF record may have no answer (RFC 7208 section 4.6.4).",
+        doc="How many terms of SPF records may ask for what is not there (RFC 7208 section 4.6.4).",
     )
 
     dkim_verification = Bool("yes", doc="Verify DKIM signatures.")
