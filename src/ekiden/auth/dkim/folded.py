@@ -15,15 +15,21 @@ _FOLDED_LINE = _LINE - 8  # as far as most programs show a tab to go
 class FoldedTags:
     """``FoldedTags("DKIM-Signature: v=1;")``, then tags in their order, each with its semicolon."""
 
-    __slots__ = ("_parts", "_room")
+    __slots__ = ("_room", "_text")
 
     def __init__(self, text: str) -> None:
-        self._parts = [text]
+        self._text = text
         self._room = _LINE - len(text)
+
+    def copy(self) -> FoldedTags:
+        """To go on from here in more than one way."""
+        made = FoldedTags(self._text)
+        made._room = self._room
+        return made
 
     def octets(self) -> bytes:
         """All of it so far, without a line end."""
-        return "".join(self._parts).encode("ascii")
+        return self._text.encode("ascii")
 
     def add(self, text: str) -> None:
         """A tag that is not parted."""
@@ -33,7 +39,7 @@ class FoldedTags:
             self._put(" " + text)
 
     def begin_line(self, text: str) -> None:
-        self._parts.append(_FOLD)
+        self._text += _FOLD
         self._room = _FOLDED_LINE
         self._put(text)
 
@@ -58,5 +64,5 @@ class FoldedTags:
             self.begin_line(text[start : start + _FOLDED_LINE])
 
     def _put(self, text: str) -> None:
-        self._parts.append(text)
+        self._text += text
         self._room -= len(text)

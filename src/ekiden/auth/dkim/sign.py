@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from msgspec import Struct
 
 from ekiden.auth.dkim.body_hash import BodyHashes
-from ekiden.auth.dkim.canonical import RELAXED, SignableHeader, own_input
+from ekiden.auth.dkim.canonical import RELAXED, SignableHeader, relaxed_field
 from ekiden.auth.dkim.folded import FoldedTags
 from ekiden.auth.dkim.keys import SigningKey
+from ekiden.message.header_fields import Field
 
 # RFC 6376 §5.4.1, and what decides how a body is shown; RFC 8058 §4 asks for the two List-Unsubscribe fields.
 SIGNED = (
@@ -38,7 +39,8 @@ OVERSIGNED = (
 )
 # RFC 5321 §6.4: servers on the way may add these where they are missing, so their absence is not signed.
 _ADDED_ON_THE_WAY = frozenset({"date", "message-id"})
-# Of more fields of one name than this, the lowest are signed, and h= does not grow with what a client sends.
+# Of more fields of one name than this, the lowest are signed, so that h= does not grow with what a client sends (and
+# whoever sends that many has let others add more of them).
 FIELDS_OF_A_NAME_LIMIT = 50
 
 
@@ -92,25 +94,33 @@ class DkimSigning:
             return b""
         options = self._options
         header = SignableHeader(self._header) if isinstance(self._header, bytes) else self._header
-        names = signed_names(header, options.signed, options.oversigned)
+        names, fields = covered(header, options.signed, options.oversigned)
         # What all signatures have in common is hashed once; each goes on with its own field.
-        begun = hashlib.sha256(header.signed(names, options.header_canonicalization))
+        form = options.header_canonicalization
+        begun = hashlib.sha256(b"".join([header.canonical(field, form) for field in fields]))
         body = base64.b64encode(self._body.digest).decode()
         return b"".join(
             _field_of_version_1(key, names, body, begun.copy(), now=self._now, options=options) for key in self._keys
         )
 
 
-def signed_names(header: SignableHeader, signed: Sequence[str], oversigned: Sequence[str]) -> list[str]:
-    """What h= lists: each name as often as the field is there, and once more where it is oversigned."""
+def covered(
+    header: SignableHeader, signed: Sequence[str], oversigned: Sequence[str]
+) -> tuple[tuple[str, ...], list[Field]]:
+    """What h= lists, and the fields that it stands for in their order, those of a name from the bottom up (§5.4.2).
+
+    Each name is there as often as the field is, and once more where it is oversigned.
+    """
     names: list[str] = []
+    fields: list[Field] = []
     for name, key, once_more, absence in _plan(tuple(signed), tuple(oversigned)):
-        count = min(len(header.named(key)), FIELDS_OF_A_NAME_LIMIT)
-        if count:
-            names += [name] * (count + once_more)
+        there = header.named(key)
+        if there:
+            fields += there[: -FIELDS_OF_A_NAME_LIMIT - 1 : -1]  # the lowest first
+            names += [name] * min(len(there) + once_more, FIELDS_OF_A_NAME_LIMIT)
         elif absence:
             names.append(name)
-    return names
+    return tuple(names), fields
 
 
 @lru_cache(maxsize=64)
@@ -127,25 +137,35 @@ def _plan(signed: tuple[str, ...], oversigned: tuple[str, ...]) -> tuple[tuple[s
 
 
 def _field_of_version_1(
-    key: SigningKey, names: Iterable[str], body: str, begun: hashlib._Hash, *, now: int, options: SigningOptions
+    key: SigningKey, names: tuple[str, ...], body: str, begun: hashlib._Hash, *, now: int, options: SigningOptions
 ) -> bytes:
     """A DKIM-Signature field (RFC 6376 §3.5). ``begun``: the hash of the header fields that it covers (§3.7)."""
-    text = FoldedTags("DKIM-Signature: v=1;")
-    text.add(f"a={key.algorithm};")
-    text.add(f"c={options.header_canonicalization}/{options.body_canonicalization};")
-    text.add(f"d={key.domain};")
-    text.add(f"s={key.selector};")
-    if options.identity:
-        text.add(f"i={_quoted_printable(options.identity)};")
+    text = _begun_field(key.algorithm, key.domain, key.selector, names, options).copy()
     text.add(f"t={now};")
     if options.lifetime_s:
         text.add(f"x={now + options.lifetime_s};")
-    text.add_names("h=", names)
     text.add(f"bh={body};")
     text.begin_line("b=")
-    begun.update(own_input(text.octets() + b"\r\n", options.header_canonicalization))
+    own = text.octets() + b"\r\n"
+    begun.update((relaxed_field(own) if options.header_canonicalization == RELAXED else own)[:-2])
     text.add_base64(base64.b64encode(key.sign_digest(begun.digest())).decode())
     return text.octets() + b"\r\n"
+
+
+@lru_cache(maxsize=1024)
+def _begun_field(
+    algorithm: str, domain: str, selector: str, names: tuple[str, ...], options: SigningOptions
+) -> FoldedTags:
+    """The tags that are the same for most messages of a domain."""
+    text = FoldedTags("DKIM-Signature: v=1;")
+    text.add(f"a={algorithm};")
+    text.add(f"c={options.header_canonicalization}/{options.body_canonicalization};")
+    text.add(f"d={domain};")
+    text.add(f"s={selector};")
+    if options.identity:
+        text.add(f"i={_quoted_printable(options.identity)};")
+    text.add_names("h=", names)
+    return text
 
 
 def _quoted_printable(text: str) -> str:

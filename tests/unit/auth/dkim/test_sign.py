@@ -137,10 +137,11 @@ def test_the_longest_names_fit_into_lines_of_smtp() -> None:
 
 
 def test_h_does_not_grow_with_what_a_client_sends() -> None:
-    header = HEADER + b"To: x@example.org\r\n" * 5000
-    field = signed(header, BODY, [ED25519])
-    assert names(field).count("To") == FIELDS_OF_A_NAME_LIMIT + 1
-    assert verifies(field + header + b"\r\n" + BODY, DNS)
+    for more in (FIELDS_OF_A_NAME_LIMIT - 2, FIELDS_OF_A_NAME_LIMIT - 1, FIELDS_OF_A_NAME_LIMIT, 5000):
+        header = HEADER + b"To: x@example.org\r\n" * more
+        field = signed(header, BODY, [ED25519])
+        assert names(field).count("To") == FIELDS_OF_A_NAME_LIMIT
+        assert verifies(field + header + b"\r\n" + BODY, DNS)
 
 
 def test_without_keys_there_is_nothing() -> None:
