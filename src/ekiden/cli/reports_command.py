@@ -26,6 +26,7 @@ from ekiden.tls.tlsrpt_store import TlsrptStore
 
 _DAY_S = 86400.0
 _RECORDS_SHOWN = 1000
+_FINDINGS_SHOWN = 50  # of one kind
 _HEADINGS = {
     "domain": "Domains",
     "source": "Who sends in your name and fails",
@@ -69,12 +70,18 @@ def summarise(options: argparse.Namespace) -> int:
 
 
 def _listed(findings: list[Finding]) -> Iterator[str]:
-    for number, (kind, heading) in enumerate(_HEADINGS.items()):
+    first = True
+    for kind, heading in _HEADINGS.items():
         lines = [printable(each.text) for each in findings if each.kind == kind]
-        if lines:
-            yield from ([""] if number else [])
-            yield heading
-            yield from (f"  {line}" for line in lines)
+        if not lines:
+            continue
+        if not first:
+            yield ""
+        first = False
+        yield heading
+        yield from (f"  {line}" for line in lines[:_FINDINGS_SHOWN])
+        if len(lines) > _FINDINGS_SHOWN:
+            yield f"  and {len(lines) - _FINDINGS_SHOWN} more; --json shows all"
 
 
 def read(options: argparse.Namespace) -> int:

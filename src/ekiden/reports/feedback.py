@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import email.utils
 import ipaddress
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -92,7 +93,7 @@ def read_feedback(part: bytes, original: bytes) -> FeedbackReport:
         user_agent=one("user-agent"),
         reporting_mta=one("reporting-mta").partition(";")[2].strip() or one("reporting-mta"),
         authentication_results=tuple(values.get("authentication-results", ())),
-        auth_failure=tuple(_words(one("auth-failure"))),
+        auth_failure=tuple(itertools.islice(_words(one("auth-failure")), _VALUES_LIMIT)),
         identity_alignment=one("identity-alignment").lower(),
         delivery_result=_delivery_result(one("delivery-result").lower()),
         dkim_domain=one("dkim-domain").lower(),

@@ -26,6 +26,9 @@ G = TypeVar("G")
 
 _GROUPS_LIMIT = 50_000  # of one kind
 _NAMES_SHOWN = 3
+_WORDS_LIMIT = 20  # of one group: reasons, receivers
+_MAKERS_LIMIT = 1000  # of one domain
+_WORD_CHARACTERS = 200
 _DAY_S = 86400
 _LONGEST_DAYS = 32  # that a report may be about
 _OLDEST_DAYS = 366  # how old it may be when it comes
@@ -119,7 +122,7 @@ class Summary:
         if domain is None:
             return
         domain.reports += 1
-        _count(domain.makers, maker)
+        _count(domain.makers, maker, limit=_MAKERS_LIMIT)
         domain.policy = report.policy.p or domain.policy
         for error in report.errors:
             key = report.policy.domain, maker, error
@@ -335,8 +338,9 @@ def _group(groups: dict[K, G], key: K, kind: type[G]) -> G | None:
     return found
 
 
-def _count(counter: Counter[str], word: str, count: int = 1) -> None:
-    if word in counter or len(counter) < 100:
+def _count(counter: Counter[str], word: str, count: int = 1, limit: int = _WORDS_LIMIT) -> None:
+    word = word[:_WORD_CHARACTERS]
+    if word in counter or len(counter) < limit:
         counter[word] += count
 
 

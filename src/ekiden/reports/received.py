@@ -57,17 +57,18 @@ class ReceivedReports:
         time: Callable[[], float],
         warn: Callable[[str], None],
     ) -> None:
-        """``retention_s``: how long a report is kept; ``limit_bytes``: how much room all may take together."""
+        """``retention_s``: how long a report is kept; ``limit_bytes``: how long all may be together, unpacked."""
         self._retention_s = retention_s
         self._limit_bytes = limit_bytes
         self._time = time
         self._file = StateFile(path, _SCHEMA, consequence="reports of others wait or are left out", warn=warn)
 
     def receive(self, received: ReceivedReport) -> Kept:
-        packed = _pack(received.report)
-        kind, maker, domain, report_id = _key(received.report, packed)
+        octets = _encoder.encode(received.report)
+        packed = zlib.compress(octets, 3)
+        kind, maker, domain, report_id = _key(received.report, octets)
         problems = msgspec.msgpack.encode(received.problems)
-        size = len(packed) + len(problems) + _ROW_BYTES
+        size = len(octets) + len(problems) + _ROW_BYTES  # unpacked: what it costs to read them all is bounded, too
 
         def write(database: sqlite3.Connection) -> Kept:
             database.execute("DELETE FROM report WHERE at < ?", (self._time() - self._retention_s,))
@@ -112,9 +113,9 @@ def maker(report: AggregateReport) -> str:
     return (report.org_name or report.email.rpartition("@")[2]).lower()
 
 
-def _key(report: AggregateReport | FeedbackReport, packed: bytes) -> tuple[str, str, str, str]:
+def _key(report: AggregateReport | FeedbackReport, octets: bytes) -> tuple[str, str, str, str]:
     """What tells a report from others: its number, by whom and about whom; or all that it says, where it has none."""
-    digest = hashlib.sha256(packed).hexdigest()
+    digest = hashlib.sha256(octets).hexdigest()
     if isinstance(report, FeedbackReport):
         return "feedback", "", "", digest
     number = report.report_id if len(report.report_id) <= _KEY_CHARACTERS else ""
@@ -125,10 +126,6 @@ _encoder = msgspec.msgpack.Encoder()
 _aggregate = msgspec.msgpack.Decoder(AggregateReport)
 _feedback = msgspec.msgpack.Decoder(FeedbackReport)
 _problems = msgspec.msgpack.Decoder(tuple[str, ...])
-
-
-def _pack(report: AggregateReport | FeedbackReport) -> bytes:
-    return zlib.compress(_encoder.encode(report), 3)
 
 
 def _unpack(kind: str, packed: bytes) -> AggregateReport | FeedbackReport:

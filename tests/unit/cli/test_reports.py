@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ekiden.cli.main import main
 from ekiden.reports.aggregate import AggregateReport, DkimResult, PolicyPublished, Record, SpfResult
@@ -98,6 +99,16 @@ def test_findings_are_plain_lines_under_headings(tmp_path: Path, run: Run) -> No
         "count": 5,
         "text": "example.com: 5 messages in 1 report of 1 receiver, 5 authentic (100.0 %); policy none",
     }
+
+
+def test_many_findings_are_cut_off_and_json_has_all(tmp_path: Path, run: Run) -> None:
+    one = report()
+    records = tuple(replace(one.records[0], source_ip=f"192.0.2.{number}") for number in range(60))
+    keep(tmp_path, replace(one, records=records))
+    lines = run()[1].splitlines()
+    assert lines[-1] == "  and 10 more; --json shows all"
+    assert len(lines) == 2 + 1 + 1 + 50 + 1
+    assert len(run("--json")[1].splitlines()) == 1 + 60
 
 
 def test_without_reports_it_says_so(run: Run) -> None:

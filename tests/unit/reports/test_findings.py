@@ -214,4 +214,7 @@ def test_memory_is_bounded_whatever_reports_name() -> None:
     for number in range(120):
         records = tuple(record(f"2001:db8::{number:x}:{each:x}", name=f"{each}.example.com") for each in range(1000))
         summary.add(report(*records), NOW)
+        summary.add(report(by=f"{number}.test" + "x" * 9999), NOW)
+    (domain,) = (finding for finding in summary.findings() if finding.kind == "domain")
+    assert "121 receivers" in domain.text
     assert len([finding for finding in summary.findings() if finding.kind == "source"]) == 50_000

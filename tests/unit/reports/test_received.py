@@ -80,7 +80,7 @@ def test_a_report_is_kept_for_its_time_by_our_clock_alone(tmp_path: Path) -> Non
 
 
 def test_the_room_is_bounded_and_the_oldest_leave(tmp_path: Path) -> None:
-    world = World(tmp_path / "x.sqlite", limit=5000)
+    world = World(tmp_path / "x.sqlite", limit=5000)  # unpacked
     for number in range(200):
         world.now += 1
         world.receive(replace(REPORT, report_id=str(number)))

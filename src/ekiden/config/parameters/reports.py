@@ -23,5 +23,5 @@ class ReceivedReportParameters(Group):
     received_report_store_limit = Size(
         "268435456",
         minimum=65536,
-        doc="How much room the reports of others may take; when it is used up, the oldest leave first.",
+        doc="How long the reports of others may be together, unpacked; beyond that the oldest leave first.",
     )
