@@ -60,6 +60,22 @@ def test_a_key_that_everybody_can_read_is_told(directory: Path) -> None:
     assert found.endswith("dkim/good.pem can be read by everybody on this host: chmod 600")
 
 
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("a.test:s:broken.pem", "main.cf:2: error: arc_seal_key: dkim/broken.pem: no private key in PEM form"),
+        ("a.test:s:weak.pem", "main.cf:2: warning: arc_seal_key: dkim/weak.pem: the RSA key has 1024 bits; "),
+        ("a.test:s", "main.cf:2: error: arc_seal_key: it is not domain:selector:file"),
+        ("%:s:good.pem", "main.cf:2: error: arc_seal_key: % stands for nothing here"),
+        ("a.test:s:good.pem", ""),
+    ],
+)
+def test_the_key_of_arc_seals(directory: Path, key: str, line: str) -> None:
+    text = f"dkim_key_directory = {directory}/dkim\narc_seal_key = {key}\n"
+    found = check_dkim(build(directory, text, MASTER, hostname="mx.test"))
+    assert [str(problem).replace(f"{directory}/", "")[: len(line)] for problem in found] == ([line] if line else [])
+
+
 def test_the_table_of_a_service_is_told_of_in_master_cf(directory: Path) -> None:
     master = f"{MASTER}587 inet n - n - - smtpd -o dkim_signing_table=inline:{{a.example=%:s:broken.pem}}\n"
     (found,) = said(directory, "", master)
