@@ -174,12 +174,14 @@ class _PostfixWithMilters(Postfix):
         raise NotImplementedError
 
     def stop(self) -> None:
-        super().stop()
-        for milter in self._milters:
-            milter.terminate()
-        for milter in self._milters:
-            milter.wait(30)
-        self._milters = []
+        try:
+            super().stop()
+        finally:
+            for milter in self._milters:
+                milter.terminate()
+            for milter in self._milters:
+                milter.wait(30)
+            self._milters = []
 
     def run_milter(self, command: list[str | Path], its_socket: Path) -> None:
         # unshare and sh exec what they run, so the process is the milter itself.
