@@ -98,7 +98,7 @@ def _client(base: Path) -> Path:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise NoCompiler("gcc is needed")
-    subprocess.run([compiler, "-O2", "-o", program, _SOURCE, "-lpthread"], check=True)
+    subprocess.run([compiler, "-O2", "-o", program, _SOURCE], check=True)
     return program
 
 
