@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import smtplib
+import sqlite3
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +17,7 @@ from ekiden.tls.tlsrpt import day_of
 from support.dmarc import evaluated
 from support.nsd import running_nsd
 from support.recording_sink import RecordingSink, recording_sink
-from support.running import RunningServer, running_server
+from support.running import RunningServer, running_server, wait_for
 
 OWNER = "v=DMARC1; p=reject; rua=mailto:dmarc@owner.test,mailto:all@watch.test!10m,mailto:v@victim.test"
 ZONES = {
@@ -36,7 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningSer
             "mydomain": "our.test",
             "mynetworks": "192.0.2.0/24",  # who comes from the loopback is a stranger here
             "mydestination": "our.test",
-            "relay_domains": "",
+            "local_recipient_maps": "",
             "transport_maps": "inline:{ { our.test = discard: } }",
             "relayhost": sink.next_hop,
             "dmarc_report_organization_name": "Our Test",
@@ -98,3 +100,52 @@ def test_a_restart_sends_nothing_twice(world: tuple[RunningServer, RecordingSink
     server.start()
     assert server.command("dmarc", "send").stdout == "0 reports sent\n"
     assert sink.messages(0) == []
+
+
+def deliver(server: RunningServer, sender: str, author: str, *, header: str = "") -> int:
+    """One message from the loopback; the code of the reply to its content."""
+    with smtplib.SMTP("127.0.0.1", server.port, timeout=30) as client:
+        client.ehlo("client.owner.test")
+        client.mail(sender)
+        assert client.rcpt("u@our.test")[0] == 250
+        code, _ = client.data(f"From: {author}\r\nTo: u@our.test\r\nSubject: x\r\n{header}\r\nHello\r\n")
+        return code
+
+
+def test_mail_comes_in_a_day_passes_and_its_owner_hears_of_it(world: tuple[RunningServer, RecordingSink]) -> None:
+    server, sink = world
+    for _ in range(3):
+        assert deliver(server, "a@owner.test", "a@owner.test") == 250
+    assert deliver(server, "a@elsewhere.test", "a@owner.test") == 550, "p=reject"
+    assert deliver(server, "a@quiet.test", "a@quiet.test") == 250
+    # A report on mail of ours, from them: what they send of that kind is not counted.
+    assert deliver(server, "a@owner.test", "a@owner.test", header="Content-Type: multipart/report\r\n") == 250
+
+    def shown() -> str:
+        return server.command("dmarc", "show").stdout
+
+    wait_for(lambda: "owner.test: p=reject: 4 messages, 1 not authentic" in shown(), f"counts:\n{server.log}", 40)
+    assert "quiet.test" not in shown()
+    assert server.command("dmarc", "send").stdout == "0 reports sent\n", "the day is not over"
+    # The day passes.
+    earlier = day_of(time.time() - 3 * 86_400)
+    with sqlite3.connect(server.queue / "reports" / "dmarc.sqlite", timeout=10) as database:
+        for table in ("policy", "message"):
+            database.execute(f"UPDATE {table} SET day = ?", (earlier,))
+    assert server.command("dmarc", "send").stdout == "2 reports sent\n"
+    report: Any = parsedmarc.parse_report_email(sink.take(2)[0].content, offline=True)["report"]
+    found = {
+        (record["policy_evaluated"]["disposition"], record["policy_evaluated"]["spf"]): record
+        for record in report["records"]
+    }
+    assert {key: record["count"] for key, record in found.items()} == {("pass", "pass"): 3, ("reject", "fail"): 1}
+    good, bad = found["pass", "pass"], found["reject", "fail"]
+    assert {record["source"]["ip_address"] for record in found.values()} == {"127.0.0.1"}
+    assert good["identifiers"]["envelope_from"] == "owner.test"
+    assert bad["identifiers"] == {
+        "envelope_from": "elsewhere.test", "header_from": "owner.test", "envelope_to": "our.test",
+    }  # fmt: skip
+    assert good["auth_results"]["spf"] == [
+        {"domain": "owner.test", "scope": "mfrom", "result": "pass", "human_result": None}
+    ]
+    assert report["policy_published"]["discovery_method"] == "treewalk"
