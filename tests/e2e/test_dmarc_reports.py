@@ -12,8 +12,10 @@ from typing import Any
 import parsedmarc
 import pytest
 
+from ekiden.auth.dkim.keys import ED25519_SHA256, new_private_key, signing_key
 from ekiden.reports.collect import AggregateCounts, Evaluated
 from ekiden.tls.tlsrpt import day_of
+from support.dkim_oracle import records, verifies
 from support.dmarc import evaluated
 from support.nsd import running_nsd
 from support.recording_sink import RecordingSink, recording_sink
@@ -27,6 +29,9 @@ ZONES = {
     "victim.test": "@ A 127.0.0.1\n",
     "quiet.test": '_dmarc TXT "v=DMARC1; p=none"\n@ A 127.0.0.1\n',
 }
+
+PEM = new_private_key(ED25519_SHA256)
+KEY = signing_key("our.test", "s", PEM)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +48,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningSer
             "relayhost": sink.next_hop,
             "dmarc_report_organization_name": "Our Test",
             "worker_processes": "2",
+            "dkim_signing_table": "inline:{ our.test = our.test:s:s.pem }",
         }
-        with running_server(main_cf=settings) as server:
+        with running_server(main_cf=settings, start=False) as server:
+            (server.etc / "dkim").mkdir()
+            (server.etc / "dkim" / "s.pem").write_bytes(PEM)
+            server.start()
             assert server.command("dmarc", "send").stdout == "0 reports sent\n"  # it makes its file
             yield server, sink
 
@@ -77,6 +86,9 @@ def test_a_report_reaches_whoever_asked_for_it_and_has_agreed(world: tuple[Runni
     assert {each.recipients for each in arrived} == {("dmarc@owner.test",), ("all@watch.test",)}
     for each in arrived:
         assert each.sender == "postmaster@our.test"
+        # RFC 9990 §3.5.2: the mail is authentic, and aligned with its From: field.
+        assert verifies(each.content, records(KEY))
+        assert each.field("From") == "postmaster@our.test"
         report: Any = parsedmarc.parse_report_email(each.content, offline=True)["report"]
         assert report["report_metadata"]["org_name"] == "Our Test"
         assert report["policy_published"]["domain"] == "owner.test"

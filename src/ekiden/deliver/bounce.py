@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from ekiden.cleanup.cleanup import Cleanup
 from ekiden.cleanup.way import INTERNAL
 from ekiden.config.snapshot import Parameters
+from ekiden.deliver.own_signature import HostSigner, nothing, signed
 from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.clock import Clock
 from ekiden.message.content import Content, InlineContent
@@ -41,12 +42,19 @@ class MailBouncer:
     """The scheduler's Bouncer."""
 
     def __init__(
-        self, *, parameters: Parameters, cleanup: Callable[[], Cleanup], clock: Clock, observer: Observer
+        self,
+        *,
+        parameters: Parameters,
+        cleanup: Callable[[], Cleanup],
+        clock: Clock,
+        observer: Observer,
+        signer: HostSigner = nothing,
     ) -> None:
         self.parameters = parameters  # a reload puts another snapshot here
         self._cleanup = cleanup
         self._clock = clock
         self._observer = observer
+        self._signer = signer
 
     async def compose(
         self, message: QueuedMessage, outcome: RoundOutcome, new_queue_id: Callable[[], str]
@@ -160,6 +168,7 @@ class MailBouncer:
         addressed = await self._cleanup().envelope(sender, (Recipient(to, notify=Notify.NEVER),), INTERNAL)
         if isinstance(addressed, Refusal):  # the round waits, and with it the message (queue.notice.Bouncer)
             raise StoreTrouble(f"{addressed.reply.text} {addressed.detail}".rstrip())
+        content = await signed(content, self._signer(), lambda text: self._note(message, text))
         envelope = Envelope(
             sender=sender,  # unmapped: by its name the next bouncer must know it again
             recipients=addressed.recipients,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from ekiden.cleanup.cleanup import Cleanup
 from ekiden.cleanup.way import INTERNAL
+from ekiden.deliver.own_signature import HostSigner, nothing, signed
 from ekiden.message.address import Address
 from ekiden.message.clock import Clock
 from ekiden.message.envelope import Client, Envelope, Notify, Recipient
@@ -27,9 +28,14 @@ class OwnMail:
         new_id: Callable[[], str],
         clock: Clock,
         cleanup: Callable[[], Cleanup],
+        *,
+        signer: HostSigner = nothing,
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
+        """``signer`` signs what is sent; ``warn`` is told which signature it could not make."""
         self._intake, self._content_writer, self._new_id = intake, content_writer, new_id
         self._clock, self._cleanup = clock, cleanup
+        self._signer, self._warn = signer, warn
 
     async def __call__(
         self, sender: str, recipient: str, content: bytes, *, tls_optional: bool = False, message_id: str = ""
@@ -39,6 +45,7 @@ class OwnMail:
         addressed = await self._cleanup().envelope(_address(sender), [to], INTERNAL)
         if isinstance(addressed, Refusal):
             raise StoreTrouble(f"{addressed.reply.text} {addressed.detail}".rstrip())
+        content = await signed(content, self._signer(), lambda text: self._warn(f"{queue_id}: {text}"))
         writer = self._content_writer(queue_id)
         try:
             if writer.write(content):

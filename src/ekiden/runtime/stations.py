@@ -120,7 +120,16 @@ class Stations:
         self.decisions.warn = lambda text: doors.observer.emit(Note("smtp", text, "warning"))
         if doors.announces and (trouble := self.decisions.srs.trouble):
             doors.observer.emit(Note("qmgr", f"{trouble}; forwarded mail keeps its sender", "warning"))
-        own_mail = OwnMail(doors.intake, doors.content_writer, doors.new_queue_id, doors.clock, lambda: self.cleanup)
+        self.host_signer = self.decisions.message_signer(configuration.parameters, lambda: doors.key_files)
+        own_mail = OwnMail(
+            doors.intake,
+            doors.content_writer,
+            doors.new_queue_id,
+            doors.clock,
+            lambda: self.cleanup,
+            signer=lambda: self.host_signer,
+            warn=lambda text: doors.observer.emit(Note("cleanup", text, "warning")),
+        )
         self.domain_tls = DomainTls(
             configuration.parameters,
             resolver=self.decisions.resolver,

@@ -154,7 +154,11 @@ class Worker:
         if moved:
             self._log.emit(Note("qmgr", f"{moved} messages of workers that are no more were taken over"))
         self._bouncer = MailBouncer(
-            parameters=parameters, cleanup=lambda: self._stations.cleanup, clock=self._clock, observer=self._log
+            parameters=parameters,
+            cleanup=lambda: self._stations.cleanup,
+            clock=self._clock,
+            observer=self._log,
+            signer=lambda: self._stations.host_signer,
         )
         load = LoadAverage(lambda: os.getloadavg()[0], self._clock)
         self._scheduler = Scheduler(
