@@ -6,10 +6,13 @@ import asyncio
 
 import pytest
 
+from ekiden.cleanup.rewrite_clients import RewriteClients
 from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
 from ekiden.message.envelope import Client
 from ekiden.message.tls_facts import TlsFacts
+from ekiden.tables.match import client_list
+from ekiden.tables.open import open_table
 from support.cleanup import rewrite_clients_for
 from support.honours import honours
 
@@ -57,3 +60,14 @@ def test_a_certificate_is_nothing_where_it_is_not_asked_for() -> None:
     assert not asyncio.run(rewrite_clients_for(Parameters(settings)).include(TRUSTED))
     with pytest.raises(ConfigError):
         rewrite_clients_for(Parameters({"local_header_rewrite_clients": "permit_everybody"}))
+
+
+def test_a_wrong_word_is_told_of_the_parameter_that_has_it() -> None:
+    with pytest.raises(ConfigError, match="dkim_signing_clients: 'everybody' is neither"):
+        RewriteClients(
+            ["everybody"],
+            own_addresses=frozenset(),
+            networks=client_list(Parameters(), "mynetworks"),
+            open_table=open_table,
+            parameter="dkim_signing_clients",
+        )
