@@ -36,6 +36,7 @@ _HEADINGS = {
     "complaint": "Complaints",
     "tls-domain": "TLS of mail to you",
     "tls": "TLS that fails",
+    "unproven": "Reports that may be forged",
     "report": "Reports that are not counted",
 }
 
@@ -49,7 +50,7 @@ def summarise(options: argparse.Namespace) -> int:
     since = time.time() - options.days * _DAY_S
     reports = _received_reports(found)
     if reports is not None:
-        reports.each(since, lambda each: summary.add(each.report, each.at, each.sender))
+        reports.each(since, lambda each: summary.add(each.report, each.at, each.sender, each.proven))
         reports.close()
     on_tls = _on_tls(found)
     if on_tls is not None:

@@ -20,6 +20,7 @@ from ekiden.queue.store import StoreTrouble
 from ekiden.reports.aggregate import AggregateReport
 from ekiden.reports.archive import ArchiveLimits
 from ekiden.reports.feedback import FeedbackReport
+from ekiden.reports.proof import dmarc_proof
 from ekiden.reports.received import Kept, ReceivedReport, ReceivedReports
 from ekiden.reports.recognise import Found, ReportLimits, Steps, in_message
 from ekiden.tls.tlsrpt import ReportError
@@ -50,6 +51,7 @@ class ReportsAgent(Agent):
         self._reports = reports
         self._on_tls = on_tls
         self._clock = clock
+        self._authserv_id = parameters.authserv_id
         self._name = name
 
     async def deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
@@ -68,16 +70,17 @@ class ReportsAgent(Agent):
         except ReportError as error:
             return failed(Status(5, 6, 0), _shown(str(error)), relay=name)
         sender = str(request.envelope.sender)
-        outcomes = [(each, self._keep(each, sender)) for each in found]
+        proven = dmarc_proof(content, self._authserv_id)
+        outcomes = [(each, self._keep(each, sender, proven)) for each in found]
         text = "; ".join(f"{_title(each)} {outcome.value}" for each, outcome in outcomes)
         if any(outcome is Kept.TROUBLE for _, outcome in outcomes):
             return deferred(Status(4, 3, 0), text, relay=name)  # those that are kept are known when it comes again
         return delivered(OK, text, relay=name)
 
-    def _keep(self, found: Found, sender: str) -> Kept:
+    def _keep(self, found: Found, sender: str, proven: bool | None) -> Kept:
         report, now = found.report, self._clock.time()
         if isinstance(report, AggregateReport | FeedbackReport):
-            return self._reports.receive(ReceivedReport(now, sender, report, found.problems))
+            return self._reports.receive(ReceivedReport(now, sender, report, found.problems, proven))
         return Kept.KEPT if self._on_tls.receive(Received(now, sender, report)) else Kept.TROUBLE
 
     async def close(self) -> None:

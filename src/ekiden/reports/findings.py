@@ -17,34 +17,24 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from ekiden.reports.aggregate import AggregateReport, DkimResult, Record
+from ekiden.reports.aggregate import AggregateReport, DkimResult
 from ekiden.reports.feedback import FeedbackReport
+from ekiden.reports.sources import Source, is_of
+from ekiden.reports.tally import by, first, many, note
 from ekiden.tls.tlsrpt import Report as TlsReport
 
 K = TypeVar("K")
 G = TypeVar("G")
 
 _GROUPS_LIMIT = 50_000  # of one kind
-_NAMES_SHOWN = 3
-_WORDS_LIMIT = 20  # of one group: reasons, receivers
 _MAKERS_LIMIT = 1000  # of one domain
-_WORD_CHARACTERS = 200
 _DAY_S = 86400
 _LONGEST_DAYS = 32  # that a report may be about
 _OLDEST_DAYS = 366  # how old it may be when it comes
-_FORWARDED = frozenset({"forwarded", "trusted_forwarder", "mailing_list"})
-_OF_RECORD = {
-    "fail": "not in your record",
-    "softfail": "not in your record",
-    "neutral": "your record says nothing of it",
-    "none": "they find no record of yours",
-    "permerror": "they cannot read your record",
-    "temperror": "DNS did not give them your record",
-}
 
 
 class Finding(Struct, frozen=True):
-    """``kind``: domain, source, dkim, receiver, failure, complaint, tls-domain, tls, report."""
+    """``kind``: domain, source, dkim, receiver, failure, complaint, tls-domain, tls, unproven, report."""
 
     kind: str
     domain: str  # of ours, that it is about
@@ -84,16 +74,29 @@ class Summary:
     def __init__(self, domain: str = "") -> None:
         self._only = domain.lower().rstrip(".")
         self._domains: dict[str, _Domain] = {}
-        self._sources: dict[tuple[str, str], _Source] = {}
+        self._sources: dict[tuple[str, str], Source] = {}
         self._selectors: dict[tuple[str, str], _Selector] = {}
         self._receiver_errors: dict[tuple[str, str, str], int] = {}
         self._failures: dict[tuple[str, str], _Failures] = {}
         self._complaints: dict[tuple[str, str, str], int] = {}
         self._tls_domains: dict[str, _Sessions] = {}
         self._tls: dict[tuple[str, str, str], _TlsFailures] = {}
+        self._unproven: Counter[str] = Counter()
         self._odd: list[Finding] = []
 
-    def add(self, report: AggregateReport | FeedbackReport | TlsReport, came: float, sender: str = "") -> None:
+    def add(
+        self,
+        report: AggregateReport | FeedbackReport | TlsReport,
+        came: float,
+        sender: str = "",
+        proven: bool | None = None,
+    ) -> None:
+        """``proven``: whether DMARC proved the author of the mail that it came in; None: nobody looked."""
+        if proven is False and not isinstance(report, TlsReport):
+            maker = report.org_name or report.email if isinstance(report, AggregateReport) else report.reporting_mta
+            domain = report.policy.domain if isinstance(report, AggregateReport) else report.domain
+            if self._is_wanted(domain):
+                note(self._unproven, maker or sender, limit=_MAKERS_LIMIT)
         if isinstance(report, AggregateReport):
             if self._is_wanted(report.policy.domain):
                 title = f"report {report.report_id} by {report.org_name or report.email or sender}"
@@ -122,7 +125,7 @@ class Summary:
         if domain is None:
             return
         domain.reports += 1
-        _count(domain.makers, maker, limit=_MAKERS_LIMIT)
+        note(domain.makers, maker, limit=_MAKERS_LIMIT)
         domain.policy = report.policy.p or domain.policy
         for error in report.errors:
             key = report.policy.domain, maker, error
@@ -132,11 +135,11 @@ class Summary:
             domain.messages += record.count
             domain.authentic += record.count if record.is_authentic else 0
             if record.spf != "pass":
-                source = _group(self._sources, (record.source_ip, record.header_from), _Source)
+                source = _group(self._sources, (record.source_ip, record.header_from), Source)
                 if source is not None:
                     source.add(record, maker)
             for result in record.dkim_results:
-                if _is_of(result.domain, record.header_from, report.policy.domain):
+                if is_of(result.domain, record.header_from, report.policy.domain):
                     selector = _group(self._selectors, (result.domain, result.selector), _Selector)
                     if selector is not None:
                         selector.add(result, record.count, maker)
@@ -147,9 +150,9 @@ class Summary:
             failures = _group(self._failures, (report.source_ip, report.domain), _Failures)
             if failures is not None:
                 failures.count += report.incidents
-                _count(failures.makers, by)
+                note(failures.makers, by)
                 for what in report.auth_failure:
-                    _count(failures.what, what)
+                    note(failures.what, what)
             return
         to = report.rcpt_to[0].rpartition("@")[2].lower() if report.rcpt_to else by
         key = report.feedback_type, report.domain, to
@@ -171,7 +174,7 @@ class Summary:
                 failures = _group(self._tls, (name, host, failure.result_type), _TlsFailures)
                 if failures is not None:
                     failures.count += failure.failed_session_count
-                    _count(failures.makers, report.organization_name or report.contact_info)
+                    note(failures.makers, report.organization_name or report.contact_info)
 
     # -- findings
 
@@ -185,6 +188,7 @@ class Summary:
             self._of_complaints(),
             self._of_tls_domains(),
             self._of_tls(),
+            self._of_makers(),
             self._odd,
         )
         return [finding for kind in found for finding in sorted(kind, key=lambda each: (-each.count, each.text))]
@@ -193,15 +197,15 @@ class Summary:
         for name, domain in self._domains.items():
             share = f" ({100 * domain.authentic / domain.messages:.1f} %)" if domain.messages else ""
             text = (
-                f"{name}: {_many(domain.messages, 'message')} in {_many(domain.reports, 'report')} of "
-                f"{_many(len(domain.makers), 'receiver')}, {domain.authentic} authentic{share}; "
+                f"{name}: {many(domain.messages, 'message')} in {many(domain.reports, 'report')} of "
+                f"{many(len(domain.makers), 'receiver')}, {domain.authentic} authentic{share}; "
                 f"policy {domain.policy or 'unknown'}"
             )
             yield Finding("domain", name, name, domain.messages, text)
 
     def _of_tls_domains(self) -> Iterator[Finding]:
         for name, sessions in self._tls_domains.items():
-            text = f"{name or 'TLS'}: {_many(sessions.good, 'TLS session')} good, {sessions.failed} failed"
+            text = f"{name or 'TLS'}: {many(sessions.good, 'TLS session')} good, {sessions.failed} failed"
             yield Finding("tls-domain", name, name, sessions.good + sessions.failed, text)
 
     def _of_sources(self) -> Iterator[Finding]:
@@ -213,9 +217,9 @@ class Summary:
             if found.failed:
                 text = (
                     f"DKIM signatures of selector {selector or '(unknown)'} of {domain} fail at receivers: "
-                    f"{found.failed} of {_many(found.count, 'message')}{_by(found.makers)}"
+                    f"{found.failed} of {many(found.count, 'message')}{by(found.makers)}"
                 )
-                why = _first(found.why)
+                why = first(found.why)
                 yield Finding("dkim", domain, selector, found.failed, f"{text}: {why}" if why else text)
 
     def _of_receivers(self) -> Iterator[Finding]:
@@ -227,21 +231,26 @@ class Summary:
             what = ", ".join(sorted(found.what)) or "authentication"
             text = (
                 f"{address or 'an unknown host'} sends as {domain or 'an unknown domain'} and fails {what}: "
-                f"{_many(found.count, 'failure report')}{_by(found.makers)}"
+                f"{many(found.count, 'failure report')}{by(found.makers)}"
             )
             yield Finding("failure", domain, address, found.count, text)
 
     def _of_complaints(self) -> Iterator[Finding]:
         for (kind, domain, to), count in self._complaints.items():
             whose = f" of {domain}" if domain else ""
-            text = f"{_many(count, 'complaint')} ({kind}) about mail{whose} to {to or 'unknown readers'}"
+            text = f"{many(count, 'complaint')} ({kind}) about mail{whose} to {to or 'unknown readers'}"
             yield Finding("complaint", domain, to, count, text)
+
+    def _of_makers(self) -> Iterator[Finding]:
+        for maker, count in self._unproven.items():
+            text = f"{many(count, 'report')} in the name of {maker}: DMARC does not prove who sent the mail"
+            yield Finding("unproven", "", maker, count, text)
 
     def _of_tls(self) -> Iterator[Finding]:
         for (domain, host, kind), found in self._tls.items():
             text = (
                 f"TLS with {host or 'a host'} for mail to {domain or 'your domain'} fails ({kind}): "
-                f"{_many(found.count, 'session')}{_by(found.makers)}"
+                f"{many(found.count, 'session')}{by(found.makers)}"
             )
             yield Finding("tls", domain, host, found.count, text)
 
@@ -256,47 +265,6 @@ class _Domain:
         self.policy = ""
 
 
-class _Source:
-    """One address and the author domain that it uses: what fails, and why."""
-
-    def __init__(self) -> None:
-        self.count = self.authentic = self.forwarded = 0
-        self.disposition: Counter[str] = Counter()
-        self.spf: Counter[str] = Counter()
-        self.dkim: Counter[str] = Counter()
-        self.makers: Counter[str] = Counter()
-
-    def add(self, record: Record, maker: str) -> None:
-        count = record.count
-        self.count += count
-        if record.is_authentic:
-            self.authentic += count
-        else:
-            _count(self.dkim, _dkim_reason(record), count)
-        if any(reason.type in _FORWARDED for reason in record.reasons):
-            self.forwarded += count
-        _count(self.disposition, record.disposition, count)
-        _count(self.spf, _spf_reason(record), count)
-        _count(self.makers, maker)
-
-    def text(self, address: str, name: str) -> str:
-        fails = "SPF" if self.authentic == self.count else "SPF and DKIM"
-        why = _first(self.spf)
-        if self.authentic == self.count:
-            why = f"{why}; its DKIM signature is good"
-        else:
-            why = f"{why}, {_first(self.dkim)}"
-            if self.authentic:
-                why += f"; with a good DKIM signature in {self.authentic} messages"
-        facts = [_many(self.count, "message")]
-        for word, shown in (("reject", "refused"), ("quarantine", "quarantined")):
-            if self.disposition[word]:
-                facts.append(f"{self.disposition[word]} {shown}")
-        if self.forwarded:
-            facts.append(f"{self.forwarded} forwarded, say the receivers")
-        return f"{address} sends as {name or 'nobody'} and fails {fails}: {why}; {', '.join(facts)}{_by(self.makers)}"
-
-
 class _Selector:
     def __init__(self) -> None:
         self.count = self.failed = 0
@@ -307,9 +275,9 @@ class _Selector:
         self.count += count
         if result.result not in ("pass", "none"):
             self.failed += count
-            _count(self.makers, maker)
+            note(self.makers, maker)
             if result.human_result:
-                _count(self.why, result.human_result)
+                note(self.why, result.human_result)
 
 
 class _Failures:
@@ -336,58 +304,3 @@ def _group(groups: dict[K, G], key: K, kind: type[G]) -> G | None:
     if found is None and len(groups) < _GROUPS_LIMIT:
         found = groups[key] = kind()
     return found
-
-
-def _count(counter: Counter[str], word: str, count: int = 1, limit: int = _WORDS_LIMIT) -> None:
-    word = word[:_WORD_CHARACTERS]
-    if word in counter or len(counter) < limit:
-        counter[word] += count
-
-
-# -- reasons
-
-
-def _is_of(domain: str, author: str, policy_domain: str) -> bool:
-    """Whether a domain belongs to the author's: one is below the other, or below where the policy is."""
-    return domain in (author, policy_domain) or any(
-        one.endswith("." + other)
-        for one, other in ((domain, author), (author, domain), (domain, policy_domain))
-        if other
-    )
-
-
-def _spf_reason(record: Record) -> str:
-    for result in record.spf_results:
-        if result.result == "pass":
-            return f"its envelope sender is of {result.domain}"
-        if _is_of(result.domain, record.header_from, record.header_from):
-            return _OF_RECORD.get(result.result, f"they say {result.result}")
-        return f"its envelope sender is of {result.domain}, where it fails too"
-    return "they do not say why"
-
-
-def _dkim_reason(record: Record) -> str:
-    if not record.dkim_results:
-        return "no signature"
-    for result in record.dkim_results:
-        if _is_of(result.domain, record.header_from, record.header_from) and result.result != "pass":
-            return f"the signature of {result.domain} does not hold"
-    return f"signed by {record.dkim_results[0].domain}"
-
-
-# -- words
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
-
-
-def _by(makers: Counter[str]) -> str:
-    names = [name for name, _ in makers.most_common(_NAMES_SHOWN) if name]
-    if len(makers) > _NAMES_SHOWN:
-        names.append("...")
-    return f" ({', '.join(names)})" if names else ""
-
-
-def _first(counter: Counter[str]) -> str:
-    return next((word for word, _ in counter.most_common(1)), "")

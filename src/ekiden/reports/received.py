@@ -27,7 +27,8 @@ _KEY_CHARACTERS = 300
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS report (
     number INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, maker TEXT NOT NULL, domain TEXT NOT NULL,
-    report_id TEXT NOT NULL, sender TEXT NOT NULL, problems BLOB NOT NULL, size INTEGER NOT NULL, report BLOB NOT NULL,
+    report_id TEXT NOT NULL, sender TEXT NOT NULL, proven INTEGER, problems BLOB NOT NULL, size INTEGER NOT NULL,
+    report BLOB NOT NULL,
     UNIQUE (kind, maker, domain, report_id)
 );
 CREATE INDEX IF NOT EXISTS report_size ON report (at, size);
@@ -45,6 +46,7 @@ class ReceivedReport(Struct, frozen=True):
     sender: str  # the envelope's
     report: AggregateReport | FeedbackReport
     problems: tuple[str, ...] = ()
+    proven: bool | None = None  # whether DMARC proved the mail's author; None: nobody looked
 
 
 class ReceivedReports:
@@ -73,9 +75,10 @@ class ReceivedReports:
         def write(database: sqlite3.Connection) -> Kept:
             database.execute("DELETE FROM report WHERE at < ?", (self._time() - self._retention_s,))
             added = database.execute(
-                "INSERT OR IGNORE INTO report (at, kind, maker, domain, report_id, sender, problems, size, report) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (received.at, kind, maker, domain, report_id, received.sender, problems, size, packed),
+                "INSERT OR IGNORE INTO report "
+                "(at, kind, maker, domain, report_id, sender, proven, problems, size, report) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (received.at, kind, maker, domain, report_id, received.sender, received.proven, problems, size, packed),
             ).rowcount
             if not added:
                 return Kept.KNOWN
@@ -96,10 +99,13 @@ class ReceivedReports:
 
         def read(database: sqlite3.Connection) -> bool:
             rows = database.execute(
-                "SELECT at, kind, sender, problems, report FROM report WHERE at >= ? ORDER BY at, number", (since,)
+                "SELECT at, kind, sender, proven, problems, report FROM report WHERE at >= ? ORDER BY at, number",
+                (since,),
             )
-            for at, kind, sender, problems, packed in rows:
-                consume(ReceivedReport(at, sender, _unpack(kind, packed), _problems.decode(problems)))
+            for at, kind, sender, proven, problems, packed in rows:
+                report = _unpack(kind, packed)
+                is_proven = None if proven is None else bool(proven)
+                consume(ReceivedReport(at, sender, report, _problems.decode(problems), is_proven))
             return True
 
         return bool(self._file.use(read))

@@ -101,6 +101,15 @@ def test_a_complaint_is_kept(world: World) -> None:
     assert len(world.kept) == 2
 
 
+def test_what_our_server_found_of_the_sender_is_kept(tmp_path: Path) -> None:
+    world = World(tmp_path, authserv_id="mx.test")
+    for number, result in enumerate(("pass", "fail")):
+        head = f"Authentication-Results: mx.test; dmarc={result} header.from=x.test\r\n".encode()
+        world.deliver(head + COMPLAINT.replace(b"a@our", b"a@our%d" % number))
+    world.deliver(COMPLAINT)
+    assert [each.proven for each in world.kept] == [True, False, None]
+
+
 @pytest.mark.parametrize(
     ("content", "status", "text"),
     [

@@ -151,6 +151,18 @@ def test_complaints_and_failures_are_counted() -> None:
     ]
 
 
+def test_reports_that_may_be_forged_are_told_of() -> None:
+    summary = Summary("example.com")
+    for proven in (True, False, None, False):
+        summary.add(report(record()), NOW, "s@x.test", proven)
+    summary.add(report(record(), domain="other.test"), NOW, "s@x.test", False)
+    summary.add(FeedbackReport("abuse", reported_domains=("example.com",)), NOW, "s@x.test", False)
+    assert [finding.text for finding in summary.findings() if finding.kind == "unproven"] == [
+        "2 reports in the name of google.com: DMARC does not prove who sent the mail",
+        "1 report in the name of s@x.test: DMARC does not prove who sent the mail",
+    ]
+
+
 ON_TLS = TlsReport(
     date_range=DateRange("2027-01-14T00:00:00Z", "2027-01-14T23:59:59Z"),
     report_id="t",
