@@ -25,7 +25,8 @@ from support.dkim_oracle import signed
 from support.nsd import running_nsd
 from support.opendkim import running_opendkim
 from support.peers import Exim, Peer, running_exim, running_postfix
-from support.running import free_port, open_directory
+from support.recording_sink import recording_sink
+from support.running import free_port, open_directory, running_server, wait_for
 
 PEMS = {"rsa": new_private_key(RSA_SHA256), "ed": new_private_key(ED25519_SHA256)}
 KEYS = {selector: signing_key("a.test", selector, pem) for selector, pem in PEMS.items()}
@@ -144,11 +145,16 @@ def test_opendkim_refuses_what_was_changed(verifying_postfix: Peer) -> None:
 def verified_by_exim(exim: Exim, content: bytes, recipient: str) -> list[str]:
     """Its lines of the log on the signatures of one message."""
     send(exim.port, content, recipient)
-    exim.wait_for_mail(recipient)
-    lines = exim.log.splitlines()
-    local = recipient.partition("@")[0]
-    (queue_id,) = {line.split()[2] for line in lines if f"=> {local} <{recipient}>" in line}
-    return [line for line in lines if f"{queue_id} DKIM: " in line]
+    return exim_lines(exim, recipient)
+
+
+def exim_lines(exim: Exim, recipient: str) -> list[str]:
+    """The same, of the message that arrives for ``recipient``."""
+    local = re.escape(recipient.partition("@")[0])
+    delivered = re.compile(rf"^\S+ \S+ (\S+) => {local} <{re.escape(recipient)}>", re.MULTILINE)
+    wait_for(lambda: delivered.search(exim.log), f"mail for {recipient}")
+    (queue_id,) = delivered.findall(exim.log)
+    return [line for line in exim.log.splitlines() if f"{queue_id} DKIM: " in line]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -225,6 +231,56 @@ def test_what_exim_signs_verifies_here(name_server: str) -> None:
                     assert {each.result for each in our_verdicts(content + b"more\r\n", name_server)} == {Result.FAIL}
 
 
+@pytest.mark.parametrize("name", MESSAGES)
+def test_what_a_server_of_ours_sends_verifies_at_both(verifying_postfix: Peer, verifying_exim: Exim, name: str) -> None:
+    """From the table to the far end; opendkim and Exim hear of it what they heard of the signature alone."""
+    ports = {"postfix": verifying_postfix.port, "exim": verifying_exim.port}
+    routes = ", ".join(f"{to}.test=smtp:[127.0.0.1]:{port}" for to, port in ports.items())
+    entry = "a.test:rsa:a.test/rsa.pem a.test:ed:a.test/ed.pem"
+    main_cf = {
+        "transport_maps": f"inline:{{ {routes} }}",
+        "dkim_signing_table": f"inline:{{ {{ a.test = {entry} }} }}",
+        "worker_processes": "1",
+    }
+    with running_server(main_cf=main_cf, start=False) as server:
+        folder = server.etc / "dkim" / "a.test"
+        folder.mkdir(parents=True)
+        for selector, pem in PEMS.items():
+            (folder / f"{selector}.pem").write_bytes(pem)
+            (folder / f"{selector}.pem").chmod(0o600)
+        server.start()
+        header, body = message(name)
+        for to in ports:
+            send(server.port, header + b"\r\n" + body, f"{name}@{to}.test")
+        (mail,) = verifying_postfix.wait_for_mail(f"{name}@postfix.test")
+        assert results_of_opendkim(mail) == [("pass", "rsa"), ("pass", "ed")], mail.decode()
+        lines = exim_lines(verifying_exim, f"{name}@exim.test")
+        assert len(lines) == 2
+        assert all(line.endswith("[verification succeeded]") for line in lines), lines
+
+
+def test_what_exim_signs_verifies_at_a_server_of_ours(name_server: str) -> None:
+    main_cf = {
+        "mynetworks": "192.0.2.0/24",
+        "relay_domains": "b.test",
+        "dns_resolvers": name_server,
+        "worker_processes": "1",
+    }
+    with recording_sink() as sink, open_directory() as folder:
+        (folder / "ed.pem").write_bytes(PEMS["ed"])
+        (folder / "ed.pem").chmod(0o644)
+        transport = ["dkim_domain = a.test", "dkim_selector = ed", f"dkim_private_key = {folder}/ed.pem"]
+        with (
+            running_server(main_cf={**main_cf, "relayhost": sink.next_hop}) as server,
+            running_exim(next_hop=f"127.0.0.1:{server.port}", transport=transport) as exim,
+        ):
+            header, body = message("mime")
+            send(exim.port, header + b"\r\n" + body, "bert@b.test")
+            (found,) = sink.messages(1)
+    told = found.field("Authentication-Results") or ""
+    assert re.search(r"dkim=pass [^;]*header\.d=a\.test header\.s=ed\b", told), told
+
+
 def test_the_records_that_keygen_prints_are_found_in_dns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From the command to the zone file to the check."""
     table = tmp_path / "signing"
@@ -243,7 +299,10 @@ def test_the_records_that_keygen_prints_are_found_in_dns(tmp_path: Path, capsys:
         (tmp_path / "main.cf").write_text(f"{settings}dns_resolvers = {server}\n")
         code, shown = run("show", "--check")
         assert (code, shown.count("; DNS: ok")) == (0, 2), shown
-    with open_directory() as folder, running_nsd(folder, {"a.test": zone.replace("p=M", "p=N")}) as server:
+    with (
+        open_directory() as folder,
+        running_nsd(folder, {"a.test": zone.replace("k=rsa; p=M", "k=rsa; p=N")}) as server,
+    ):
         (tmp_path / "main.cf").write_text(f"{settings}dns_resolvers = {server}\n")
         code, shown = run("show", "--check")
         assert (code, shown.count("; DNS: wrong"), shown.count("; DNS: ok")) == (os.EX_DATAERR, 1, 1), shown
