@@ -54,6 +54,10 @@ LISTENERS = {
     "exempt": ("authentication_exempt_clients=127.0.0.0/8",),
     "trusted": ("mynetworks=127.0.0.0/8",),
     "restricted": ("smtpd_end_of_data_restrictions=reject_spf_fail",),
+    "sealing": ("arc_seal_key=here.test:seal:seal.pem",),
+    "sealing_all": ("arc_seal_key=here.test:seal:seal.pem", "arc_seal=all"),
+    "sealing_none": ("arc_seal_key=here.test:seal:seal.pem", "arc_seal=no"),
+    "trusting": ("arc_trusted_sealers=here.test",),
     "quiet": ("spf_received_header=no", "authserv_id=ours.test", "spf_checks_helo=no"),
 }
 PORTS = {name: free_port() for name in LISTENERS}
@@ -71,6 +75,7 @@ def server(sink: RecordingSink, tmp_path_factory: pytest.TempPathFactory) -> Ite
     for name, (spf, dmarc) in DOMAINS.items():
         records = f'@ TXT "{spf}"\n@ A 127.0.0.1\nk1._domainkey {RECORD}\nwhy TXT "%{{i}} is none of ours"\n'
         zones[name] = records + (f'_dmarc TXT "{dmarc}"\n' if dmarc else "")
+    zones["here.test"] = f"seal._domainkey {RECORD}\n"
     with running_nsd(tmp_path_factory.mktemp("zones"), zones) as resolver:
         main_cf = {
             "dns_resolvers": resolver,
@@ -79,13 +84,19 @@ def server(sink: RecordingSink, tmp_path_factory: pytest.TempPathFactory) -> Ite
             "mynetworks": "192.0.2.0/24",
             "relay_domains": "here.test",
             "relayhost": sink.next_hop,
+            "virtual_alias_domains": "alias.test",
+            "virtual_alias_maps": "inline:{bob@alias.test=bob@far.test}",
+            "srs_domain": "",
             "worker_processes": "1",
         }
         lines = [
             f"127.0.0.1:{PORTS[name]} inet n - n - - smtpd" + "".join(f" -o {option}" for option in options)
             for name, options in LISTENERS.items()
         ]
-        with running_server(main_cf=main_cf, master_cf=lines) as running:
+        with running_server(main_cf=main_cf, master_cf=lines, start=False) as running:
+            (running.etc / "dkim").mkdir()
+            (running.etc / "dkim" / "seal.pem").write_bytes(PEM)
+            running.start()
             yield running
             assert "Traceback" not in running.output + running.log
 
@@ -101,14 +112,16 @@ def message(domain: str, *, signed: str = "", more: str = "", body: str = "Hello
     return bytes(signature) + content
 
 
-def send(listener: str, content: bytes, *, sender: str, helo: str = "good.test") -> str:
+def send(
+    listener: str, content: bytes, *, sender: str, helo: str = "good.test", recipient: str = "bob@here.test"
+) -> str:
     """The last reply: "250 ..." for a message that was taken."""
     with smtplib.SMTP("127.0.0.1", PORTS[listener], local_hostname=helo, timeout=60) as client:
         client.ehlo()
         try:
-            client.sendmail(sender, ["bob@here.test"], content)
+            client.sendmail(sender, [recipient], content)
         except smtplib.SMTPRecipientsRefused as refused:
-            code, text = refused.recipients["bob@here.test"]
+            code, text = refused.recipients[recipient]
             return f"{code} {text.decode()}"
         except smtplib.SMTPDataError as refused:
             return f"{refused.smtp_code} {refused.smtp_error.decode()}"  # type: ignore[union-attr]
@@ -231,6 +244,49 @@ def test_a_large_message_has_its_findings_at_the_top_too(sink: RecordingSink) ->
     assert found.content.startswith(b"Authentication-Results: mx.here.test;")
     assert "dkim=pass" in results(found)
     assert found.content.endswith(content)
+
+
+def lookup(name: bytes, timeout: int = 5) -> bytes:
+    del timeout
+    wanted = name.decode().rstrip(".")
+    return f"v=DKIM1; k=rsa; p={PUBLIC}".encode() if wanted == "seal._domainkey.here.test" else b""
+
+
+def sealed(sink: RecordingSink, listener: str, recipient: str) -> bytes:
+    """What arrives of a message that DMARC proves by SPF alone, which the next hop would not."""
+    assert send(listener, message("good.test"), sender="anna@good.test", recipient=recipient) == "250"
+    [found] = sink.take()
+    return found.content
+
+
+@pytest.mark.parametrize(
+    ("listener", "recipient", "seals"),
+    [
+        ("sealing", "bob@alias.test", True),
+        ("sealing", "bob@here.test", False),  # it stays with us
+        ("sealing_all", "bob@here.test", True),
+        ("sealing_none", "bob@alias.test", False),
+    ],
+)
+def test_what_is_passed_on_is_sealed_and_dkimpy_verifies_the_chain(
+    sink: RecordingSink, listener: str, recipient: str, seals: bool
+) -> None:
+    content = sealed(sink, listener, recipient)
+    assert content.startswith(b"ARC-Seal:") is seals
+    outcome, _, reason = dkim.ARC(content).verify(dnsfunc=lookup)
+    assert outcome == (b"pass" if seals else b"none"), reason
+
+
+def test_a_trusted_sealer_vouches_for_what_dmarc_fails(server: RunningServer, sink: RecordingSink) -> None:
+    content = sealed(sink, "sealing", "bob@alias.test")
+    assert send("usual", content, sender="anna@loose.test").startswith("550 5.7.26 ")
+    found = taken(sink, "trusting", content, sender="anna@loose.test")
+    assert "dmarc=fail" in results(found)
+    assert "arc=pass" in results(found)
+    server.wait_for_log("good.test asks to reject, passed: trusted_forwarder here.test")
+    # What was changed behind the seal is no word of the sealer's.
+    changed = content.replace(b"Subject: hello", b"Subject: other")
+    assert send("trusting", changed, sender="anna@loose.test").startswith("550 5.7.26 ")
 
 
 def test_less_is_said_where_less_is_wanted(sink: RecordingSink) -> None:

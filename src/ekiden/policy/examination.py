@@ -9,7 +9,7 @@ Never: passes over the body twice, waits for DNS while content can be read, hold
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from ekiden.auth.arc.verify import ArcVerification
@@ -24,8 +24,9 @@ from ekiden.auth.spf.check import check_host, mail_from_identity
 from ekiden.auth.spf.received_spf import received_spf
 from ekiden.auth.verdict import DmarcVerdict, IprevVerdict, Result, SpfVerdict, Verdicts
 from ekiden.message.address import Address
-from ekiden.message.envelope import Client
+from ekiden.message.envelope import Client, Recipient
 from ekiden.message.reply import Refusal
+from ekiden.policy.arc_sealing import Sealed
 from ekiden.policy.conclusion import Conclusion
 from ekiden.policy.dmarc_decision import NOTHING
 from ekiden.policy.spf_decision import spf_refusal
@@ -49,6 +50,7 @@ class Examination:
         self._arc: ArcVerification | None = None
         self._authors: tuple[str, ...] = ()
         self.header = b""  # as the client sent it
+        self._kept = b""  # as it is stored
 
     def begin(self) -> None:
         if self._spf is None and self._authentication.checks_spf:
@@ -81,7 +83,10 @@ class Examination:
             self._arc.start()
         if parameters.dmarc_policy != "none":
             self._authors = author_domains(received)
-        return without_own(stored, parameters.authserv_id)
+        if authentication.sealer:
+            authentication.sealer.prepare(self._hashes)
+        self._kept = without_own(stored, parameters.authserv_id)
+        return self._kept
 
     def feed(self, body: bytes) -> None:
         self._hashes.feed(body)
@@ -93,9 +98,18 @@ class Examination:
         verdicts = await self._verdicts()
         authentication, decision = self._authentication, NOTHING
         if verdicts.dmarc is not None:
-            decision = await authentication.decide(verdicts, self._client)
-        results = results_text(verdicts)
+            decision = await authentication.decide(verdicts, self._client, self.header)
+        results = results_text(verdicts, client_address=self._client.address)
         return Conclusion(verdicts, decision, self._head(verdicts, results) + decision.fields, results)
+
+    async def sealed(self, conclusion: Conclusion, recipients: Sequence[Recipient]) -> Sealed:
+        """An ARC seal on what was found, where the message goes on to others (arc_seal). Raises TableTrouble."""
+        authentication, arc = self._authentication, conclusion.verdicts.arc
+        if arc is None or not await authentication.seals_for(recipients):
+            return NOT_SEALED
+        return authentication.sealer.seal(
+            self._kept, self._hashes, chain=arc, results=conclusion.results, now=authentication.clock.time()
+        )
 
     def cancel(self) -> None:
         """Nobody wants to know any more."""
@@ -173,6 +187,7 @@ class Examination:
         return head
 
 
+NOT_SEALED = Sealed()
 _LATE = "DNS did not answer in time (authentication_time_limit)"
 
 

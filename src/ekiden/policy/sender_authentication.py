@@ -5,7 +5,7 @@ Made from the parameters of a service at start and at each reload; an Examinatio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from ekiden.auth.arc.verify import ArcLimits
 from ekiden.auth.dkim.verify import DkimLimits
@@ -18,7 +18,9 @@ from ekiden.config.snapshot import Parameters
 from ekiden.dns.resolver import Resolver
 from ekiden.message.address import Address
 from ekiden.message.clock import Clock
-from ekiden.message.envelope import Client
+from ekiden.message.envelope import Client, Recipient
+from ekiden.policy.arc_sealing import ArcSealer
+from ekiden.policy.arc_trust import ArcTrust
 from ekiden.policy.dmarc_decision import NOTHING, Decision, DmarcDecisions
 from ekiden.policy.examination import Examination
 from ekiden.reports.aggregate import OverrideReason
@@ -26,6 +28,9 @@ from ekiden.reports.collect import Evaluated
 from ekiden.tables.match import client_list
 from ekiden.tables.open import Maps
 from ekiden.tables.table import Table
+from ekiden.tls.key_files import KeyFiles
+
+IsOutside = Callable[[Address], Awaitable[bool]]
 
 
 class SenderAuthentication:
@@ -39,8 +44,14 @@ class SenderAuthentication:
         clock: Clock,
         open_table: Callable[[str], Table],
         report: Callable[[Evaluated, bytes], None],
+        key_files: Callable[[], KeyFiles] = KeyFiles,
+        is_outside: IsOutside | None = None,
     ) -> None:
-        """``report`` takes what is counted for reports to the owners of domains, and the header as it came."""
+        """``report`` takes what is counted for reports to the owners of domains, and the header as it came.
+
+        ``key_files``: what the files of keys hold now; ``is_outside``: whether an address is no matter of this host;
+        None where nothing is sealed for being passed on.
+        """
         self.parameters = parameters
         self.resolver = resolver
         self.clock = clock
@@ -48,7 +59,9 @@ class SenderAuthentication:
         self.discovery: Method = "public-suffix" if parameters.dmarc_discovery == "public-suffix" else "tree-walk"
         self.checks_spf = parameters.spf_policy != "none" or parameters.dmarc_policy != "none"
         self.spf_limits = SpfLimits(
-            void_lookups=parameters.spf_void_lookup_limit, time_s=parameters.authentication_time_limit
+            void_lookups=parameters.spf_void_lookup_limit,
+            time_s=parameters.authentication_time_limit,
+            explains=parameters.spf_policy in ("soft-refuse", "refuse"),  # who else would read it
         )
         self.dkim_limits = DkimLimits(signatures=parameters.dkim_signature_limit)
         self.arc_limits = ArcLimits()
@@ -60,6 +73,9 @@ class SenderAuthentication:
             ) from error
         self._exempt = client_list(parameters, "authentication_exempt_clients")
         self._decisions = DmarcDecisions(parameters)
+        self._trust = ArcTrust(parameters, open_table=open_table)
+        self.sealer = ArcSealer(parameters, key_files=key_files)
+        self._is_outside = is_outside
         self._overrides = Maps([open_table(word) for word in parameters.dmarc_override_maps])
 
     @staticmethod
@@ -77,8 +93,20 @@ class SenderAuthentication:
     def examine(self, client: Client, sender: Address) -> Examination:
         return Examination(self, client, sender)
 
-    async def decide(self, verdicts: Verdicts, client: Client) -> Decision:
-        """Raises TableTrouble."""
+    async def seals_for(self, recipients: Sequence[Recipient]) -> bool:
+        """Whether mail for these gets an ARC seal. Raises TableTrouble."""
+        if not self.sealer or self.sealer.seals_all:
+            return bool(self.sealer)
+        is_outside = self._is_outside
+        if is_outside is None:
+            return False
+        for recipient in recipients:
+            if await is_outside(recipient.address):
+                return True
+        return False
+
+    async def decide(self, verdicts: Verdicts, client: Client, header: bytes) -> Decision:
+        """``header`` is the one that came. Raises TableTrouble."""
         dmarc = verdicts.dmarc
         if dmarc is None:
             return NOTHING
@@ -86,6 +114,10 @@ class SenderAuthentication:
         if decision is NOTHING:
             return decision
         override = await self._override(client, dmarc.from_domain)
+        if override is None and self._trust:
+            rescue = await self._trust.rescue(header, verdicts.arc, dmarc)
+            if rescue.rescued:  # RFC 9990 §3.1.6
+                override = OverrideReason("trusted_forwarder", rescue.reason)
         return decision if override is None else self._decisions.decide(dmarc, override)
 
     async def _override(self, client: Client, from_domain: str) -> OverrideReason | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ekiden.cleanup.cleanup import table_refusal
+from ekiden.message.envelope import Recipient
 from ekiden.message.reply import Refusal
 from ekiden.observe import events
 from ekiden.policy.conclusion import NOTHING_FOUND, Conclusion, ContentReader
+from ekiden.policy.examination import Examination
 from ekiden.policy.sender_authentication import SenderAuthentication
 from ekiden.policy.signing import MessageSigner
 from ekiden.receive.transaction import Transaction
@@ -47,6 +50,28 @@ async def sign(session: SmtpSession, transaction: Transaction, signer: MessageSi
         except TableTrouble as trouble:
             return table_refusal(trouble)
     return None
+
+
+async def seal(
+    session: SmtpSession,
+    transaction: Transaction,
+    examination: Examination,
+    conclusion: Conclusion,
+    recipients: Sequence[Recipient],
+) -> bytes | Refusal:
+    """The ARC fields that go on with the message; b"" without any. ``recipients``: as the queue gets them."""
+    try:
+        sealed = await examination.sealed(conclusion, recipients)
+    except TableTrouble as trouble:
+        return table_refusal(trouble)
+    service = session.service
+    if sealed.trouble:
+        service.observer.emit(events.Note(service.program, sealed.trouble, "warning", queue_id=transaction.queue_id))
+    elif sealed.note:
+        service.observer.emit(
+            events.Note(service.program, f"no ARC seal: {sealed.note}", queue_id=transaction.queue_id)
+        )
+    return sealed.fields
 
 
 def account(session: SmtpSession, transaction: Transaction, conclusion: Conclusion) -> None:

@@ -16,7 +16,7 @@ from ekiden.policy.conclusion import NOTHING_FOUND, Conclusion
 from ekiden.protocol.smtp import commands, server_replies
 from ekiden.queue.store import StoreTrouble
 from ekiden.receive.access import check_data, check_end_of_data
-from ekiden.receive.authentication import account, conclude, sign
+from ekiden.receive.authentication import account, conclude, seal, sign
 from ekiden.receive.message_options import PLAIN
 from ekiden.receive.transaction import Transaction, store_refusal
 
@@ -133,9 +133,14 @@ async def queue(session: SmtpSession, transaction: Transaction, conclusion: Conc
     addressed = await service.cleanup.envelope(transaction.sender, transaction.recipients, transaction.way)
     if isinstance(addressed, Refusal):
         return addressed
-    recipients = addressed.recipients
+    recipients, head = addressed.recipients, conclusion.head
+    if transaction.examination is not None:
+        sealed = await seal(session, transaction, transaction.examination, conclusion, recipients)
+        if isinstance(sealed, Refusal):
+            return sealed
+        head = sealed + head
     try:
-        content = await writer.finish(conclusion.head)
+        content = await writer.finish(head)
         # From here on the content may be the queue's: a session that is cancelled must not take it away again.
         transaction.writer = None
         message = QueuedMessage(

@@ -24,6 +24,7 @@ from ekiden.dns.cares import CaresResolver
 from ekiden.dns.hosts import HostsResolver
 from ekiden.dns.resolver import Resolver
 from ekiden.dns.stub import StubResolver
+from ekiden.message.address import Address
 from ekiden.message.clock import Clock
 from ekiden.policy.dkim_signing import DkimSigner
 from ekiden.policy.open_access import open_access
@@ -34,6 +35,7 @@ from ekiden.policy.signing import MessageSigner
 from ekiden.policy.srs_addresses import SrsAddresses
 from ekiden.policy.unknown_domains import MailDomains
 from ekiden.reports.collect import Evaluated
+from ekiden.route.domain_class import DomainClass
 from ekiden.route.forwarded_sender import ForwardedSenders
 from ekiden.route.mx import MxRouter, uses_dns
 from ekiden.route.own_addresses import own_addresses
@@ -60,6 +62,7 @@ class Decisions:
         Raises ConfigError when a table or service that the configuration names cannot be had."""
         parameters = configuration.parameters
         self.configuration = configuration
+        self._key_files = key_files
         self._clock = clock
         self._stub: StubResolver | None = None
         self.warn: Callable[[str], None] = lambda _: None  # whoever has a log says so here
@@ -116,7 +119,9 @@ class Decisions:
         )
 
     def sender_authentication(
-        self, parameters: Parameters, report: Callable[[Evaluated, bytes], None]
+        self,
+        parameters: Parameters,
+        report: Callable[[Evaluated, bytes], None],
     ) -> SenderAuthentication | None:
         """What mail of strangers is asked by a listener with these parameters. Raises ConfigError."""
         if not SenderAuthentication.is_wanted(parameters):
@@ -127,9 +132,14 @@ class Decisions:
             clock=self._clock,
             open_table=self._open_table(parameters),
             report=report,
+            key_files=self._key_files,
+            is_outside=self._is_outside,
         )
 
-    def message_signer(self, parameters: Parameters, key_files: Callable[[], KeyFiles]) -> MessageSigner | None:
+    async def _is_outside(self, address: Address) -> bool:
+        return await self.router.class_of(address) is DomainClass.DEFAULT
+
+    def message_signer(self, parameters: Parameters) -> MessageSigner | None:
         """What signs mail that a listener with these parameters takes; None: nothing does. Raises ConfigError."""
         if not parameters.dkim_signing_table or "no_milters" in parameters.receive_override_options:
             return None
@@ -143,7 +153,7 @@ class Decisions:
             parameter="dkim_signing_clients",
         )
         maps = Maps([open_table(word) for word in parameters.dkim_signing_table])
-        return MessageSigner(DkimSigner(parameters, maps, key_files=key_files), clients.include, self._clock)
+        return MessageSigner(DkimSigner(parameters, maps, key_files=self._key_files), clients.include, self._clock)
 
     def rewrite_clients(self, parameters: Parameters) -> RewriteClients:
         """Raises ConfigError."""

@@ -120,7 +120,7 @@ class Stations:
         self.decisions.warn = lambda text: doors.observer.emit(Note("smtp", text, "warning"))
         if doors.announces and (trouble := self.decisions.srs.trouble):
             doors.observer.emit(Note("qmgr", f"{trouble}; forwarded mail keeps its sender", "warning"))
-        self.host_signer = self.decisions.message_signer(configuration.parameters, lambda: doors.key_files)
+        self.host_signer = self.decisions.message_signer(configuration.parameters)
         own_mail = OwnMail(
             doors.intake,
             doors.content_writer,
@@ -225,7 +225,7 @@ class Stations:
             mechanisms=self._logins.of(parameters),
             is_lmtp=service.command == "lmtpd",
             tls=self._server_tls(service, parameters),
-            signer=decisions.message_signer(parameters, lambda: doors.key_files),
+            signer=decisions.message_signer(parameters),
             authentication=self._sender_authentication(service, parameters),
         )
 
@@ -233,7 +233,7 @@ class Stations:
         """Nobody is a stranger but to smtpd."""
         if service.command != "smtpd":
             return None
-        return self.decisions.sender_authentication(parameters, lambda found, _header: self.dmarc_reports.add(found))
+        return self.decisions.sender_authentication(parameters, self.dmarc_reports.add)
 
     def _server_tls(self, service: Service, parameters: Parameters) -> ServerTls | None:
         if service.command not in ("smtpd", "lmtpd"):

@@ -101,7 +101,7 @@ async def check_host(
     except TimeoutError:
         ending = _Ending(Result.TEMPERROR, f"it took longer than {limits.time_s:g} seconds")
     explanation = ""
-    if ending.result is Result.FAIL and ending.explanation is not None:
+    if ending.result is Result.FAIL and ending.explanation is not None and limits.explains:
         explanation = await check.explain(ending.explanation, ending.explained)
     return SpfVerdict(
         ending.result,

@@ -17,6 +17,7 @@ class SpfLimits(Struct, frozen=True):
     void_lookups: int = 2  # terms for which a question has no answer
     names: int = 10  # of MX records, and of PTR records
     time_s: float = 20.0  # for the whole check; 0: no limit
+    explains: bool = True  # the explanation of a failure is asked for
     explanation_time_s: float = 5.0  # for the explanation of a failure, after that; 0: no limit
     explanation_characters: int = 400
 
