@@ -25,6 +25,7 @@ _TEXT_LIMIT = 1000  # characters kept of an element's text
 _TOKEN_LIMIT_BYTES = 512 * 1024  # a tag or comment: the parser reads it anew with every piece until it is whole
 _LENIENT_LIMIT_BYTES = 2 * 1024 * 1024
 _PROBLEMS_LIMIT = 20
+_PROBLEM_CHARACTERS = 200
 _RESULTS_LIMIT = 100  # of a record: signatures, checks, reasons, each (RFC 9990 §3.1.3)
 _COUNT_LIMIT = 10**12
 _TIME_LIMIT = 10**11  # seconds: a date with 5 digits in its year; more of it is no time
@@ -166,6 +167,7 @@ class _Builder:
         self._length = 0
         self._groups: dict[str, _Values] = {}  # parent -> element -> text
         self._errors: list[str] = []
+        self._begun = 0
         self._records: list[Record] = []
         self._reasons: list[OverrideReason] = []
         self._dkim: list[DkimResult] = []
@@ -227,6 +229,10 @@ class _Builder:
     # -- records
 
     def _begin_record(self) -> None:
+        """Raises ReportError. Records that will be passed over count, too: each costs its work."""
+        self._begun += 1
+        if self._begun > self.records_limit:
+            raise ReportError(f"the report has more than {self.records_limit} records")
         for group in ("row", "policy_evaluated", "identifiers", "identities", "dkim", "spf", "reason"):
             self._groups.pop(group, None)
         self._reasons.clear()
@@ -254,8 +260,6 @@ class _Builder:
         groups = self._groups
         row, evaluated = groups.get("row", {}), groups.get("policy_evaluated", {})
         names = groups.get("identifiers") or groups.get("identities") or {}
-        if len(self._records) >= self.records_limit:
-            raise ReportError(f"the report has more than {self.records_limit} records")
         try:
             address = _address(row.get("source_ip", ""))
             count = _number(row.get("count", ""), _COUNT_LIMIT)
@@ -326,7 +330,7 @@ class _Builder:
 
     def _problem(self, text: str) -> None:
         if len(self._problems) < _PROBLEMS_LIMIT:
-            self._problems.append(text)
+            self._problems.append(text[:_PROBLEM_CHARACTERS])
 
 
 def _address(text: str) -> str:
