@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from email.message import EmailMessage
 from pathlib import Path
 
+import dkim
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -74,14 +75,34 @@ Authserv_Id = mx.p.test
 """
 
 
-def zones(dkim_record: str) -> dict[str, str]:
-    parts = " ".join(f'"{dkim_record[at : at + 200]}"' for at in range(0, len(dkim_record), 200))
+class Key:
+    """An RSA key for signatures, and its record in DNS."""
+
+    def __init__(self) -> None:
+        private = generate_private_key(65537, 2048)
+        self.pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.record = f"v=DKIM1; k=rsa; p={base64.b64encode(public).decode()}"
+
+    @property
+    def zone_text(self) -> str:
+        return " ".join(f'"{self.record[at : at + 200]}"' for at in range(0, len(self.record), 200))
+
+    def write(self, etc: Path, name: str) -> None:
+        keys = etc / "dkim"
+        keys.mkdir(parents=True)
+        (keys / name).write_bytes(self.pem)
+        (keys / name).chmod(0o600)
+
+
+def zones(signing: Key, sealing: Key) -> dict[str, str]:
     return {
         "test": f"""\
 origin MX 10 mx.origin
 origin TXT "v=spf1 ip4:{ORIGIN} -all"
 _dmarc.origin TXT "v=DMARC1; p=reject; adkim=s; aspf=s"
-sel._domainkey.origin TXT {parts}
+sel._domainkey.origin TXT {signing.zone_text}
+arc._domainkey.fwd TXT {sealing.zone_text}
 mx.origin A {ORIGIN}
 mx.origin TXT "v=spf1 a -all"
 fwd MX 10 mx.fwd
@@ -125,8 +146,9 @@ def mailboxes(directory: Path, *addresses: str) -> dict[str, str]:
 
 
 class World:
-    def __init__(self, directory: Path, origin: Ekiden, forwarder: Ekiden, postfix: Postfix) -> None:
+    def __init__(self, directory: Path, origin: Ekiden, forwarder: Ekiden, postfix: Postfix, sealing: Key) -> None:
         self.directory = directory
+        self.sealing = sealing
         self.origin, self.forwarder, self.postfix = origin, forwarder, postfix
 
     def write(self, recipient: str, subject: str) -> None:
@@ -216,8 +238,7 @@ def world() -> Iterator[World]:
     with open_directory() as directory, private_network(RESOLVER) as network, ExitStack() as stack:
         network.add_hub_address(AUTHORITY)
         hosts = [network.add(name, address) for name, address in (("o", ORIGIN), ("f", FORWARDER), ("p", P))]
-        key = generate_private_key(65537, 2048)
-        public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        signing, sealing = Key(), Key()
         origin = Ekiden(
             hosts[0],
             directory / "origin",
@@ -227,14 +248,11 @@ def world() -> Iterator[World]:
                 "dkim_signing_table": "inline:{ {origin.test = origin.test:sel:sel.pem} }",
             },
         )
-        keys = origin.etc / "dkim"
-        keys.mkdir()
-        (keys / "sel.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        (keys / "sel.pem").chmod(0o600)
         forwarder = Ekiden(hosts[1], directory / "forwarder", _forwarding(directory / "forwarder"))
-        record = f"v=DKIM1; k=rsa; p={base64.b64encode(public).decode()}"
+        signing.write(origin.etc, "sel.pem")
+        sealing.write(forwarder.etc, "arc.pem")
         stack.enter_context(
-            running_dns(network.hub, directory / "dns", zones(record), resolver=RESOLVER, authority=AUTHORITY)
+            running_dns(network.hub, directory / "dns", zones(signing, sealing), resolver=RESOLVER, authority=AUTHORITY)
         )
         for ekiden in (origin, forwarder):
             stack.callback(ekiden.close)
@@ -242,7 +260,7 @@ def world() -> Iterator[World]:
         postfix = _checking_postfix(stack, hosts[2], directory / "postfix")
         for ekiden in (origin, forwarder):
             ekiden.wait_until_it_serves()
-        yield World(directory, origin, forwarder, postfix)
+        yield World(directory, origin, forwarder, postfix, sealing)
 
 
 @pytest.fixture(autouse=True)
@@ -269,6 +287,7 @@ def _forwarding(directory: Path) -> dict[str, str]:
         "mydestination": "fwd.test",
         "alias_maps": f"texthash:{aliases}",
         "forward_path": f"{directory}/$user.forward",
+        "arc_seal_key": "fwd.test:arc:arc.pem",
         "virtual_alias_maps": "inline:{ {out@fwd.test = user@p.test}, {plain@fwd.test = user@plain.test} }",
         # As if SRS were not there, for mail to that domain.
         "srs_exclude_domains": "plain.test",
@@ -289,6 +308,23 @@ def test_what_its_domain_has_signed_arrives(world: World, way: str) -> None:
     assert "dkim=pass" in found
     assert "spf=pass" in found
     world.wait_for_log(world.forwarder, "leaves with the sender SRS0=", "user@p.test")
+
+
+@pytest.mark.parametrize("way", ["team", "games"], ids=["alias", "forward file"])
+def test_what_the_forwarder_found_is_sealed(world: World, way: str) -> None:
+    """RFC 8617: dkimpy follows the chain, whose first link is what the forwarder found when the message came."""
+    subject = f"sealed on its way by {way}"
+    world.write(f"{way}@fwd.test", subject)
+    mail, content = world.mail(world.postfix, "user@p.test", subject)
+    sealed = content[content.index(b"ARC-Seal:") :].replace(b"\n", b"\r\n")
+
+    def txt(name: bytes, timeout: int = 5) -> bytes | None:
+        return world.sealing.record.encode() if name == b"arc._domainkey.fwd.test." else None
+
+    verdict, _, reason = dkim.arc_verify(sealed, dnsfunc=txt)
+    assert verdict == dkim.CV_Pass, reason
+    assert "i=1; mx.fwd.test" in mail["ARC-Authentication-Results"]
+    assert "dmarc=pass" in mail["ARC-Authentication-Results"]
 
 
 def test_a_bounce_comes_back_through_the_forwarder_to_who_wrote(world: World) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct, structs
 
-from ekiden.cleanup.cleanup import Cleanup
+from ekiden.cleanup.cleanup import Addressed, Cleanup
 from ekiden.cleanup.way import INTERNAL
+from ekiden.deliver.arc_seal import with_head
+from ekiden.deliver.forward_seals import ForwardSeals
 from ekiden.message.address import Address
 from ekiden.message.clock import Clock
-from ekiden.message.content import Content
+from ekiden.message.content import Content, OutgoingContent
 from ekiden.message.delivery import DeliveryRequest
 from ekiden.message.envelope import Notify, Recipient
 from ekiden.message.queued import Pending, QueuedMessage
@@ -44,8 +46,10 @@ class QueueForward:
         new_id: Callable[[], str],
         clock: Clock,
         cleanup: Cleanup,
+        seals: ForwardSeals | None = None,
     ) -> None:
         self._cleanup = cleanup
+        self._seals = seals
         self._intake, self._content_writer, self._new_id, self._clock = intake, content_writer, new_id, clock
 
     async def __call__(self, forwarded: Forwarded) -> str:
@@ -58,17 +62,22 @@ class QueueForward:
         message = QueuedMessage(
             queue_id=queue_id,
             envelope=structs.replace(old, sender=addressed.sender, recipients=addressed.recipients),
-            content=await self._copy(queue_id, forwarded.head, request.content),
+            content=await self._copy(queue_id, await self._leaving(queue_id, forwarded, addressed)),
             arrived=self._clock.time(),
             pending=tuple(Pending(recipient) for recipient in addressed.recipients),
         )
         await self._intake(message)
         return queue_id
 
-    async def _copy(self, queue_id: str, head: bytes, content: Content) -> Content:
+    async def _leaving(self, queue_id: str, forwarded: Forwarded, addressed: Addressed) -> OutgoingContent:
+        content = with_head(forwarded.head, forwarded.request.content)
+        if self._seals is None:
+            return content
+        return await self._seals.apply(forwarded.request.envelope, addressed.recipients, content, queue_id)
+
+    async def _copy(self, queue_id: str, content: OutgoingContent) -> Content:
         writer = self._content_writer(queue_id)
         try:
-            writer.write(head)
             async for piece in chunks(content):
                 if writer.write(piece):
                     await writer.drain()

@@ -16,9 +16,11 @@ from ekiden.config.load import Configuration
 from ekiden.config.master_cf import Service
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.agent import Agent
+from ekiden.deliver.arc_seal import OutgoingSeals
 from ekiden.deliver.discard import DiscardAgent
 from ekiden.deliver.error import ErrorAgent
 from ekiden.deliver.forward import QueueForward
+from ekiden.deliver.forward_seals import ForwardSeals
 from ekiden.deliver.lmtp import LmtpAgent
 from ekiden.deliver.local import LocalAgent
 from ekiden.deliver.mailbox_channel import MailboxChannel
@@ -38,6 +40,7 @@ from ekiden.message.envelope import BodyType, Recipient
 from ekiden.message.queued import QueuedMessage
 from ekiden.message.status import Status
 from ekiden.observe.events import Note, Observer
+from ekiden.policy.arc_sealing import ArcSealer
 from ekiden.policy.client_limits import ClientCounts, ClientRates
 from ekiden.policy.login_failures import FailureCounts
 from ekiden.policy.pop_before_smtp import MailboxLogins
@@ -51,6 +54,7 @@ from ekiden.runtime.decisions import Decisions
 from ekiden.runtime.dmarc_reports import DmarcReports
 from ekiden.runtime.domain_tls import DomainTls
 from ekiden.runtime.logins import Logins
+from ekiden.tables.match import client_list
 from ekiden.tables.open import open_tables
 from ekiden.tables.table import TableTrouble
 from ekiden.tls.key_files import KeyFiles
@@ -289,6 +293,22 @@ class Stations:
 
         return deliver
 
+    def _forward_seals(self, parameters: Parameters) -> ForwardSeals | None:
+        """What local delivery sends on is sealed as it is queued again, if not when it came. Raises ConfigError."""
+        doors = self._doors
+        sealer = ArcSealer(parameters, key_files=lambda: doors.key_files)
+        if not sealer or sealer.seals_all or not SenderAuthentication.is_wanted(parameters):
+            return None
+        limit = parameters.header_block_limit
+        return ForwardSeals(
+            OutgoingSeals(sealer, clock=doors.clock, observer=doors.observer, header_limit=limit, program="local"),
+            own=[client_list(parameters, name) for name in ("mynetworks", "authentication_exempt_clients")],
+            is_outside=self._is_outside,
+        )
+
+    async def _is_outside(self, address: Address) -> bool:
+        return not await self.router.is_final_destination(address)
+
     def _agent(self, service: Service) -> Agent | None:
         """The delivery agent of a line of master.cf; None for services that deliver nothing."""
         doors, decisions, parameters = self._doors, self.decisions, self.configuration.parameters_of(service)
@@ -318,8 +338,9 @@ class Stations:
                 return VirtualAgent(doors.mailboxes, parameters, doors.clock)
             case "local":
                 forward = QueueForward(
-                    doors.intake, doors.content_writer, doors.new_queue_id, doors.clock, self.cleanup
-                )
+                    doors.intake, doors.content_writer, doors.new_queue_id, doors.clock, self.cleanup,
+                    self._forward_seals(parameters),
+                )  # fmt: skip
                 return LocalAgent(
                     doors.mailboxes,
                     decisions.local_aliases,
