@@ -25,6 +25,7 @@ from ekiden.tls.tlsrpt import ReportError
 from ekiden.tls.tlsrpt_store import TlsrptStore
 
 _DAY_S = 86400.0
+_DAYS_LIMIT = 36525
 _RECORDS_SHOWN = 1000
 _FINDINGS_SHOWN = 50  # of one kind
 _HEADINGS = {
@@ -47,7 +48,7 @@ def summarise(options: argparse.Namespace) -> int:
     if options.days < 1:
         raise CommandTrouble(os.EX_USAGE, "--days: write a number of days, at least 1")
     summary = Summary(options.domain)
-    since = time.time() - options.days * _DAY_S
+    since = time.time() - min(options.days, _DAYS_LIMIT) * _DAY_S
     reports = _received_reports(found)
     if reports is not None:
         reports.each(since, lambda each: summary.add(each.report, each.at, each.sender, each.proven))

@@ -95,8 +95,15 @@ class DomainTls:
     @cached_property
     def store(self) -> TlsrptStore:
         """What is counted for reports."""
-        limit = self._parameters.tlsrpt_store_limit
-        return TlsrptStore(self._directory / "tlsrpt.sqlite", limit=limit, time=self._clock.time, warn=self._warn)
+        parameters = self._parameters
+        return TlsrptStore(
+            self._directory / "tlsrpt.sqlite",
+            limit=parameters.tlsrpt_store_limit,
+            time=self._clock.time,
+            warn=self._warn,
+            received_s=parameters.received_report_retention_time,
+            received_bytes=parameters.received_report_store_limit,
+        )
 
     async def tick(self, *, first: bool) -> None:
         """What is to be done from time to time. ``first``: of all workers this one does what one of them must."""

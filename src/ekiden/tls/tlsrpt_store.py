@@ -26,6 +26,8 @@ from ekiden.tls.tlsrpt import Count, FailureDetails, PolicyDescription, Report, 
 
 _WAITING_LIMIT = 5000  # different counts that wait for a flush
 _DETAIL_CHARACTERS = 200
+_RECEIVED_S = 90 * 86400.0
+_RECEIVED_BYTES = 256 * 1024 * 1024
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS session (
     day TEXT NOT NULL, domain TEXT NOT NULL, policy BLOB NOT NULL, failure BLOB NOT NULL, sessions INTEGER NOT NULL,
@@ -52,10 +54,24 @@ class Received(Struct, frozen=True):
 
 
 class TlsrptStore:
-    """Counts of deliver.tls_policies, and the rest. ``limit``: the most rows of each kind. ``time``: the wall clock."""
+    """Counts of deliver.tls_policies, and the rest. ``limit``: the most rows of each kind. ``time``: the wall clock.
 
-    def __init__(self, path: Path, *, limit: int, time: Callable[[], float], warn: Callable[[str], None]) -> None:
+    ``received_s``: how long reports of others are kept; ``received_bytes``: how long they may be together.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        limit: int,
+        time: Callable[[], float],
+        warn: Callable[[str], None],
+        received_s: float = _RECEIVED_S,
+        received_bytes: int = _RECEIVED_BYTES,
+    ) -> None:
         self._limit = limit
+        self._received_s = received_s
+        self._received_bytes = received_bytes
         self._time = time
         self._waiting: dict[_Key, int] = {}
         self._file = StateFile(
@@ -176,6 +192,7 @@ class TlsrptStore:
         report = received.report
 
         def write(database: sqlite3.Connection) -> bool:
+            database.execute("DELETE FROM received WHERE at < ?", (self._time() - self._received_s,))
             row = received.at, received.sender, report.organization_name, report.report_id, encode(report)
             database.execute(
                 "INSERT OR IGNORE INTO received (at, sender, organization, report_id, report) VALUES (?, ?, ?, ?, ?)",
@@ -187,6 +204,13 @@ class TlsrptStore:
                     "DELETE FROM received WHERE number IN (SELECT number FROM received ORDER BY number LIMIT ?)",
                     (count - self._limit,),
                 )
+            (size,) = database.execute("SELECT sum(length(report)) FROM received").fetchone()
+            while size is not None and size > self._received_bytes:
+                number, length = database.execute(
+                    "SELECT number, length(report) FROM received ORDER BY number LIMIT 1"
+                ).fetchone()
+                database.execute("DELETE FROM received WHERE number = ?", (number,))
+                size -= length
             return True
 
         return bool(self._file.use(write))

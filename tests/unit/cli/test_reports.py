@@ -113,6 +113,7 @@ def test_many_findings_are_cut_off_and_json_has_all(tmp_path: Path, run: Run) ->
 
 def test_without_reports_it_says_so(run: Run) -> None:
     assert run() == (0, "no report came in the last 7 days\n", "")
+    assert run("--days", "9" * 400)[0] == 0
     code, _, err = run("--days", "0")
     assert code == os.EX_USAGE
     assert "--days" in err

@@ -17,7 +17,8 @@ from ekiden.message.envelope import Envelope, Recipient
 from ekiden.reports.aggregate import AggregateReport
 from ekiden.reports.feedback import FeedbackReport
 from ekiden.reports.received import ReceivedReport, ReceivedReports
-from ekiden.tls.tlsrpt_store import TlsrptStore
+from ekiden.tls.tlsrpt import DateRange, Report
+from ekiden.tls.tlsrpt_store import Received, TlsrptStore
 from support.fake_clock import FakeClock
 from support.requirements import require_conformance
 
@@ -108,6 +109,27 @@ def test_what_our_server_found_of_the_sender_is_kept(tmp_path: Path) -> None:
         world.deliver(head + COMPLAINT.replace(b"a@our", b"a@our%d" % number))
     world.deliver(COMPLAINT)
     assert [each.proven for each in world.kept] == [True, False, None]
+
+
+def test_reports_on_tls_are_kept_in_bounded_length_and_time(tmp_path: Path) -> None:
+    now = [1_800_000_000.0]
+    store = TlsrptStore(
+        tmp_path / "x.sqlite",
+        limit=100,
+        time=lambda: now[0],
+        warn=pytest.fail,
+        received_s=10 * 86400,
+        received_bytes=1000,
+    )
+    dates = DateRange("2027-01-01T00:00:00Z", "2027-01-01T23:59:59Z")
+    for number in range(20):
+        now[0] += 1
+        assert store.receive(Received(now[0], "s@x.test", Report(dates, f"{number:0100}", ())))
+    assert [int(each.report.report_id) for each in store.all_received()] == [16, 17, 18, 19]
+    now[0] += 11 * 86400
+    assert store.receive(Received(now[0], "s@x.test", Report(dates, "new", ())))
+    assert [each.report.report_id for each in store.all_received()] == ["new"]
+    store.close()
 
 
 @pytest.mark.parametrize(
