@@ -94,7 +94,7 @@ class _Author:
         """What of them speaks for the author, "" for nothing."""
         if not self._domain:
             return ""
-        for one in results:
+        for one in sorted(results, key=lambda one: one.method != "dmarc"):
             if one.result != "pass":
                 continue
             if one.method == "dmarc" and _domain(one.value("header", "from")) == self._domain:

@@ -10,7 +10,7 @@ import pytest
 from ekiden.auth.dkim.body_hash import BodyHashes
 from ekiden.auth.dkim.keys import ED25519_SHA256, new_private_key, signing_key
 from ekiden.auth.dkim.sign import DkimSigning
-from ekiden.auth.verdict import DmarcPolicy, Result, Verdicts
+from ekiden.auth.verdict import ArcVerdict, DmarcPolicy, Result, Verdicts
 from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
 from ekiden.message.address import NULL_SENDER, Address
@@ -18,7 +18,10 @@ from ekiden.message.envelope import Client
 from ekiden.policy.conclusion import Conclusion
 from ekiden.policy.examination import Examination
 from ekiden.policy.sender_authentication import SenderAuthentication
+from ekiden.reports.aggregate import OverrideReason
 from ekiden.tables.open import open_table
+from support.arc_chains import key as arc_key
+from support.arc_chains import sealed as arc_sealed
 from support.fake_resolver import SERVFAIL, FakeResolver
 
 KEY = signing_key("good.test", "k1", new_private_key(ED25519_SHA256))
@@ -205,3 +208,24 @@ def test_an_override_is_looked_up_by_client_and_author() -> None:
 def test_a_name_that_no_field_can_have_is_refused_at_the_start() -> None:
     with pytest.raises(ConfigError, match="authserv_id"):
         authentication(FakeResolver(ZONE), authserv_id="a\x01b")
+
+
+LIST = arc_key("list.test")
+FORWARDED = HEADER.replace(b"hello", b"[list] hello") + b"\r\n" + BODY
+RESULTS = "dkim=pass header.d=good.test; dmarc=pass header.from=good.test; arc=none"
+
+
+@pytest.mark.parametrize(("trusted", "passes"), [("list.test", True), ("", False), ("other.test", False)])
+def test_a_trusted_forwarder_saves_what_fails_dmarc(trusted: str, passes: bool) -> None:
+    message = arc_sealed(FORWARDED, LIST, ArcVerdict(Result.NONE), RESULTS)
+    header = message.partition(b"\r\n\r\n")[0] + b"\r\n"
+    resolver = FakeResolver({**ZONE, ("TXT", LIST.record_name): [LIST.record.encode()]})
+    examination = authentication(resolver, arc_trusted_sealers=trusted).examine(STRANGER, Address("list", "list.test"))
+    found = asyncio.run(fed(examination, header, BODY, 7))
+    assert found.verdicts.dmarc is not None
+    assert found.verdicts.dmarc.result is Result.FAIL
+    assert (found.decision.refusal is None) is passes
+    if passes:
+        assert found.decision.reason == OverrideReason(
+            "trusted_forwarder", "list.test (i=1) found dmarc=pass for good.test, and is a trusted sealer"
+        )
