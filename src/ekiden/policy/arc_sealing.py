@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from ekiden.auth.arc.recorded import recorded
+from ekiden.auth.arc.recorded import is_sealed, recorded
 from ekiden.auth.arc.seal import ArcSealing, prepared, unsealable
 from ekiden.auth.dkim.body_hash import BodyHashes
 from ekiden.auth.dkim.canonical import SignableHeader
@@ -73,9 +73,12 @@ class ArcSealer:
 
     def seal_forwarded(self, header: bytes, hashes: BodyHashes, *, now: float) -> Sealed:
         """A message of a stranger that is passed on: what was found is in the field that it got then."""
-        found = recorded(SignableHeader(header), self._authserv_id)
+        taken_apart = SignableHeader(header)
+        found = recorded(taken_apart, self._authserv_id)
         if found is None:
             return Sealed(note="it has no Authentication-Results of ours that speak of ARC")
+        if is_sealed(taken_apart, found):
+            return Sealed(note="it was sealed as it came in")
         return self.seal(header, hashes, chain=found.chain, results=found.results, now=now)
 
 

@@ -13,7 +13,7 @@ from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import ParameterError, Parameters
 from ekiden.policy.arc_sealing import ArcSealer, Sealed, sealing_key
 from ekiden.tls.key_files import KeyFiles, key_directories
-from support.arc_chains import NOW, divided, key, pem, verified, zone
+from support.arc_chains import NOW, divided, key, pem, sealed, verified, zone
 
 MESSAGE = b"From: a@author.test\r\nSubject: x\r\n\r\nHello\r\n"
 SETTINGS = {
@@ -96,6 +96,16 @@ def test_what_is_passed_on_is_sealed_with_what_was_found_when_it_came() -> None:
     again = results_text(Verdicts(arc=verdict), client_address="192.0.2.1")
     message = authentication_results("MX.test", again) + found.fields + message
     assert verified(forwarded(sealer(), message).fields + message, zone(key("mx.test"))).instances == 2
+
+
+@pytest.mark.parametrize("before", [b"", sealed(MESSAGE, key("x.test"), ArcVerdict(Result.NONE), "spf=pass")])
+def test_what_was_sealed_as_it_came_in_is_not_sealed_again(before: bytes) -> None:
+    message = before or MESSAGE
+    results = results_text(Verdicts(arc=ArcVerdict(Result.PASS if before else Result.NONE)))
+    message = authentication_results("mx.test", results) + message
+    once = forwarded(sealer(), message).fields
+    assert once
+    assert forwarded(sealer(), once + message) == Sealed(note="it was sealed as it came in")
 
 
 @pytest.mark.parametrize(

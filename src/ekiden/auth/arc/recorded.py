@@ -10,6 +10,7 @@ import re
 
 from msgspec import Struct
 
+from ekiden.auth.arc.chain import collect, results_value
 from ekiden.auth.dkim.canonical import SignableHeader
 from ekiden.auth.results.read import ResultsError, parse
 from ekiden.auth.results.remove import same_identifier
@@ -40,7 +41,17 @@ def recorded(header: SignableHeader, authserv_id: str) -> Recorded | None:
         result = _CHAIN.get(found.result) if found is not None else None
         if found is None or result is None:
             return None
-        # We write the id as one word, and no version (RFC 8601 §2.2).
-        text = _FOLD.sub(" ", value.decode("utf-8", "replace").rstrip("\r\n"))
-        return Recorded(text.partition(";")[2].strip(), ArcVerdict(result, reason=found.reason))
+        return Recorded(_results(value), ArcVerdict(result, reason=found.reason))
     return None
+
+
+def is_sealed(header: SignableHeader, found: Recorded) -> bool:
+    """The newest set tells just that: the seal was put on as the message came in."""
+    sets = collect(header).sets
+    return bool(sets) and _results(results_value(header.value(sets[-1].results))) == found.results
+
+
+def _results(value: bytes) -> str:
+    """Without the authserv-id, which we write as one word, with no version behind it (RFC 8601 §2.2)."""
+    text = _FOLD.sub(" ", value.decode("utf-8", "replace").rstrip("\r\n"))
+    return text.partition(";")[2].strip()
