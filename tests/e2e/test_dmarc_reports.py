@@ -27,6 +27,7 @@ ZONES = {
     "owner.test": f'_dmarc TXT "{OWNER}"\n@ TXT "v=spf1 ip4:127.0.0.1 -all"\n@ A 127.0.0.1\n',
     "watch.test": 'owner.test._report._dmarc TXT "v=DMARC1"\n@ A 127.0.0.1\n',
     "victim.test": "@ A 127.0.0.1\n",
+    "told.test": '_dmarc TXT "v=DMARC1; p=none; ruf=mailto:f@told.test"\n@ A 127.0.0.1\n',
     "quiet.test": '_dmarc TXT "v=DMARC1; p=none"\n@ A 127.0.0.1\n',
 }
 
@@ -48,6 +49,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningSer
             "relayhost": sink.next_hop,
             "dmarc_report_organization_name": "Our Test",
             "worker_processes": "2",
+            "dmarc_failure_reports": "yes",
             "dkim_signing_table": "inline:{ our.test = our.test:s:s.pem }",
         }
         with running_server(main_cf=settings, start=False) as server:
@@ -161,3 +163,20 @@ def test_mail_comes_in_a_day_passes_and_its_owner_hears_of_it(world: tuple[Runni
         {"domain": "owner.test", "scope": "mfrom", "result": "pass", "human_result": None}
     ]
     assert report["policy_published"]["discovery_method"] == "treewalk"
+
+
+def test_who_asks_for_it_is_told_of_a_message_that_fails(world: tuple[RunningServer, RecordingSink]) -> None:
+    server, sink = world
+    assert deliver(server, "mallory@elsewhere.test", "Alice <alice@told.test>") == 250, "p=none"
+    (mail,) = sink.take()
+    assert mail.recipients == ("f@told.test",)
+    assert verifies(mail.content, records(KEY))
+    report: Any = parsedmarc.parse_report_email(mail.content, offline=True)["report"]
+    assert report["feedback_type"] == "auth-failure"
+    assert report["reported_domain"] == "told.test"
+    assert report["source"]["ip_address"] == "127.0.0.1"
+    assert report["authentication_mechanisms"] == ["dkim", "spf"]
+    assert report["delivery_result"] == "delivered"
+    assert report["sample_headers_only"] is True
+    for private in (b"alice", b"Alice", b"mallory", b"u@our.test", b"Hello"):
+        assert private not in mail.content.partition(b"\r\n\r\n")[2], private

@@ -30,7 +30,8 @@ _TRACE = frozenset(
 )
 _WHOLE = frozenset({b"date", b"resent-date", b"message-id", b"mime-version", b"list-id"})
 # A signature may hold a copy of the fields that it signs, subject and recipients among them (RFC 6376 §3.5: z=).
-_COPIED = re.compile(r";[ \t\r\n]*z[ \t\r\n]*=[^;]*")
+_COPIED = re.compile(r"(?:\A|;)[ \t\r\n]*z[ \t\r\n]*=[^;]*", re.IGNORECASE)
+_NOT_FOLDED = re.compile(rb"\r?\n(?![ \t])")
 # Logins, as Postfix and others write them to Received.
 _LOGIN = re.compile(r"\((?:Authenticated sender|authenticated as|account)[: ][^()]*\)", re.IGNORECASE)
 
@@ -64,7 +65,8 @@ class Redaction:
             value = self._value(field.name, header[field.value : field.end])
             if value is not None:
                 name = header[field.start : field.start + len(field.name)]
-                shown.append(b"%b: %b\r\n" % (name, value.strip(b" \t\r\n")))
+                # What belongs to no field goes to the one before; it must not look like one of its own.
+                shown.append(b"%b: %b\r\n" % (name, _NOT_FOLDED.sub(b"\r\n ", value.strip(b" \t\r\n"))))
         return b"".join(shown)
 
     def _value(self, name: bytes, value: bytes) -> bytes | None:

@@ -8,10 +8,13 @@ import io
 import re
 import time
 from email.policy import default
+from typing import Any
 
 import msgspec
 import parsedmarc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lxml import etree
 
 from ekiden.reports.aggregate import (
@@ -221,3 +224,40 @@ def test_we_read_what_we_write() -> None:
     published = msgspec.structs.replace(REPORT.policy, psd="")  # RFC 9990 has no element for it
     assert found.report == msgspec.structs.replace(REPORT, policy=published, version="1.0")
     assert found.problems == ()
+
+
+_TEXTS = st.text(st.characters(), max_size=20)
+_RESULTS = st.sampled_from(("pass", "fail", "none", "temperror"))
+_RECORDS = st.builds(
+    Record,
+    source_ip=st.ip_addresses().map(str),
+    count=st.integers(1, 10**9),
+    disposition=st.sampled_from(("none", "pass", "quarantine", "reject")),
+    dkim=st.sampled_from(("pass", "fail")),
+    spf=st.sampled_from(("pass", "fail")),
+    header_from=_TEXTS.filter(str.strip),
+    envelope_from=_TEXTS,
+    dkim_results=st.lists(st.builds(DkimResult, _TEXTS.filter(str.strip), _RESULTS, _TEXTS), max_size=3).map(tuple),
+    spf_results=st.lists(st.builds(SpfResult, _TEXTS, _RESULTS, st.just("mfrom")), max_size=1).map(tuple),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(_RECORDS, min_size=1, max_size=5))
+def test_any_report_has_the_same_numbers_for_us_and_for_parsedmarc(records: list[Record]) -> None:
+    report = msgspec.structs.replace(REPORT, records=tuple(records))
+    numbers = [(each.source_ip, each.count, each.disposition, each.dkim, each.spf) for each in records]
+    (found,) = at_once(in_message(mail(report), ReportLimits()))
+    assert isinstance(found.report, AggregateReport)
+    assert found.problems == ()
+    ours = found.report.records
+    assert [(each.source_ip, each.count, each.disposition, each.dkim, each.spf) for each in ours] == numbers
+    assert [[each.result for each in record.dkim_results] for record in ours] == [
+        [each.result for each in record.dkim_results] for record in records
+    ]
+    parsed: Any = parsedmarc.parse_aggregate_report_xml(xml(report), offline=True)
+    assert [
+        (each["source"]["ip_address"], each["count"], evaluated["disposition"], evaluated["dkim"], evaluated["spf"])
+        for each in parsed["records"]
+        for evaluated in [each["policy_evaluated"]]
+    ] == numbers

@@ -63,6 +63,14 @@ def test_every_form_of_a_local_part_is_found(text: str) -> None:
     assert "alice" not in REDACTION.text(text)
 
 
+@pytest.mark.parametrize(
+    "tags",
+    ["z=To:alice=40a; v=1", "v=1; z=To:alice=40a", "v=1;\r\n\tz = To:alice=40a|Subject:alice; s=x", "v=1;Z=alice"],
+)
+def test_what_a_signature_copies_is_left_out(tags: str) -> None:
+    assert b"alice" not in REDACTION.header(f"DKIM-Signature: {tags}\r\n".encode())
+
+
 @pytest.mark.parametrize("text", ["", "no address", "@", "@a.example", "a @ b", "@@@"])
 def test_what_has_no_local_part_stays(text: str) -> None:
     assert REDACTION.text(text) == text
