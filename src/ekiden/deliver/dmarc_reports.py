@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 from ekiden.auth.dmarc.discovery import Discovery
-from ekiden.auth.dmarc.record import ReportPlace, record_name, records_in
+from ekiden.auth.dmarc.record import record_name, records_in
 from ekiden.config.snapshot import Parameters
 from ekiden.dns.name import dns_name, host_name
 from ekiden.dns.resolver import DnsTrouble, Resolver
@@ -24,7 +24,7 @@ from ekiden.reports.aggregate import AggregateReport
 from ekiden.reports.aggregate_compose import Reporting, compose
 from ekiden.reports.aggregate_write import AggregateMail, compose_mail, compressed
 from ekiden.reports.collect import AggregateCounts
-from ekiden.reports.destinations import Destination, destinations
+from ekiden.reports.destinations import Destination, Destinations, destinations
 from ekiden.reports.mail_text import header_text
 from ekiden.tls.tlsrpt import day_of
 
@@ -33,6 +33,7 @@ R = TypeVar("R")
 
 _DAY_S = 86400.0
 _DAYS_OF_TRIES = 2
+_ASKED_AT_ONCE = 20  # domains; those whose servers do not answer are not to keep the others waiting
 _CLAIM_S = 600.0  # a process that dies while it sends leaves its report to another after this long
 
 # Sender, recipient, content in wire form; returns when the message is durable. Raises StoreTrouble.
@@ -87,6 +88,8 @@ class DmarcReporter:
         self._clock = clock
         self._observer = observer
         self._reporting = reporting_of(parameters)
+        self._asking = asyncio.Semaphore(_ASKED_AT_ONCE)
+        self._composing = asyncio.Semaphore(1)  # a report of many records takes memory
         self.is_unfinished = False  # something is to be tried again
 
     async def send_due(self) -> int:
@@ -98,9 +101,7 @@ class DmarcReporter:
             for day, domain in due:
                 await self._finish(day, domain)
             return 0
-        sent = 0
-        for day, domain in due:
-            sent += await self._report(day, domain)
+        sent = sum(await asyncio.gather(*(self._report(day, domain) for day, domain in due)))
         self.is_unfinished = bool(await _aside(self._counts.due, today))
         return sent
 
@@ -109,17 +110,16 @@ class DmarcReporter:
             await self._finish(day, domain)
             return 0
         try:
-            wanted = await destinations(
-                self._resolver,
-                await self._places(domain),
-                domain,
-                tag="rua",
-                discovery=Discovery(self._resolver),
-            )
+            async with self._asking:
+                wanted = await self._destinations(domain)
         except DnsTrouble as trouble:
             self._note(f"report on {domain} of {day} waits: {trouble}")
             await self._give_up_if_old(day, domain, str(trouble))
             return 0
+        async with self._composing:
+            return await self._report_to(wanted, day, domain)
+
+    async def _report_to(self, wanted: Destinations, day: str, domain: str) -> int:
         for refused in wanted.refused:
             self._note(f"no report on {domain} to {refused.uri[:200]}: {refused.reason}")
         counted = await _aside(self._counts.counted, day, domain) if wanted.accepted else None
@@ -139,11 +139,13 @@ class DmarcReporter:
             await self._finish(day, domain)
         return sent
 
-    async def _places(self, domain: str) -> tuple[ReportPlace, ...]:
+    async def _destinations(self, domain: str) -> Destinations:
         """Those of now: who has taken the wish back gets no more. Raises DnsTrouble."""
         name = dns_name(record_name(domain))
         records = records_in((await self._resolver.txt(name)).records) if name else []
-        return records[0].rua if len(records) == 1 else ()
+        places = records[0].rua if len(records) == 1 else ()
+        discovery = Discovery(self._resolver)
+        return await destinations(self._resolver, places, domain, tag="rua", discovery=discovery)
 
     async def _send(
         self, report: AggregateReport, packed: bytes, day: str, domain: str, destination: Destination

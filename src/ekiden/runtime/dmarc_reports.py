@@ -79,6 +79,7 @@ class DmarcReports:
         if self._reporting is None or self._reporting.done():
             # Thousands of domains may want reports: what ticks for other reasons does not wait for all of them.
             self._reporting = asyncio.ensure_future(self.report())
+            self._reporting.add_done_callback(self._ended)
 
     async def flush(self) -> None:
         """Write what was counted, without holding up mail."""
@@ -107,6 +108,10 @@ class DmarcReports:
             await asyncio.gather(self._reporting, return_exceptions=True)
         if "counts" in self.__dict__:
             self.counts.close()
+
+    def _ended(self, reporting: asyncio.Task[int]) -> None:
+        if not reporting.cancelled() and (error := reporting.exception()) is not None:
+            self._warn(f"reports are tried again later: {type(error).__name__}: {error}")
 
     def _delay_s(self) -> float:
         return self._random.uniform(0, self._parameters.dmarc_report_delay_limit)

@@ -313,3 +313,69 @@ async def test_messages_that_are_not_listed_are_told_of(tmp_path: Path) -> None:
     assert report["report_metadata"]["errors"] == [
         "15 more messages are not listed: they were too different from each other"
     ]
+
+
+@days
+async def test_servers_that_do_not_answer_keep_no_other_domain_waiting(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    for number in range(50):
+        host.reports.add(evaluated(domain=f"d{number}.example"))
+    await host.reports.flush()
+    await host.clock.advance(DAY_S)
+    host.resolver.gate = asyncio.Event()
+    reporting = asyncio.ensure_future(host.reports.report())
+    while len(host.resolver.asked) < 20:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)
+    assert len(host.resolver.asked) == 20
+    host.resolver.gate.set()
+    assert await reporting == 0
+
+
+@days
+async def test_a_server_that_dies_while_it_sends_sends_the_same_report_later(tmp_path: Path) -> None:
+    """RFC 9990 §3.5.2: with the same name and identifier, so that its reader knows it again."""
+    host = Host(tmp_path)
+    host.reports.add(evaluated())
+    await host.reports.flush()
+    await host.clock.advance(DAY_S)
+    real = host.submit
+
+    async def queued_and_dead(sender: str, recipient: str, content: bytes) -> None:
+        await real(sender, recipient, content)
+        raise asyncio.CancelledError
+
+    host.reports._submit = queued_and_dead
+    with pytest.raises(asyncio.CancelledError):
+        await host.reports.report()
+    host.restart()
+    assert await host.reports.report() == 0, "whoever sends it may still be alive"
+    await host.clock.advance(700)
+    assert await host.reports.report() == 1
+    (_, _, first), (_, _, second) = host.sent
+    lines = [content.split(b"\r\n") for content in (first, second)]
+    assert [(a, b) for a, b in zip(*lines, strict=True) if a != b and not a.startswith(b"Date:")] == []
+
+
+@days
+async def test_what_goes_wrong_with_one_report_is_said_and_the_others_leave(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.resolver.zone["TXT", "_dmarc.bad.example"] = [b"v=DMARC1; p=none; rua=mailto:x@bad.example"]
+    host.reports.add(evaluated(domain="bad.example"))
+    host.reports.add(evaluated())
+    real = host.submit
+
+    async def submit(sender: str, recipient: str, content: bytes) -> None:
+        if recipient == "x@bad.example":
+            raise RuntimeError("unforeseen")
+        await real(sender, recipient, content)
+
+    host.reports._submit = submit
+    for _ in range(60):
+        await host.clock.advance(1800)
+        await host.reports.tick(first=True)
+        if (reporting := host.reports._reporting) is not None:
+            await asyncio.gather(reporting, return_exceptions=True)
+            await asyncio.sleep(0.05)
+    assert host.places == ["dmarc@example.com"]
+    assert any("RuntimeError: unforeseen" in text for text in host.notes.texts)
