@@ -16,15 +16,15 @@ from ekiden.tables.table import TableTrouble
 class ForwardSeals:
     """``own``: clients whose mail nobody examines. Nothing was found of it, whatever stands in it.
 
-    ``is_outside`` tells who is at another host.
+    ``goes_on`` tells whose mail is for another host.
     """
 
     def __init__(
-        self, seals: OutgoingSeals, *, own: Sequence[ClientList], is_outside: Callable[[Address], Awaitable[bool]]
+        self, seals: OutgoingSeals, *, own: Sequence[ClientList], goes_on: Callable[[Address], Awaitable[bool]]
     ) -> None:
         self._seals = seals
         self._own = own
-        self._is_outside = is_outside
+        self._goes_on = goes_on
 
     async def apply(
         self, came: Envelope, recipients: Sequence[Recipient], content: OutgoingContent, queue_id: str
@@ -34,7 +34,7 @@ class ForwardSeals:
             if await self._is_own(came.client):
                 return content
             for recipient in recipients:
-                if await self._is_outside(recipient.address):
+                if await self._goes_on(recipient.address):
                     return await self._seals.apply(content, queue_id)
         except TableTrouble as trouble:
             raise StoreTrouble(f"whether it gets an ARC seal cannot be told: {trouble}") from trouble

@@ -30,7 +30,7 @@ from ekiden.tables.open import Maps
 from ekiden.tables.table import Table
 from ekiden.tls.key_files import KeyFiles
 
-IsOutside = Callable[[Address], Awaitable[bool]]
+GoesOn = Callable[[Address], Awaitable[bool]]
 
 
 class SenderAuthentication:
@@ -45,11 +45,11 @@ class SenderAuthentication:
         open_table: Callable[[str], Table],
         report: Callable[[Evaluated, bytes], None],
         key_files: Callable[[], KeyFiles] = KeyFiles,
-        is_outside: IsOutside | None = None,
+        goes_on: GoesOn | None = None,
     ) -> None:
         """``report`` takes what is counted for reports to the owners of domains, and the header as it came.
 
-        ``key_files``: what the files of keys hold now; ``is_outside``: whether an address is no matter of this host;
+        ``key_files``: what the files of keys hold now; ``goes_on``: whether mail for an address is for another host;
         None where nothing is sealed for being passed on.
         """
         self.parameters = parameters
@@ -75,7 +75,7 @@ class SenderAuthentication:
         self._decisions = DmarcDecisions(parameters)
         self._trust = ArcTrust(parameters, open_table=open_table)
         self.sealer = ArcSealer(parameters, key_files=key_files)
-        self._is_outside = is_outside
+        self._goes_on = goes_on
         self._overrides = Maps([open_table(word) for word in parameters.dmarc_override_maps])
 
     @staticmethod
@@ -97,11 +97,11 @@ class SenderAuthentication:
         """Whether mail for these gets an ARC seal. Raises TableTrouble."""
         if not self.sealer or self.sealer.seals_all:
             return bool(self.sealer)
-        is_outside = self._is_outside
-        if is_outside is None:
+        goes_on = self._goes_on
+        if goes_on is None:
             return False
         for recipient in recipients:
-            if await is_outside(recipient.address):
+            if await goes_on(recipient.address):
                 return True
         return False
 

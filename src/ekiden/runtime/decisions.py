@@ -35,7 +35,6 @@ from ekiden.policy.signing import MessageSigner
 from ekiden.policy.srs_addresses import SrsAddresses
 from ekiden.policy.unknown_domains import MailDomains
 from ekiden.reports.collect import Evaluated
-from ekiden.route.domain_class import DomainClass
 from ekiden.route.forwarded_sender import ForwardedSenders
 from ekiden.route.mx import MxRouter, uses_dns
 from ekiden.route.own_addresses import own_addresses
@@ -133,11 +132,12 @@ class Decisions:
             open_table=self._open_table(parameters),
             report=report,
             key_files=self._key_files,
-            is_outside=self._is_outside,
+            goes_on=self.goes_on,
         )
 
-    async def _is_outside(self, address: Address) -> bool:
-        return await self.router.class_of(address) is DomainClass.DEFAULT
+    async def goes_on(self, address: Address) -> bool:
+        """Whether its mail is for another host. Raises TableTrouble."""
+        return not await self.router.is_final_destination(address)
 
     def message_signer(self, parameters: Parameters) -> MessageSigner | None:
         """What signs mail that a listener with these parameters takes; None: nothing does. Raises ConfigError."""

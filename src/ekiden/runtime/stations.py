@@ -303,11 +303,8 @@ class Stations:
         return ForwardSeals(
             OutgoingSeals(sealer, clock=doors.clock, observer=doors.observer, header_limit=limit, program="local"),
             own=[client_list(parameters, name) for name in ("mynetworks", "authentication_exempt_clients")],
-            is_outside=self._is_outside,
+            goes_on=self.decisions.goes_on,
         )
-
-    async def _is_outside(self, address: Address) -> bool:
-        return not await self.router.is_final_destination(address)
 
     def _agent(self, service: Service) -> Agent | None:
         """The delivery agent of a line of master.cf; None for services that deliver nothing."""

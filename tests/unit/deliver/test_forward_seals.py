@@ -29,7 +29,7 @@ class _Seals(OutgoingSeals):
         return SEALED
 
 
-async def _is_outside(address: Address) -> bool:
+async def _goes_on(address: Address) -> bool:
     if address.domain == "trouble.test":
         raise TableTrouble("no answer")
     return address.domain != "here.test"
@@ -37,7 +37,7 @@ async def _is_outside(address: Address) -> bool:
 
 def sealed(client: Client, *domains: str) -> OutgoingContent:
     own = [ClientList(["192.0.2.128/25"]), ClientList([".friend.test"])]
-    seals = ForwardSeals(_Seals(), own=own, is_outside=_is_outside)
+    seals = ForwardSeals(_Seals(), own=own, goes_on=_goes_on)
     recipients = [Recipient(Address("user", domain)) for domain in domains]
     return asyncio.run(seals.apply(Envelope(client=client), recipients, CAME, "NEW"))
 

@@ -14,7 +14,7 @@ from ekiden.auth.verdict import ArcVerdict, DmarcPolicy, Result, Verdicts
 from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
 from ekiden.message.address import NULL_SENDER, Address
-from ekiden.message.envelope import Client
+from ekiden.message.envelope import Client, Recipient
 from ekiden.policy.conclusion import Conclusion
 from ekiden.policy.examination import Examination
 from ekiden.policy.sender_authentication import SenderAuthentication
@@ -203,6 +203,31 @@ def test_an_override_is_looked_up_by_client_and_author() -> None:
         assert found.decision.refusal is None
         assert found.decision.reason is not None
         assert (found.decision.reason.type, found.decision.reason.comment) == ("local_policy", "ours")
+
+
+@pytest.mark.parametrize(
+    ("mode", "recipient", "seals"),
+    [
+        ("forwarded", "far.test", True),
+        ("forwarded", "here.test", False),
+        ("all", "here.test", True),
+        ("no", "far.test", False),
+    ],
+)
+def test_what_is_sealed_depends_on_where_it_goes(mode: str, recipient: str, seals: bool) -> None:
+    async def goes_on(address: Address) -> bool:
+        return address.domain == "far.test"
+
+    made = SenderAuthentication(
+        Parameters({"arc_seal": mode, "arc_seal_key": "here.test:k:k.pem"}),
+        resolver=FakeResolver(ZONE),
+        clock=Clock(),
+        open_table=open_table,
+        report=lambda evaluated, header: None,
+        goes_on=goes_on,
+    )
+    recipients = [Recipient(Address("a", "here.test")), Recipient(Address("b", recipient))]
+    assert asyncio.run(made.seals_for(recipients)) is seals
 
 
 def test_a_name_that_no_field_can_have_is_refused_at_the_start() -> None:
