@@ -69,7 +69,7 @@ def sink() -> Iterator[RecordingSink]:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def server(sink: RecordingSink, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     zones = {}
     for name, (spf, dmarc) in DOMAINS.items():
