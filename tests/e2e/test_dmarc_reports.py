@@ -50,7 +50,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningSer
             "dmarc_report_organization_name": "Our Test",
             "worker_processes": "2",
             "dmarc_failure_reports": "yes",
-            "dkim_signing_table": "inline:{ our.test = our.test:s:s.pem }",
+            "dkim_signing_table": "inline:{ our.test = our.test:s:s.pem, .our.test = our.test:s:s.pem }",
         }
         with running_server(main_cf=settings, start=False) as server:
             (server.etc / "dkim").mkdir()
@@ -116,12 +116,12 @@ def test_a_restart_sends_nothing_twice(world: tuple[RunningServer, RecordingSink
     assert sink.messages(0) == []
 
 
-def deliver(server: RunningServer, sender: str, author: str, *, header: str = "") -> int:
+def deliver(server: RunningServer, sender: str, author: str, *, header: str = "", notify: str = "FAILURE") -> int:
     """One message from the loopback; the code of the reply to its content."""
     with smtplib.SMTP("127.0.0.1", server.port, timeout=30) as client:
         client.ehlo("client.owner.test")
         client.mail(sender)
-        assert client.rcpt("u@our.test")[0] == 250
+        assert client.rcpt("u@our.test", [f"NOTIFY={notify}"])[0] == 250
         code, _ = client.data(f"From: {author}\r\nTo: u@our.test\r\nSubject: x\r\n{header}\r\nHello\r\n")
         return code
 
@@ -180,3 +180,12 @@ def test_who_asks_for_it_is_told_of_a_message_that_fails(world: tuple[RunningSer
     assert report["sample_headers_only"] is True
     for private in (b"alice", b"Alice", b"mallory", b"u@our.test", b"Hello"):
         assert private not in mail.content.partition(b"\r\n\r\n")[2], private
+
+
+def test_a_notification_is_signed_for_the_domain_of_its_author(world: tuple[RunningServer, RecordingSink]) -> None:
+    server, sink = world
+    assert deliver(server, "b@quiet.test", "b@quiet.test", notify="SUCCESS") == 250
+    (mail,) = sink.take()
+    assert (mail.sender, mail.recipients) == ("", ("b@quiet.test",))
+    assert "MAILER-DAEMON@mx.our.test" in (mail.field("From") or "")
+    assert verifies(mail.content, records(KEY))
