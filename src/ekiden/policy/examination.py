@@ -2,8 +2,8 @@
 
 In:   who the client is and whom it names, at MAIL; the header when it is complete; the body in pieces.
 Out:  at RCPT a refusal by SPF; at the end what was found, what is done, and the fields that say so.
-Never: passes over the body twice, waits for DNS while content can be read, holds up mail because of a bug in DNS:
-       what cannot be found out in time is a temporary error.
+Never: passes over the body twice, waits for DNS while content can be read, takes silence of DNS for an answer: what
+       cannot be found out in time is a temporary error.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ class Examination:
                 ),
                 DmarcVerdict(Result.TEMPERROR, from_domain=self._authors[0] if self._authors else "", reason=_LATE),
             )
-        return Verdicts(spf=spf, spf_helo=helo, dkim=dkim, arc=arc, dmarc=dmarc, iprev=iprev(self._client))
+        named = iprev(self._client) if parameters.smtpd_peername_lookup else None
+        return Verdicts(spf=spf, spf_helo=helo, dkim=dkim, arc=arc, dmarc=dmarc, iprev=named)
 
     async def _check_spf(self) -> tuple[SpfVerdict, SpfVerdict | None]:
         parameters, client, sender = self._authentication.parameters, self._client, self._sender

@@ -63,8 +63,10 @@ class SenderAuthentication:
             time_s=parameters.authentication_time_limit,
             explains=parameters.spf_policy in ("soft-refuse", "refuse"),  # who else would read it
         )
-        self.dkim_limits = DkimLimits(signatures=parameters.dkim_signature_limit)
-        self.arc_limits = ArcLimits()
+        self.dkim_limits = DkimLimits(
+            signatures=parameters.dkim_signature_limit, time_s=parameters.authentication_time_limit
+        )
+        self.arc_limits = ArcLimits(time_s=parameters.authentication_time_limit)
         try:
             identifier_text(parameters.authserv_id)
         except ValueError as error:

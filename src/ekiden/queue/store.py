@@ -61,7 +61,7 @@ class Change(enum.Enum):
     EXPIRE = "expire"  # give up: the next round returns it to its sender (not what is being delivered just now)
 
 
-HEAD_LIMIT_BYTES = 65_536
+HEAD_LIMIT_BYTES = 131_072
 
 
 class ContentWriter(Protocol):

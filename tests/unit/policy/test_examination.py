@@ -10,7 +10,18 @@ import pytest
 from ekiden.auth.dkim.body_hash import BodyHashes
 from ekiden.auth.dkim.keys import ED25519_SHA256, new_private_key, signing_key
 from ekiden.auth.dkim.sign import DkimSigning
-from ekiden.auth.verdict import ArcVerdict, DmarcPolicy, Result, Verdicts
+from ekiden.auth.results.write import authentication_results, results_text
+from ekiden.auth.spf.received_spf import received_spf
+from ekiden.auth.verdict import (
+    ArcVerdict,
+    DkimVerdict,
+    DmarcPolicy,
+    DmarcVerdict,
+    IprevVerdict,
+    Result,
+    SpfVerdict,
+    Verdicts,
+)
 from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
 from ekiden.message.address import NULL_SENDER, Address
@@ -18,6 +29,7 @@ from ekiden.message.envelope import Client, Recipient
 from ekiden.policy.conclusion import Conclusion
 from ekiden.policy.examination import Examination
 from ekiden.policy.sender_authentication import SenderAuthentication
+from ekiden.queue.store import HEAD_LIMIT_BYTES
 from ekiden.reports.aggregate import OverrideReason
 from ekiden.tables.open import open_table
 from support.arc_chains import key as arc_key
@@ -124,12 +136,13 @@ def test_dns_that_is_silent_holds_mail_up_no_longer_than_it_may() -> None:
 
     async def run() -> Conclusion:
         resolver.gate = asyncio.Event()
-        examination = authentication(resolver, authentication_time_limit="1s", dkim_verification="no").examine(
+        examination = authentication(resolver, authentication_time_limit="1s", spf_checks_helo="no").examine(
             FRIEND, Address("anna", "good.test")
         )
-        return await asyncio.wait_for(fed(examination, HEADER, BODY, 10), 15)
+        return await asyncio.wait_for(fed(examination, signature() + HEADER, BODY, 10), 15)
 
     found = asyncio.run(run())
+    assert found.verdicts.dkim[0].result is Result.TEMPERROR
     assert found.verdicts.spf is not None
     assert found.verdicts.spf.result is Result.TEMPERROR
     assert found.verdicts.dmarc is not None
@@ -195,6 +208,29 @@ def test_the_name_of_the_client_is_a_finding_too(client: Client, result: Result)
     found = examined(signature() + HEADER, client=client).verdicts.iprev
     assert found is not None
     assert found.result is result
+
+
+def test_without_look_ups_of_names_nothing_is_said_of_them() -> None:
+    assert examined(HEADER, smtpd_peername_lookup="no").verdicts.iprev is None
+
+
+def test_whatever_was_found_its_fields_have_room_at_the_top_twice() -> None:
+    """Once as ours, once as the results that a seal of ARC holds."""
+    long = '"(\\;,é' * 500
+    name = ".".join(["x" * 63] * 4)
+    spf = SpfVerdict(Result.FAIL, domain=name, sender=long, mechanism=long, explanation=long, reason=long)
+    verdicts = Verdicts(
+        spf=spf,
+        spf_helo=SpfVerdict(Result.PERMERROR, identity="helo", domain=name, sender=long, reason=long),
+        dkim=(DkimVerdict(Result.FAIL, name, name, long, "rsa-sha256", long, reason=long),) * 100,
+        arc=ArcVerdict(Result.FAIL, 50, (name,) * 50, reason=long),
+        dmarc=DmarcVerdict(Result.FAIL, name, name, name, reason=long),
+        iprev=IprevVerdict(Result.PASS, name, "2001:db8::1"),
+    )
+    field = authentication_results("mx.here.test", results_text(verdicts, client_address="2001:db8::1"))
+    received = received_spf(spf, client_address=long, helo=long, receiver=name, envelope_from=long)
+    seal_and_signature = 8192
+    assert len(field) * 2 + len(received) + seal_and_signature < HEAD_LIMIT_BYTES
 
 
 def test_an_override_is_looked_up_by_client_and_author() -> None:

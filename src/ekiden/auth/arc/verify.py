@@ -32,6 +32,7 @@ class ArcLimits(Struct, frozen=True):
     keys: int = 4  # of one name that are tried
     key_bits_minimum: int = 1024  # RFC 8301 §3.2
     key_bits_maximum: int = 4096
+    time_s: float = 20.0  # for the look-up of one key
     clock_skew_s: int = 300  # how far the sealer's clock may differ, for x=
 
 
@@ -57,7 +58,7 @@ class ArcVerification:
         self._header = header if isinstance(header, SignableHeader) else SignableHeader(header)
         self._limits = limits
         self._now = now
-        self._lookups = KeyLookups(resolver, records=limits.records, keys=limits.keys)
+        self._lookups = KeyLookups(resolver, records=limits.records, keys=limits.keys, time_s=limits.time_s)
         chain = collect(self._header)
         self._sets = chain.sets
         self._highest = chain.highest

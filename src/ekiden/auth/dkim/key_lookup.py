@@ -26,12 +26,16 @@ class Keys(Struct, frozen=True):
 
 
 class KeyLookups:
-    """``records`` of one name are read, ``keys`` of one name tried: RFC 6376 §3.6.2.2 leaves open what several mean."""
+    """``records`` of one name are read, ``keys`` of one name tried: RFC 6376 §3.6.2.2 leaves open what several mean.
 
-    def __init__(self, resolver: Resolver, *, records: int, keys: int) -> None:
+    ``time_s``: for one look-up.
+    """
+
+    def __init__(self, resolver: Resolver, *, records: int, keys: int, time_s: float) -> None:
         self._resolver = resolver
         self._records = records
         self._keys = keys
+        self._time_s = time_s
         self._answers: dict[str, asyncio.Task[Answer[bytes] | DnsTrouble]] = {}
 
     def begin(self, name: str) -> None:
@@ -56,9 +60,12 @@ class KeyLookups:
 
     async def _ask(self, name: str) -> Answer[bytes] | DnsTrouble:
         try:
-            return await self._resolver.txt(name)
+            async with asyncio.timeout(self._time_s):
+                return await self._resolver.txt(name)
         except DnsTrouble as trouble:
             return trouble
+        except TimeoutError:
+            return DnsTrouble(f"not within {self._time_s:g} s")
 
     def _fit(self, signature: Signature, name: str, texts: tuple[bytes, ...]) -> Keys:
         """Those of a name's records that are for the signature; or what is wrong with the first that is not."""

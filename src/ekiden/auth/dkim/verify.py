@@ -32,6 +32,7 @@ class DkimLimits(Struct, frozen=True):
     keys: int = 4  # of one name that are tried: RFC 6376 §3.6.2.2 leaves open what several mean
     key_bits_minimum: int = 1024  # RFC 8301 §3.2
     key_bits_maximum: int = 4096  # as far as every verifier must go (RFC 8301 §3.2)
+    time_s: float = 20.0  # for the look-up of one key
     clock_skew_s: int = 300  # how far the signer's clock may differ, for t= and x=
 
 
@@ -55,7 +56,7 @@ class DkimVerification:
         now: float,
     ) -> None:
         self._header = header if isinstance(header, SignableHeader) else SignableHeader(header)
-        self._lookups = KeyLookups(resolver, records=limits.records, keys=limits.keys)
+        self._lookups = KeyLookups(resolver, records=limits.records, keys=limits.keys, time_s=limits.time_s)
         self._limits = limits
         self._now = now
         found = self._header.named(_FIELD)
