@@ -68,6 +68,7 @@ smtpd_hard_error_limit = 1000
 alias_maps =
 alias_database =
 biff = no
+srs_domain =
 """
 
 
