@@ -310,7 +310,7 @@ def test_what_its_domain_has_signed_arrives(world: World, way: str) -> None:
     world.wait_for_log(world.forwarder, "leaves with the sender SRS0=", "user@p.test")
 
 
-@pytest.mark.parametrize("way", ["team", "games"], ids=["alias", "forward file"])
+@pytest.mark.parametrize("way", ["out", "team", "games"], ids=["virtual alias", "alias", "forward file"])
 def test_what_the_forwarder_found_is_sealed(world: World, way: str) -> None:
     """RFC 8617: dkimpy follows the chain, whose first link is what the forwarder found when the message came."""
     subject = f"sealed on its way by {way}"
