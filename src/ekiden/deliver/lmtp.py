@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Endpoint, UnixHost
@@ -53,8 +54,8 @@ class LmtpAgent:
             generic=generic,
         )
 
-    async def deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
-        return await self._engine.deliver(request)
+    def deliver(self, request: DeliveryRequest) -> Coroutine[Any, Any, Sequence[DeliveryResult]]:
+        return self._engine.deliver(request)
 
     async def close(self) -> None:
         await self._engine.close()

@@ -8,7 +8,8 @@ turn, and after them each of smtp_fallback_relay.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from msgspec import structs
 
@@ -73,13 +74,16 @@ class SmtpAgent:
             generic=generic,
         )
 
-    async def deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
+    def deliver(self, request: DeliveryRequest) -> Coroutine[Any, Any, Sequence[DeliveryResult]]:
+        if self._loops_to is None:
+            return self._engine.deliver(request)
+        return self._deliver_or_pass_on(request, self._loops_to)
+
+    async def _deliver_or_pass_on(self, request: DeliveryRequest, loops_to: PassOn) -> Sequence[DeliveryResult]:
         results = await self._engine.deliver(request)
-        if self._loops_to is None or not (looping := [at for at, result in enumerate(results) if _is_loop(result)]):
+        if not (looping := [at for at, result in enumerate(results) if _is_loop(result)]):
             return results
-        theirs = await self._loops_to(
-            structs.replace(request, recipients=tuple([request.recipients[at] for at in looping]))
-        )
+        theirs = await loops_to(structs.replace(request, recipients=tuple([request.recipients[at] for at in looping])))
         for at, result in zip(looping, theirs, strict=True):
             results[at] = result
         return results
@@ -125,19 +129,15 @@ class Engine:
         else:
             job = Job(request, request.content, quotes=self._settings.quotes)
         if job.open and (connection := self.pool.take(request.next_hop)) is not None:
-            if await self._sessions.fits(connection, job):
-                await self._reuse(connection, job)
-            else:
+            if not await self._sessions.fits(connection, job):
                 self.pool.retire(connection)
+            # The server may have gone while the connection lay idle: then nothing was tried yet.
+            elif await self._transact(connection, job, reused=True):
+                job.sessions += 1
+                job.tried = connection.endpoint
         if job.open:
             await self._try_next_hops(job)
         return [result if result is not None else _NO_SERVER for result in job.results]
-
-    async def _reuse(self, connection: Connection, job: Job) -> None:
-        # The server may have gone while the connection lay idle: then nothing was tried yet.
-        if await self._transact(connection, job, reused=True):
-            job.sessions += 1
-            job.tried = connection.endpoint
 
     async def _try_next_hops(self, job: Job) -> None:
         """Each next hop in turn, as long as there are open recipients."""

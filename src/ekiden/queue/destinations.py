@@ -347,11 +347,18 @@ class Dispatcher:
                 self._finished(job, [_suspended(destination)] * len(job.indexes), started)
                 return False
             self._revive(destination)
+        request = job.request
         destination.bulky_running += job.is_bulky
         try:
-            results = await self._attempt(job)
+            results = await self._deliver(request)
+        except Exception as error:
+            # An agent that raises has a bug: its recipients wait, the loop lives on.
+            self._complain(request, f"delivery by {request.transport} failed: {type(error).__name__}: {error}")
+            results = [deferred(INTERNAL_ERROR, "internal error in delivery")] * len(request.recipients)
         finally:
             destination.bulky_running -= job.is_bulky
+        if len(results) != len(request.recipients):
+            results = self._completed(request, results)
         if is_unreachable(results):
             if not destination.dead_until and destination.window.failed():
                 destination.dead_until = self._clock.monotonic() + self._parameters.minimal_backoff_time
@@ -369,23 +376,14 @@ class Dispatcher:
         self._finished(job, results, started)
         return True
 
-    async def _attempt(self, job: Job) -> Sequence[DeliveryResult]:
-        """The agent's results, one a recipient whatever the agent does."""
-        request = job.request
-        try:
-            results = await self._deliver(request)
-        except Exception as error:
-            # An agent that raises has a bug: its recipients wait, the loop lives on.
-            self._complain(request, f"delivery by {request.transport} failed: {type(error).__name__}: {error}")
-            return [deferred(INTERNAL_ERROR, "internal error in delivery")] * len(request.recipients)
-        if len(results) != len(request.recipients):
-            self._complain(
-                request,
-                f"delivery by {request.transport} gave {len(results)} results for {len(request.recipients)} recipients",
-            )
-            missing = deferred(INTERNAL_ERROR, "internal error in delivery: no result")
-            results = (*results, *[missing] * len(request.recipients))[: len(request.recipients)]
-        return results
+    def _completed(self, request: DeliveryRequest, results: Sequence[DeliveryResult]) -> Sequence[DeliveryResult]:
+        """One result a recipient, whatever the agent does."""
+        self._complain(
+            request,
+            f"delivery by {request.transport} gave {len(results)} results for {len(request.recipients)} recipients",
+        )
+        missing = deferred(INTERNAL_ERROR, "internal error in delivery: no result")
+        return (*results, *[missing] * len(request.recipients))[: len(request.recipients)]
 
     def _complain(self, request: DeliveryRequest, text: str) -> None:
         self._observer.emit(Note("qmgr", text, "error", request.queue_id))

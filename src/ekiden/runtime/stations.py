@@ -35,7 +35,7 @@ from ekiden.deliver.text_only import deliver_as_text
 from ekiden.deliver.virtual import VirtualAgent
 from ekiden.message.address import Address
 from ekiden.message.clock import Clock
-from ekiden.message.delivery import DeliveryRequest, DeliveryResult, Route, deferred
+from ekiden.message.delivery import DeliveryRequest, DeliveryResult, deferred
 from ekiden.message.envelope import BodyType, Recipient
 from ekiden.message.queued import QueuedMessage
 from ekiden.message.status import Status
@@ -170,9 +170,6 @@ class Stations:
             warn=lambda text: observer.emit(Note("reports", text, "warning")),
         )
 
-    async def resolve(self, address: Address, sender: Address) -> Route | DeliveryResult:
-        return await self.router.resolve(address, sender)
-
     async def sender_for(self, recipient: Recipient, sender: Address, queue_id: str) -> Address | DeliveryResult:
         """The sender that the next host is told: not always the message's, where it is forwarded."""
         try:
@@ -184,17 +181,21 @@ class Stations:
             self._doors.observer.emit(Note("qmgr", text, "info", queue_id))
         return leaving.sender
 
-    async def deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
+    def deliver(self, request: DeliveryRequest) -> Awaitable[Sequence[DeliveryResult]]:
         agent = self._agents.get(request.transport)
         if agent is None:
-            text = f"mail transport unavailable: master.cf has no service {request.transport}"
-            return [deferred(_NO_TRANSPORT, text)] * len(request.recipients)
+            return self._no_transport(request)
         if request.envelope.body is BodyType.BINARY_MIME and request.transport not in self._binary_transports:
-            return await deliver_as_text(
+            return deliver_as_text(
                 request, agent.deliver, content_writer=self._doors.content_writer, new_id=self._doors.new_queue_id,
                 limits=mime_limits(self.configuration.parameters),
             )  # fmt: skip
-        return await agent.deliver(request)
+        return agent.deliver(request)
+
+    @staticmethod
+    async def _no_transport(request: DeliveryRequest) -> Sequence[DeliveryResult]:
+        text = f"mail transport unavailable: master.cf has no service {request.transport}"
+        return [deferred(_NO_TRANSPORT, text)] * len(request.recipients)
 
     async def _deliver_for_local(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
         """mailbox_transport and its kin; one that led back to local would go round for ever."""

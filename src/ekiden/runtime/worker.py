@@ -12,7 +12,7 @@ import random
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -240,14 +240,14 @@ class Worker:
 
     # The stations change at a reload; the scheduler always asks those of now.
 
-    async def _resolve(self, address: Address, sender: Address) -> Route | DeliveryResult:
-        return await self._stations.resolve(address, sender)
+    def _resolve(self, address: Address, sender: Address) -> Awaitable[Route | DeliveryResult]:
+        return self._stations.router.resolve(address, sender)
 
-    async def _sender_for(self, recipient: Recipient, sender: Address, queue_id: str) -> Address | DeliveryResult:
-        return await self._stations.sender_for(recipient, sender, queue_id)
+    def _sender_for(self, recipient: Recipient, sender: Address, queue_id: str) -> Awaitable[Address | DeliveryResult]:
+        return self._stations.sender_for(recipient, sender, queue_id)
 
-    async def _deliver(self, request: DeliveryRequest) -> Sequence[DeliveryResult]:
-        return await self._stations.deliver(request)
+    def _deliver(self, request: DeliveryRequest) -> Awaitable[Sequence[DeliveryResult]]:
+        return self._stations.deliver(request)
 
     async def _flush_site(self, domain: str) -> None:
         """What waits for ``domain`` with any worker is due now. Raises FlushTrouble."""
