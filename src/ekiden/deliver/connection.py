@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
             return Lost(self.client.stage)
         shakes_hands = self.layer is not None and not self.layer.done
         # A second reply in the segment of the last event: no more bytes will come to tell of it.
-        if not shakes_hands and (event := self.client.next_event()) is not None:
+        if not shakes_hands and self.client.has_unread and (event := self.client.next_event()) is not None:
             return event
         self._expect(Stage.TLS if shakes_hands else self.client.stage)
         self._waiter = self._loop.create_future()
@@ -309,7 +309,11 @@ class Connection(asyncio.Protocol):
 
     def _expect(self, stage: Stage) -> None:
         self._stage = stage
-        self._set_deadline(self._loop.time() + self._timeouts[self._stage])
+        deadline = self._loop.time() + self._timeouts[stage]
+        if deadline < self._armed:
+            self._set_deadline(deadline)
+        else:
+            self._deadline = deadline
 
     def _set_deadline(self, deadline: float) -> None:
         """The timer is moved only when it would come too late: else it looks at the deadline when it goes off."""

@@ -126,6 +126,11 @@ class SmtpClient:
         return None
 
     @property
+    def has_unread(self) -> bool:
+        """The server has said more than the events so far tell."""
+        return self._reader.pending
+
+    @property
     def reusable(self) -> bool:
         """The session can take another transaction: it is idle and the server has said nothing unasked."""
         return self.stage is Stage.IDLE and not self._ended and not self._reader.pending

@@ -36,7 +36,7 @@ class ReplyLimits(Struct, frozen=True):
 class ReplyReader:
     """Bytes in by receive(), replies out by next()."""
 
-    __slots__ = ("_at", "_buffer", "_code", "_filter_line", "_known", "_limits", "_lines", "_size")
+    __slots__ = ("_at", "_buffer", "_code", "_filter_line", "_known", "_limits", "_lines", "_size", "pending")
 
     def __init__(self, limits: ReplyLimits, filter_line: Callable[[bytes], bytes] | None = None) -> None:
         """``filter_line`` gives what is to be read in place of a line."""
@@ -48,15 +48,13 @@ class ReplyReader:
         self._code = 0  # of the reply whose first lines are in _lines
         self._lines: list[str] = []
         self._size = 0
-
-    @property
-    def pending(self) -> bool:
-        """Whether there are bytes that no reply has been made of."""
-        return self._at < len(self._buffer) or bool(self._lines)
+        self.pending = False  # there are bytes that no reply has been made of
 
     def receive(self, data: bytes) -> None:
         self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
         self._at = 0
+        if data:
+            self.pending = True
 
     def next(self) -> Reply | None:
         """The next whole reply, or None while its last line is not there. Raises ReplyTrouble, for good."""
@@ -71,12 +69,14 @@ class ReplyReader:
             stop = end - 1 if end > self._at and self._buffer[end - 1] == 13 else end
             line = self._buffer[self._at : stop]
             self._at = end + 1
+            self.pending = self._at < len(self._buffer)
             if self._filter_line is not None:
                 line = self._filter_line(line)
             if not self._lines and (known := self._known.get(line)) is not None:
                 return known
             if (reply := self._take(line, length)) is not None:
                 return reply
+            self.pending = True
 
     def _take(self, line: bytes, length: int) -> Reply | None:
         """One line; the reply if it was the last."""
