@@ -69,6 +69,7 @@ class Security:
         self._contexts = ClientContexts(parameters, prefix, monotonic=clock.monotonic, key_files=key_files)
         self.logins = LoginRules(parameters, prefix, monotonic=clock.monotonic, open_table=open_table)
         # Whether there is anything to ask before a connection is made, or used again.
+        self.has_logins = bool(self.logins)
         self.has_tls = not self._configured.is_off
         self.is_implicit: bool = own("tls_wrappermode")
         self.notes_offers: bool = own("tls_note_starttls_offer")

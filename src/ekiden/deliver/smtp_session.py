@@ -90,13 +90,13 @@ class Sessions:
     async def fits(self, connection: Connection, job: Job) -> bool:
         """Whether a connection of the pool is what a new one would be: under the same policy, with the same login."""
         security = self._security
-        require_tls = self._requires_tls(job, connection.endpoint)
+        require_tls = job.request.envelope.require_tls and self._requires_tls(job, connection.endpoint)
         if require_tls and not connection.client.extensions.require_tls:
             return False
-        if not (security.has_tls or security.logins or require_tls):
+        if not (security.has_tls or security.has_logins or require_tls):
             return True
         if (
-            not security.logins
+            not security.has_logins
             and not require_tls
             and (constant := security.constant_for(connection.next_hop)) is not None
         ):
@@ -172,7 +172,7 @@ class Sessions:
                 result = failed if found.status.is_permanent else deferred
                 return result(found.status, found.text, relay=str(endpoint), **facts_of(endpoint, 0.0))
             policy = found
-        if security.logins:
+        if security.has_logins:
             try:
                 credentials = await security.credentials_for(job, next_hop, endpoint)
             except TableTrouble as trouble:

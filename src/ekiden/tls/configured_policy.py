@@ -53,6 +53,11 @@ class ConfiguredPolicies:
         sites: Sequence[str] = () if words else getattr(parameters, f"{prefix}_tls_per_site")
         self._sites = Maps([open_table(word, parameters=parameters) for word in sites])
 
+        # The default, where neither a table nor DNS has a say in it.
+        self._constant = (
+            None if self._maps or self._sites or self.default.level in (Level.DANE, Level.DANE_ONLY) else self.default
+        )
+
     @property
     def is_off(self) -> bool:
         """No server gets TLS, and no table could say otherwise."""
@@ -67,8 +72,7 @@ class ConfiguredPolicies:
         return parse_policy(text, self._by_level)
 
     def constant_for(self, next_hop: str) -> TlsPolicy | None:
-        is_its_own = not self._maps and not self._sites and self.default.level not in (Level.DANE, Level.DANE_ONLY)
-        return self.default if is_its_own else None
+        return self._constant
 
     async def policy_for(
         self, next_hop: str, host: Host, *, require_tls: bool = False, tls_optional: bool = False
