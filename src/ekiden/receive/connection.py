@@ -68,6 +68,7 @@ class Connection(asyncio.Protocol):
         "_waiter",
         "_watch",
         "_writable",
+        "congested",
         "deadline",
         "expired",
         "loop",
@@ -87,6 +88,7 @@ class Connection(asyncio.Protocol):
         self.deadline = float("inf")
         self.expired = False
         self.lost = False
+        self.congested = False  # the client does not read its replies: the session must wait for writable()
         self._eof = False
         self._handshaking = False
         self._hurried = False
@@ -110,8 +112,11 @@ class Connection(asyncio.Protocol):
             if not data:
                 return
         self._received = self._received + data if self._received else data
-        if self._waiter is not None:
-            self._wake()
+        waiter = self._waiter
+        if waiter is not None:  # _wake, without a call for each command
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
         elif len(self._received) >= _READ_AHEAD_BYTES and not self._paused_reading:
             self._paused_reading = True
             self.transport.pause_reading()
@@ -129,10 +134,10 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self._writable is None:
-            self._writable = self.loop.create_future()
+            self._writable, self.congested = self.loop.create_future(), True
 
     def resume_writing(self) -> None:
-        writable, self._writable = self._writable, None
+        writable, self._writable, self.congested = self._writable, None, False
         if writable is not None and not writable.done():
             writable.set_result(None)
 
@@ -232,11 +237,6 @@ class Connection(asyncio.Protocol):
         if self._eof and not data:
             self._wake()
         return data
-
-    @property
-    def congested(self) -> bool:
-        """The client does not read its replies: the session must wait for writable()."""
-        return self._writable is not None
 
     async def writable(self) -> None:
         """Wait until the client has taken what was written. Raises TimeoutError at the deadline."""

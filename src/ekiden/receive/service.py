@@ -139,6 +139,7 @@ class SmtpService:
         self.secured_rules = self.rules if tls is None else rules(Encryption.ACTIVE)
         self.login = None if mechanisms is None else LoginService(parameters, mechanisms, observer)
         self.greeting = Reply(220, None, (parameters.smtpd_banner,))
+        self.banner = self.greeting.render()
         self.helo_reply = server_replies.helo_reply(parameters.myhostname)
         self.offers = Offers(parameters)
         self._discarded = _keywords(parameters.smtpd_discard_ehlo_keywords)

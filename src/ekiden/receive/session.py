@@ -14,7 +14,7 @@ from ekiden.observe import events
 from ekiden.policy.client_limits import Deed
 from ekiden.protocol.smtp import commands
 from ekiden.protocol.smtp.data import BareNewline
-from ekiden.protocol.smtp.server import SmtpServer
+from ekiden.protocol.smtp.server import SmtpServer, State
 from ekiden.receive.client_attributes import Forwarded
 from ekiden.receive.connection import Connection, ServerStops
 from ekiden.receive.handlers import HANDLERS
@@ -196,7 +196,7 @@ class SmtpSession:
         service, connection, timeout_s = self.service, self.connection, self.parameters.smtpd_timeout
         rules = service.rules if self.client.tls is None else service.secured_rules
         core = self.core = service.core(rules=rules, bare_newline=newline)
-        connection.write(service.greeting.render())
+        connection.write(service.banner)
         handlers, now = HANDLERS, connection.loop.time
         in_content = False
         while True:
@@ -213,7 +213,7 @@ class SmtpSession:
                     connection.write(output)
                     if connection.congested:
                         await connection.writable()
-                if core.closed:
+                if core.state is State.CLOSED:
                     return ""
                 # A command gets its time as a whole, however slowly it drips; content earns time by its bytes.
                 if not in_content:

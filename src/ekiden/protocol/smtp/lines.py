@@ -36,9 +36,10 @@ class LineBuffer:
             end = buffer.find(b"\n", at) + 1
             if end:
                 line = buffer[at:end]
-                self._at = end
-                if end == len(buffer):
-                    self._release()
+                if end == len(buffer):  # _release, without a call for each command
+                    self._buffer, self._at, self.waits = b"", 0, bool(self._more)
+                else:
+                    self._at = end
                 if self._overlong or end - at > self._limit:
                     line, self._overlong = self._overlong or line[:1], b""
                 return line

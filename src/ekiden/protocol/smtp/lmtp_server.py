@@ -29,8 +29,8 @@ class LmtpServer(SmtpServer):
             self._recipients += 1
         elif question is EndOfContent and not self.closed:  # a farewell is said once, and is for all
             self._output.extend([self._output[-1]] * (recipients - 1))
-
-    def _move(self, state: State) -> None:
-        if state in (State.CONNECTED, State.GREETED, State.SENDER):
+        if self.state in _WITHOUT_RECIPIENTS:
             self._recipients = 0
-        super()._move(state)
+
+
+_WITHOUT_RECIPIENTS = (State.CONNECTED, State.GREETED, State.SENDER)

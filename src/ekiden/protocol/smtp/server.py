@@ -78,6 +78,8 @@ _NAMED_BY_EHLO = frozenset({b"AUTH", b"STARTTLS", b"XCLIENT", b"XFORWARD"})
 
 _BDAT = VERBS[b"BDAT"]
 _LOGIN_STATE = State.LOGIN
+# Those in which what the client says is read in another way than before.
+_READS_OTHERWISE = frozenset({State.CONTENT, State.CONNECTED, State.CLOSED})
 
 _CONTROL_CHARACTERS = bytes((*range(0x20), 0x7F))
 
@@ -138,7 +140,10 @@ class SmtpServer:
         line = lines.pop()
         if line is not None:
             rules = self._rules
-            if self.state is _LOGIN_STATE:
+            # (No command is legal within a login. Where lines are filtered, this is not yet what is executed.)
+            if (known := rules.known(line)) is not None and self.state in known[0] and rules.filter_line is None:
+                self._open = known[1]
+            elif self.state is _LOGIN_STATE:
                 self._open = self._login_response(line)
             else:
                 self._open = self._parse(line) if rules.filter_line is None else self._parse_filtered(line)
@@ -162,9 +167,11 @@ class SmtpServer:
         self._output.append(_render(reply.softened() if self._rules.soft_bounce else reply))
         state = next_state(self.state, type(question), reply)
         if state is not self.state:
-            self._move(state)
+            self.state, self._content = state, None
             if type(question) is Mail:
                 self._mail, self._chunks = question, None
+            elif state in _READS_OTHERWISE:
+                self._enter(state)
 
     def offer(self, extensions: frozenset[str]) -> None:
         """What the client may use from now on, by the keywords of EHLO: to be said before its EHLO or HELO is answered.
@@ -200,15 +207,16 @@ class SmtpServer:
         return printable(self._lines.begin(limit), limit)
 
     def take_output(self) -> bytes:
-        if not self._output:
+        output = self._output
+        if not output:
             return b""
-        output = self._output[0] if len(self._output) == 1 else b"".join(self._output)
-        self._output.clear()
-        return output
+        last = output.pop()
+        if not output:  # as nearly always
+            return last
+        self._output = []
+        return b"".join((*output, last))
 
-    def _move(self, state: State) -> None:
-        self.state = state
-        self._content = None
+    def _enter(self, state: State) -> None:
         if state is State.CONTENT:
             self._content = DataReceiver(bare_newline=self.bare_newline, size_limit=self._rules.size_limit)
         elif state is State.CONNECTED:
@@ -219,8 +227,6 @@ class SmtpServer:
 
     def _parse(self, line: bytes) -> Question | None:
         """What a line means; None for BDAT, whose octets come next."""
-        if (known := self._rules.known(line)) is not None and self.state in known[0].states:
-            return known[1]
         if len(line) > self._rules.limits.command_line_bytes and line[:5].upper() != b"AUTH ":
             return Invalid("", replies.LINE_TOO_LONG, "line-too-long")
         text = line[:-2]

@@ -102,7 +102,7 @@ def ehlo_reply(hostname: str, extensions: Iterable[str]) -> Reply:
 
 
 def queued_reply(queue_id: str) -> Reply:
-    return reply(250, "2.0.0", f"Ok: queued as {queue_id}")
+    return Reply(250, OK.status, (f"Ok: queued as {queue_id}",))
 
 
 def help_reply(verbs: Iterable[str]) -> Reply:

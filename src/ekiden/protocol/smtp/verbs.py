@@ -56,7 +56,7 @@ class Rules:
 
     __slots__ = (
         *(
-            "_known",
+            "_remembered",
             "_siblings",
             "allowed",
             "bare_newline_code",
@@ -66,6 +66,7 @@ class Rules:
             "is_forbidden",
             "is_lmtp",
             "is_noop",
+            "known",
             "limits",
         ),
         *("offered", "offers_utf8", "size_limit", "soft_bounce", "strict_envelopes", "verbs"),
@@ -128,7 +129,9 @@ class Rules:
         self.offered = extensions
         self.allowed = Allowed(extensions, self.size_limit)
         self.offers_utf8 = "SMTPUTF8" in extensions
-        self._known: dict[bytes, tuple[Verb, Command]] = {}
+        self._remembered: dict[bytes, tuple[frozenset[State], Command]] = {}
+        # What a line that was remembered means, and in which states it may be said.
+        self.known = self._remembered.get
 
     def offering(self, extensions: frozenset[str]) -> Rules:
         """These rules for a client that was offered ``extensions`` (the keywords of EHLO)."""
@@ -148,9 +151,6 @@ class Rules:
         found = OUT_OF_ORDER[b"EHLO" if verb == b"LHLO" else verb, state]
         return replies.LMTP_NO_VALID_RECIPIENTS if self.is_lmtp and found is replies.NO_VALID_RECIPIENTS else found
 
-    def known(self, line: bytes) -> tuple[Verb, Command] | None:
-        return self._known.get(line)
-
     def coded(self, refusal: Reply) -> Reply:
         """A refusal of a bare newline with the code that was asked for."""
         code = self.bare_newline_code
@@ -161,9 +161,9 @@ class Rules:
     def remember(self, line: bytes, verb: Verb, command: Command) -> None:
         """Of what holds secrets nothing is remembered."""
         if len(line) <= _KNOWN_LINE_BYTES and type(command) is not AuthStart:
-            if len(self._known) >= _KNOWN_LINES:
-                self._known.clear()
-            self._known[line] = (verb, command)
+            if len(self._remembered) >= _KNOWN_LINES:
+                self._remembered.clear()
+            self._remembered[line] = (verb.states, command)
 
 
 # What Postfix makes "?" in a HELO name before anyone sees it: characters that mean something in header fields,
