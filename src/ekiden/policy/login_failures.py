@@ -34,6 +34,9 @@ class LoginJudgement(Struct, frozen=True):
     refusal: Refusal | None = None
 
 
+_NOTHING = LoginJudgement()
+
+
 class LoginFailures:
     """``network`` is what a client is counted by (ClientLimits.network_of), "" for one that the limits do not bind."""
 
@@ -67,7 +70,7 @@ class LoginFailures:
         if accepted:
             if refusal is None and account:
                 self._counts.count(Deed.LOGIN, f"{network or client.address} {name}", _DAY_S)
-            return LoginJudgement(0.0, refusal)
+            return _NOTHING if refusal is None else LoginJudgement(0.0, refusal)
         if account:
             self._counts.count(Deed.LOGIN_FAILURE, name, self._unit_s)
         if not network:

@@ -64,15 +64,14 @@ async def start(session: SmtpSession, event: commands.AuthStart) -> None:
     except TableTrouble as trouble:
         await session.refuse("AUTH", table_refusal(trouble))
         return
-    usable = await service.usable(facts)
-    if event.mechanism not in usable:
+    if event.mechanism not in facts.offered:
         over_tls = () if facts.tls else await service.usable(structs.replace(facts, tls=True))
         answer = _NEEDS_TLS if event.mechanism in over_tls else _UNKNOWN_MECHANISM
         await _refuse(session, event.mechanism, answer, "Invalid authentication mechanism")
         return
     server = service.mechanisms.exchange()
     exchange = session.exchange = LoginExchange(event.mechanism, server)
-    step = await server.start(event.mechanism, event.initial, structs.replace(facts, offered=frozenset(usable)))
+    step = await server.start(event.mechanism, event.initial, facts)
     await _go_on(session, exchange, step)
 
 

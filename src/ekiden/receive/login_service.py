@@ -6,6 +6,8 @@ import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from ekiden.config.parameters.smtpd_sasl import SECURITY_OPTIONS
 from ekiden.config.snapshot import Parameters
 from ekiden.message.tls_facts import TlsFacts
@@ -25,6 +27,15 @@ if TYPE_CHECKING:
 # A client that takes a -PLUS mechanism may know no other kind of binding than this one (RFC 5802 §6, RFC 9266 §3).
 _EXPECTED_BINDINGS = frozenset({"tls-unique", "tls-exporter"})
 
+_NO_BINDINGS: Mapping[str, bytes] = {}
+
+
+class Usable(Struct, frozen=True):
+    """Mechanisms that a client may use: in the order of preference, and to look one up."""
+
+    names: tuple[str, ...]
+    words: frozenset[str]
+
 
 class LoginService:
     """Login at one smtpd service; all its sessions share this."""
@@ -41,7 +52,9 @@ class LoginService:
             is_table(word.lstrip("!")) and not word.lstrip("!").startswith("static:")
             for word in parameters.smtpd_sasl_mechanism_filter
         )
-        self._usable: dict[tuple[tuple[MechanismTraits, ...], bool, bool, bool], tuple[str, ...]] = {}
+        self._usable: dict[tuple[tuple[MechanismTraits, ...], bool, bool, bool], Usable] = {}
+        self._there: tuple[MechanismTraits, ...] = ()
+        self._needs_bindings = False  # ... some mechanism of these
         self._exceptions = client_list(parameters, "smtpd_sasl_exceptions_networks")
         self._certificates = open_tables(parameters.smtpd_sasl_certificate_maps, parameters=parameters)
         self._clear = frozenset(parameters.smtpd_sasl_security_options)
@@ -53,25 +66,27 @@ class LoginService:
 
     async def announced(self, session: SmtpSession) -> tuple[str, ...]:
         """The mechanisms for the answer to EHLO. Raises TableTrouble."""
-        client = session.client
-        if self.needs_tls(client.tls) or await self._exceptions.matches(client.address, client.name):
+        client, tls = session.client, session.client.tls
+        if self.needs_tls(tls) or await self._exceptions.matches(client.address, client.name):
             return ()
-        tls = client.tls
-        name = "" if tls is None else await self._certificate_name(tls, session.connection.encryption)
-        return await self._usable_over(tls is not None, bool(name), await self._channel_bindings(session))
+        there = await self.mechanisms.mechanisms()
+        name = await self._certificate_name(tls, session.connection.encryption) if tls and self._certificates else ""
+        return self._usable_over(there, tls is not None, bool(name), self._channel_bindings(session, there)).names
 
     async def usable(self, facts: Facts) -> tuple[str, ...]:
-        """The mechanisms that work over this connection and are good enough for it, in the order of preference."""
-        return await self._usable_over(facts.tls, bool(facts.certificate_name), facts.channel_bindings)
-
-    async def _usable_over(self, tls: bool, has_certificate: bool, bindings: Mapping[str, bytes]) -> tuple[str, ...]:
+        """The mechanisms that work over such a connection and are good enough for it, in the order of preference."""
         there = await self.mechanisms.mechanisms()
+        return self._usable_over(there, facts.tls, bool(facts.certificate_name), facts.channel_bindings).names
+
+    def _usable_over(
+        self, there: tuple[MechanismTraits, ...], tls: bool, has_certificate: bool, bindings: Mapping[str, bytes]
+    ) -> Usable:
         is_bound = not _EXPECTED_BINDINGS.isdisjoint(bindings)
         key = (there, tls, has_certificate, is_bound)
         found = self._usable.get(key)
         if found is None:
             wanted = self._encrypted if tls else self._clear
-            found = tuple(
+            names = tuple(
                 traits.name
                 for traits in there
                 if (traits.name != EXTERNAL.name or has_certificate)
@@ -79,40 +94,41 @@ class LoginService:
                 and _is_worth(traits, wanted)
                 and self._filter.holds(traits.name.encode())
             )
+            found = Usable(names, frozenset(names))
             if self._filter_stays:
                 self._usable[key] = found
         return found
 
     async def facts(self, session: SmtpSession) -> Facts:
         """Raises TableTrouble."""
-        tls = session.client.tls
-        transport = session.connection.transport
-        here = transport.get_extra_info("sockname") or ("", 0)
-        name = "" if tls is None else await self._certificate_name(tls, session.connection.encryption)
+        client, tls = session.client, session.client.tls
+        here = session.connection.transport.get_extra_info("sockname") or ("", 0)
+        there = await self.mechanisms.mechanisms()
+        name = await self._certificate_name(tls, session.connection.encryption) if tls and self._certificates else ""
+        bindings = self._channel_bindings(session, there)
         return Facts(
             service=self._parameters.smtpd_sasl_service,
             local_address=str(here[0]),
             local_port=int(here[1]),
-            remote_address=session.client.address,
-            remote_port=session.client.port,
+            remote_address=client.address,
+            remote_port=client.port,
             tls=tls is not None,
             server_name=(tls.server_name if tls is not None else "") or self._parameters.myhostname,
-            channel_bindings=await self._channel_bindings(session),
+            channel_bindings=bindings,
             certificate_verified=bool(name),
             certificate_name=name,
+            offered=self._usable_over(there, tls is not None, bool(name), bindings).words,
         )
 
-    async def _channel_bindings(self, session: SmtpSession) -> Mapping[str, bytes]:
+    def _channel_bindings(self, session: SmtpSession, there: tuple[MechanismTraits, ...]) -> Mapping[str, bytes]:
         """They cost some time, so they are asked for where a mechanism needs them."""
-        connection = session.connection.encryption
-        if connection is None or not any(each.name.endswith(PLUS) for each in await self.mechanisms.mechanisms()):
-            return {}
-        return channel_bindings(connection, is_server=True)
+        if there is not self._there:
+            self._there, self._needs_bindings = there, any(each.name.endswith(PLUS) for each in there)
+        connection = session.connection.encryption if self._needs_bindings else None
+        return _NO_BINDINGS if connection is None else channel_bindings(connection, is_server=True)
 
     async def _certificate_name(self, tls: TlsFacts, connection: ssl.SSLObject | None = None) -> str:
         """The account that the client's certificate is for; "" for none."""
-        if not self._certificates:
-            return ""
         keys = [tls.fingerprint, tls.key_fingerprint]
         if tls.trusted:
             # What a certificate says of itself counts only where we trust who made it.

@@ -14,9 +14,11 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+from functools import lru_cache
 
 _ROWS = 3
 _SLOTS = 16_384
+_REMEMBERED = 1024  # addresses, whose slots need no hash when they come again
 _COUNTER_BYTES = 4
 _WORKER_COUNTERS = _ROWS * _SLOTS
 
@@ -44,19 +46,22 @@ class SharedCounts:
 class WorkerCounts:
     """The counts as one worker sees and changes them (policy.client_limits.ClientCounts)."""
 
-    __slots__ = ("_base", "_counters", "_key", "_workers")
+    __slots__ = ("_base", "_counters", "_key", "_slots", "_workers")
 
     def __init__(self, counters: memoryview, key: bytes, index: int, workers: int) -> None:
         self._counters, self._key, self._workers = counters, key, workers
         self._base = index * _WORKER_COUNTERS
+        self._slots = lru_cache(_REMEMBERED)(self._find_slots)
 
     async def connect(self, address: str) -> int:
         """Count a connection of ``address`` in; the number that it has now on this host, this one included."""
-        counters, workers = self._counters, self._workers
+        counters, end = self._counters, self._workers * _WORKER_COUNTERS
         smallest = -1
         for slot in self._slots(address):
             counters[self._base + slot] += 1
-            total = sum(counters[worker * _WORKER_COUNTERS + slot] for worker in range(workers))
+            total = 0
+            for at in range(slot, end, _WORKER_COUNTERS):
+                total += counters[at]
             if smallest < 0 or total < smallest:
                 smallest = total
         return smallest
@@ -67,7 +72,7 @@ class WorkerCounts:
             if self._counters[at]:
                 self._counters[at] -= 1
 
-    def _slots(self, address: str) -> tuple[int, ...]:
+    def _find_slots(self, address: str) -> tuple[int, ...]:
         """One slot in each row."""
         digest = hashlib.blake2b(address.encode(), digest_size=2 * _ROWS, key=self._key).digest()
         return tuple(

@@ -12,6 +12,7 @@ import hashlib
 import mmap
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from time import monotonic
 
 from msgspec import Struct
@@ -19,6 +20,7 @@ from msgspec import Struct
 from ekiden.policy.client_limits import Deed
 
 _ROWS = 3
+_REMEMBERED = 1024  # clients, whose slots need no hash when they come again
 _SLOT_NUMBERS = 2  # the unit of time, the count
 _NUMBER_BYTES = 4
 
@@ -58,11 +60,12 @@ class SharedRates:
 class WorkerRates:
     """The rates as one worker sees and changes them (policy.client_limits.ClientRates)."""
 
-    __slots__ = ("_base", "_clock", "_key", "_numbers", "_workers")
+    __slots__ = ("_base", "_clock", "_key", "_numbers", "_slots", "_workers")
 
     def __init__(self, numbers: memoryview, key: bytes, index: int, workers: int, clock: Callable[[], float]) -> None:
         self._numbers, self._key, self._workers, self._clock = numbers, key, workers, clock
         self._base = index * _WORKER_NUMBERS
+        self._slots = lru_cache(_REMEMBERED)(self._find_slots)
 
     def count(self, deed: Deed, client: str, unit_s: float) -> int:
         numbers = self._numbers
@@ -79,15 +82,19 @@ class WorkerRates:
         return self._smallest(self._slots(deed, client), int(self._clock() / unit_s) & 0xFFFF_FFFF)
 
     def _smallest(self, slots: list[int], window: int) -> int:
-        numbers, smallest = self._numbers, -1
+        numbers, end, smallest = self._numbers, self._workers * _WORKER_NUMBERS, -1
         for slot in slots:
-            at = range(slot, self._workers * _WORKER_NUMBERS, _WORKER_NUMBERS)
-            total = sum([numbers[each + 1] for each in at if numbers[each] == window])
+            total = 0
+            for at in range(slot, end, _WORKER_NUMBERS):
+                if numbers[at] == window:
+                    total += numbers[at + 1]
+            if not total:
+                return 0
             if smallest < 0 or total < smallest:
                 smallest = total
         return smallest
 
-    def _slots(self, deed: Deed, client: str) -> list[int]:
+    def _find_slots(self, deed: Deed, client: str) -> list[int]:
         """One slot in each row of the deed's table."""
         table = _BY_DEED.get(deed, _RATES)
         name = f"{deed.value} {client}".encode()

@@ -7,7 +7,7 @@ from that moment on. Wrong passwords are not remembered.
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -41,7 +41,7 @@ class VerifyCache:
         """What stands for name and password here."""
         written = name.encode("utf-8", "surrogateescape")
         message = len(written).to_bytes(8, "big") + written + password.encode("utf-8", "surrogateescape")
-        return hmac.digest(self._key, message, "sha256")
+        return hashlib.blake2b(message, key=self._key, digest_size=32).digest()
 
     def get(self, digest: bytes, stamp: Hashable) -> Verdict | None:
         """The verdict, if it was given with this stamp and is not too old."""

@@ -17,7 +17,7 @@ class WatchedFile(Generic[T]):
     """``read`` makes the value; it raises OSError, or AccountTrouble for what cannot be understood."""
 
     def __init__(self, path: Path, read: Callable[[], T]) -> None:
-        self._path, self._read = path, read
+        self._path, self._read = str(path), read
         self._state: _State | None = None
         self._value: T | None = None
 
