@@ -78,8 +78,8 @@ class TlsLayer:
                     self._ended = True
                     break
                 pieces.append(piece)
-                # Without a look at what is left the end would cost an exception each time.
-                if not self._incoming.pending and not self._object.pending():
+                # Each read gives a whole record. Without a look at what is left the end would cost an exception.
+                if not self._incoming.pending:
                     break
         except ssl.SSLWantReadError:
             pass
