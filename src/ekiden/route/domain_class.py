@@ -54,18 +54,18 @@ class DomainClasses:
 
         # Lists without tables that change say the same for as long as the parameters live.
         self._is_fixed = not any(_may_change(word) for words in _words_of(parameters) for word in words)
-        self._known: dict[str, DomainClass] = {}
+        self.known: dict[str, DomainClass] = {}  # may be forgotten at any time; of() finds it again
 
     async def of(self, domain: str) -> DomainClass:
         """The class of ``domain`` (as domain_key gives it; "" is this host). Raises TableTrouble."""
-        known = self._known.get(domain)
+        known = self.known.get(domain)
         if known is not None:
             return known
         klass = await self._find(domain)
         if self._is_fixed:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[domain] = klass
+            if len(self.known) >= _REMEMBERED:
+                self.known.clear()
+            self.known[domain] = klass
         return klass
 
     async def _find(self, domain: str) -> DomainClass:

@@ -78,26 +78,34 @@ class Router:
                 "sender_dependent_default_transport_maps",
             )
         }
-        self._transports = opened["transport_maps"]
+        self._transports = opened["transport_maps"] or None
         self._parents_match = "transport_maps" in parameters.parent_domain_matches_subdomains
         self._delimiter = parameters.recipient_delimiter
         self._relayhost = parameters.relayhost
-        self._defaults = {
+        self._configured = {
             DomainClass.LOCAL: parse_transport(parameters.local_transport),
             DomainClass.VIRTUAL_MAILBOX: parse_transport(parameters.virtual_transport),
             DomainClass.RELAY: parse_transport(parameters.relay_transport),
             DomainClass.DEFAULT: parse_transport(parameters.default_transport),
+        }
+        # With relayhost where it is the next hop; of what names none, the recipient's domain is.
+        self._defaults = {
+            klass: Transport(each.name, self._relayhost) if klass in _OFF_HOST and not each.next_hop else each
+            for klass, each in self._configured.items()
         }
         self._routes_untrusted = parameters.allow_untrusted_routing
         self._looks_inside_quotes = parameters.resolve_dequoted_address
         self._my_name = parameters.myhostname
         self._origin = domain_key(parameters.myorigin)
         self._no_alias = "User unknown" + (" in virtual alias table" if parameters.show_user_unknown_table_name else "")
-        self._relocated = Relocated(
-            opened["relocated_maps"],
-            delimiter=self._delimiter,
-            is_local=self.is_local,
-            prefix=parameters.relocated_prefix_enable,
+        self._relocated = (
+            Relocated(
+                opened["relocated_maps"],
+                delimiter=self._delimiter,
+                is_local=self.is_local,
+                prefix=parameters.relocated_prefix_enable,
+            )
+            or None
         )
         self._relayhosts = SenderMaps(
             opened["sender_dependent_relayhost_maps"],
@@ -128,20 +136,20 @@ class Router:
         """The way of one recipient. ``sender`` is for routes that depend on it; None: as if none did."""
         domain = domain_key(address.domain)
         try:
-            klass = await self._classes.of(domain)
+            klass = self._classes.known.get(domain) or await self._classes.of(domain)
             if klass is DomainClass.VIRTUAL_ALIAS:  # transport_maps do not change what aliases had to say
                 return failed(_USER_UNKNOWN, self._no_alias)
             default = self._default(klass, domain)
             if self._depends_on_sender and sender is not None and klass in _OFF_HOST:
                 default = await self._default_of_sender(klass, domain, sender)
-            if self._transports:
+            if self._transports is not None:
                 asked = Address(address.local.lower(), domain or self._origin)
                 found = await find_transport(
                     self._transports, asked, delimiter=self._delimiter, parent_matches=self._parents_match
                 )
                 if found is not None:
                     default = applied(parse_transport(found.value), default, domain or self._my_name)
-            if self._relocated and (text := await self._relocated.find(address)) is not None:
+            if self._relocated is not None and (text := await self._relocated.find(address)) is not None:
                 return failed(_MOVED, text)
         except TableTrouble as trouble:
             return deferred(_TABLE_TROUBLE, f"address resolver failure: {trouble}")
@@ -209,15 +217,11 @@ class Router:
 
     def _default(self, klass: DomainClass, domain: str) -> Transport:
         default = self._defaults[klass]
-        if default.next_hop:
-            return default
-        if self._relayhost and klass in _OFF_HOST:
-            return Transport(default.name, self._relayhost)
-        return Transport(default.name, domain or self._my_name)
+        return default if default.next_hop else Transport(default.name, domain or self._my_name)
 
     async def _default_of_sender(self, klass: DomainClass, domain: str, sender: Address) -> Transport:
         """As _default, where senders have their own transports (of the default class only) and relay hosts."""
-        default = self._defaults[klass]
+        default = self._configured[klass]
         if klass is DomainClass.DEFAULT and self._default_transports:
             own = await self._default_transports.find(sender)
             if own is not None:
