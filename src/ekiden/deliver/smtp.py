@@ -226,9 +226,10 @@ class Engine:
             except BaseException:
                 connection.abort()
                 raise
-            for text in job.notes:
-                self._observer.emit(Note(self._settings.transport, text, "warning", job.request.queue_id))
-            job.notes.clear()
+            if job.notes:
+                for text in job.notes:
+                    self._observer.emit(Note(self._settings.transport, text, "warning", job.request.queue_id))
+                job.notes.clear()
             if event is None:  # there was no need to ask the server
                 continue
             if reused and was_stale(event, connection.client):
@@ -247,7 +248,7 @@ class Engine:
                 for at in waiting:
                     job.results[at] = reason if reason is not None and not reason.is_final else _NO_SERVER
                 break
-            if not has_room(connection):
+            if waiting and not has_room(connection):
                 job.left = waiting
                 break
         self._give_back(connection, job)

@@ -65,16 +65,16 @@ class Job:
         self.broke_off = False  # the last transaction ended with its connection
         self.at_fallback = False  # what follows goes to a fallback relay
         sender = wire_path(request.envelope.sender, quotes=quotes)
-        paths = [wire_path(recipient.address, quotes=quotes) for recipient in request.recipients]
+        # Empty where no command line can hold the address.
+        self.paths = [wire_path(recipient.address, quotes=quotes) or b"" for recipient in request.recipients]
         self.sender = sender or b"<>"
-        self.paths = [path or b"<>" for path in paths]
         if sender is None:
             self.settle(failed(Status(5, 1, 7), "bad sender address syntax"))
-        elif None in paths:
-            for at, path in enumerate(paths):
-                if path is None:
+        elif b"" in self.paths:
+            for at, path in enumerate(self.paths):
+                if not path:
                     self.results[at] = failed(Status(5, 1, 3), "bad recipient address syntax")
-            self.open = [at for at, path in enumerate(paths) if path is not None]
+            self.open = [at for at, path in enumerate(self.paths) if path]
 
     def settle(self, result: DeliveryResult) -> None:
         """One final result for all that are open."""

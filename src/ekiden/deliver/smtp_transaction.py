@@ -21,7 +21,9 @@ def fitting(job: Job, waiting: list[int], connection: Connection) -> list[int]:
     limits = connection.client.extensions.limits
     if not (limits.recipients or limits.domains):
         taken = waiting.copy()
-    elif not limits.domains:
+        waiting.clear()
+        return taken
+    if not limits.domains:
         taken = waiting[: limits.recipients]
     else:
         taken, domains = [], connection.domains

@@ -35,12 +35,14 @@ class ActiveMessage:
         "open_jobs",
         "partly_settled",
         "results",
+        "size",
         "unfinished",
         "was_claimed_again",
     )
 
     def __init__(self, message: QueuedMessage, entered: float, before_s: float, *, is_claimed: bool) -> None:
         self.message = message
+        self.size = message.size
         self.is_claimed = is_claimed  # it came from the store, not straight from its client
         self.entered = entered  # monotonic
         self.before_s = before_s  # the log's delays a: from arrival to entered
@@ -102,16 +104,6 @@ class _Usage:
     def __init__(self) -> None:
         self.messages = self.recipients = self.content_bytes = 0
 
-    def add(self, recipients: int, content_bytes: int) -> None:
-        self.messages += 1
-        self.recipients += recipients
-        self.content_bytes += content_bytes
-
-    def subtract(self, recipients: int, content_bytes: int) -> None:
-        self.messages -= 1
-        self.recipients -= recipients
-        self.content_bytes -= content_bytes
-
     def is_below(self, limits: ActiveLimits) -> bool:
         return (
             self.messages < limits.messages
@@ -163,13 +155,17 @@ class ActiveSet:
 
     def take_room(self, message: QueuedMessage, *, claimed: bool) -> None:
         recipients, content_bytes = len(message.pending), _inline_bytes(message)
-        self._total.add(recipients, content_bytes)
-        (self._claimed if claimed else self._new).add(recipients, content_bytes)
+        for usage in (self._total, self._claimed if claimed else self._new):
+            usage.messages += 1
+            usage.recipients += recipients
+            usage.content_bytes += content_bytes
 
     def give_room(self, message: QueuedMessage, *, claimed: bool) -> None:
         recipients, content_bytes = len(message.pending), _inline_bytes(message)
-        self._total.subtract(recipients, content_bytes)
-        (self._claimed if claimed else self._new).subtract(recipients, content_bytes)
+        for usage in (self._total, self._claimed if claimed else self._new):
+            usage.messages -= 1
+            usage.recipients -= recipients
+            usage.content_bytes -= content_bytes
 
     @property
     def counts(self) -> ActiveLimits:

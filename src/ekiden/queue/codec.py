@@ -79,10 +79,12 @@ def row_of(message: QueuedMessage, state: QueueState) -> Row:
 def _is_untried(message: QueuedMessage) -> bool:
     """All recipients wait and none has been tried: the commonest case, in which the envelope says it all."""
     recipients = message.envelope.recipients
-    return len(message.pending) == len(recipients) and all(
-        waits.last is None and (waits.recipient is recipient or waits.recipient == recipient)
-        for waits, recipient in zip(message.pending, recipients, strict=True)
-    )
+    if len(message.pending) != len(recipients):
+        return False
+    for waits, recipient in zip(message.pending, recipients, strict=True):
+        if waits.last is not None or not (waits.recipient is recipient or waits.recipient == recipient):
+            return False
+    return True
 
 
 def message_of(row: Row, content_directory: Path) -> QueuedMessage:

@@ -78,7 +78,8 @@ class Destination:
     def wants_slot(self) -> bool:
         """One more delivery could start now."""
         return (
-            not self.is_resting
+            self.jobs.size > 0
+            and not self.is_resting
             and self.running < self.window.size
             and (self.jobs.small > 0 or (self.jobs.bulky > 0 and self._has_place_for_bulky))
         )
@@ -86,7 +87,7 @@ class Destination:
     def take(self) -> Job | None:
         """The next job that may start and is still wanted."""
         while True:
-            job = self.jobs.take(bulky=self._has_place_for_bulky)
+            job = self.jobs.take(bulky=not self.bulky_running or self._has_place_for_bulky)
             if job is None or not job.is_dropped:
                 return job
 
@@ -131,7 +132,8 @@ class Dispatcher:
     # -- what the scheduler asks
 
     def limits(self, transport: str) -> TransportLimits:
-        return self._transport(transport).limits
+        found = self._transports.get(transport)
+        return found.limits if found is not None else self._transport(transport).limits
 
     def add(self, job: Job, key: str) -> None:
         """Let a job wait for its delivery at the destination ``key`` of its transport."""
@@ -169,15 +171,15 @@ class Dispatcher:
 
     @property
     def waiting_jobs(self) -> int:
-        return sum(len(destination.jobs) for destination in self._destinations.values())
+        return sum(destination.jobs.size for destination in self._destinations.values())
 
     def __len__(self) -> int:
         return len(self._destinations)
 
     def longest(self) -> tuple[Destination, int] | None:
         """The destination with the most jobs, and how many."""
-        found = max(self._destinations.values(), key=lambda each: len(each.jobs), default=None)
-        return None if found is None else (found, len(found.jobs))
+        found = max(self._destinations.values(), key=lambda each: each.jobs.size, default=None)
+        return None if found is None else (found, found.jobs.size)
 
     def dead(self) -> list[DeadDestination]:
         now = self._clock.monotonic()
@@ -216,9 +218,9 @@ class Dispatcher:
         kept = {
             key: each
             for key, each in self._destinations.items()
-            if each.running or len(each.jobs) or each.dead_until > now or each.is_resting
+            if each.running or each.jobs.size or each.dead_until > now or each.is_resting
         }
-        dead = [key for key, each in kept.items() if not each.running and not len(each.jobs)]
+        dead = [key for key, each in kept.items() if not each.running and not each.jobs.size]
         for key in dead[: max(0, len(dead) - limit // 2)]:
             del kept[key]
         self._destinations = kept
@@ -248,7 +250,7 @@ class Dispatcher:
 
     def _fill(self, destination: Destination) -> None:
         """As many loops as the window and the jobs allow, now that the window may have changed."""
-        wanted = min(destination.window.size, destination.running + len(destination.jobs))
+        wanted = min(destination.window.size, destination.running + destination.jobs.size)
         for _ in range(wanted - destination.running):
             self._want_slot(destination)
             if destination.is_waiting or destination.is_resting:
@@ -268,7 +270,7 @@ class Dispatcher:
         turn = 0
         try:
             while here is not None and not self._stopping:
-                if transport.limits.is_paced and len(here.jobs) and not self._may_begin(here):
+                if transport.limits.is_paced and here.jobs.size and not self._may_begin(here):
                     here = self._next(transport, here)
                     continue
                 job = here.take()
@@ -277,7 +279,8 @@ class Dispatcher:
                     if turn >= _JOBS_WITHOUT_WAIT:
                         turn = 0
                         await asyncio.sleep(0)
-                if job is None or transport.waiting or here.is_resting or here.running > here.window.size:
+                is_over = job is None or not here.jobs.size or here.is_resting
+                if is_over or transport.waiting or here.running > here.window.size:
                     here = self._next(transport, here)
         finally:
             if here is not None:

@@ -44,8 +44,7 @@ class _Lane(Generic[J]):
 
     def take(self) -> J:
         self.size -= 1
-        sender = next(iter(self._senders))
-        waiting = self._senders[sender]
+        sender, waiting = next(iter(self._senders.items()))
         job = waiting.popleft()
         if not waiting:
             del self._senders[sender]
@@ -77,7 +76,7 @@ class _Level(Generic[J]):
 
 
 class FairQueue(Generic[J]):
-    __slots__ = ("_cost", "_levels", "_overtook", "_plain", "_priority_cost", "_turn")
+    __slots__ = ("_cost", "_levels", "_overtook", "_plain", "_priority_cost", "_turn", "size")
 
     def __init__(self, cost: int, priority_cost: int = 5) -> None:
         self._cost = cost
@@ -86,9 +85,10 @@ class FairQueue(Generic[J]):
         self._levels: dict[int, _Level[J]] = {}  # all, highest first, while there are jobs of another priority
         self._overtook = 0  # jobs in a row that went before others of a lower priority
         self._turn = 0  # whose turn it was among those overtaken
+        self.size = 0  # all jobs
 
     def __len__(self) -> int:
-        return self.small + self.bulky
+        return self.size
 
     @property
     def small(self) -> int:
@@ -103,14 +103,16 @@ class FairQueue(Generic[J]):
         return sum(level.bulky.size for level in self._levels.values())
 
     def put(self, job: J) -> None:
+        self.size += 1
         level = self._plain if not job.priority else self._level(job.priority)
         (level.bulky if job.is_bulky else level.small).put(job)
 
     def take(self, *, bulky: bool = True) -> J | None:
         """The next job, or None. ``bulky=False``: there is no place for a bulky one now."""
-        if not self._levels:
-            return self._plain.take(self._cost, bulky=bulky)
-        return self._by_priority(bulky=bulky)
+        job = self._by_priority(bulky=bulky) if self._levels else self._plain.take(self._cost, bulky=bulky)
+        if job is not None:
+            self.size -= 1
+        return job
 
     def _level(self, priority: int) -> _Level[J]:
         if not self._levels:

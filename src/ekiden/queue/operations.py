@@ -12,6 +12,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -123,7 +124,7 @@ class Transaction:
 
     def insert(self, rows: Sequence[Row]) -> None:
         for part in parts(rows):
-            self.connection.execute(_INSERT[len(part)], [value for row in part for value in row])
+            self.connection.execute(_INSERT[len(part)], tuple(chain.from_iterable(part)))
 
     def insert_once(self, rows: Sequence[Row]) -> None:
         """As insert(), but a message that is there already stays as it is.

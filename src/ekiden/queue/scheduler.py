@@ -258,7 +258,7 @@ class Scheduler:
         active.lease_s = self._lease_s
         self._active.messages[message.queue_id] = active
         envelope = message.envelope
-        self._emit(Activated(message.queue_id, str(envelope.sender), message.size, len(message.pending)))
+        self._emit(Activated(message.queue_id, str(envelope.sender), active.size, len(message.pending)))
         self._routing.add(active)
         return active
 
@@ -333,14 +333,13 @@ class Scheduler:
         if leaves_from is not envelope.sender:
             envelope = replace(envelope, sender=leaves_from)
         most = self._dispatcher.limits(transport).recipients or len(members)
-        bulky = len(members) > self._bulk_recipients or message.size > self._bulk_size
+        bulky = len(members) > self._bulk_recipients or active.size > self._bulk_size
         for at in range(0, len(members), most):
-            part = members[at : at + most]
+            indexes, recipients = zip(*members[at : at + most], strict=True)
             request = DeliveryRequest(
-                message.queue_id, transport, next_hop, envelope,
-                tuple([recipient for _, recipient in part]), message.content, message.arrived,
-            )  # fmt: skip
-            job = Job(active, request, tuple([index for index, _ in part]), bulky)
+                message.queue_id, transport, next_hop, envelope, recipients, message.content, message.arrived
+            )
+            job = Job(active, request, indexes, bulky)
             active.jobs.append(job)
             active.open_jobs += 1
             self._dispatcher.add(job, key)

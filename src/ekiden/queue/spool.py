@@ -68,7 +68,7 @@ class Spool:
     def has_space(self, size: int = 0) -> bool:
         """Whether queue_minfree and ``size`` bytes are free; looks once a second at most as long as there is plenty."""
         now = self._clock.monotonic()
-        if not self.has_plenty or now - self._checked_at >= _SPACE_CHECK_S:
+        if self._free < _PLENTY_BYTES or now - self._checked_at >= _SPACE_CHECK_S:
             self._checked_at = now
             self._free = free_bytes(self.directory)
         return self._free >= max(size, self.limits.minimum_free)
@@ -195,7 +195,7 @@ class SpoolWriter:
             raise ValueError(f"a head of {len(head)} bytes has no room before the content")
         self.size += len(head)
         if not self._is_file and self.size <= self._spool.limits.inline_limit:
-            data, self._buffer = head + bytes(self._buffer) if head else bytes(self._buffer), bytearray()
+            data, self._buffer = b"".join((head, self._buffer)), bytearray()
             return InlineContent(data)
         rest, self._buffer = self._buffer, bytearray()
         self._is_file = True

@@ -118,7 +118,7 @@ class Writer:
         batch, self._waiting = self._waiting[: self._batch_limit], self._waiting[self._batch_limit :]
         self._busy = len(batch) > 1
         connection = self._connection
-        if connection is None or not all(type(operation) in _QUICK for operation in batch):
+        if connection is None or not _QUICK.issuperset(map(type, batch)):
             self._give_to_thread(lambda: self._commit(batch), batch)
             return
         transaction = Transaction(connection, self.leases, self._clock.monotonic())
