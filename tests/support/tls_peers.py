@@ -95,9 +95,9 @@ class Meeting:
             self.client.do_handshake()
         self.hear()
 
-    def hear(self) -> bytes:
-        """What the server says; tickets of TLS 1.3 come with it."""
-        self._to_client.write(self.layer.take_output())
+    def hear(self, data: bytes = b"") -> bytes:
+        """What the server says, ``data`` the last of it; tickets of TLS 1.3 come with it."""
+        self._to_client.write(self.layer.take_output() + data)
         with contextlib.suppress(ssl.SSLWantReadError):
             return self.client.read(65536)
         return b""

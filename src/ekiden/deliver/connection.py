@@ -241,11 +241,10 @@ class Connection(asyncio.Protocol):
             return
         if self.layer is not None:
             try:
-                self.layer.send(output)
+                output = self.layer.send(output)
             except TlsFailure:
                 self._transport.abort()  # nothing is left to speak through; whoever waits hears that it is lost
                 return
-            output = self.layer.take_output()
         self._transport.write(output)
 
     def _shake_hands(self, data: bytes) -> None:

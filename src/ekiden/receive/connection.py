@@ -180,11 +180,10 @@ class Connection(asyncio.Protocol):
             return
         if self._layer is not None:
             try:
-                self._layer.send(data)
+                data = self._layer.send(data)
             except TlsFailure:
                 self.abort()
                 return
-            data = self._layer.take_output()
         self.transport.write(data)
 
     @property

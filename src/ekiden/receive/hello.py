@@ -21,32 +21,31 @@ async def helo(session: SmtpSession, event: commands.Helo) -> None:
     verb, protocol = _PLAIN if not event.extended else _LMTP if session.service.is_lmtp else _EXTENDED
     session.client = structs.replace(client, helo=event.name, protocol=protocol)
     session.count_junk()
-    core = session.core
+    core, service = session.core, session.service
     assert core is not None  # there is a conversation
     if not event.extended:
         core.offer(_NOTHING)
-        session.accept(verb, session.service.helo_reply)
+        session.accept(verb, service.helo_reply)
         return
-    login = session.service.login
+    login, tls = service.login, service.tls
     try:
-        discarded = await session.service.discarded_keywords(client.address)
+        discarded = await service.discarded_keywords(client.address)
         mechanisms = () if login is None else await login.announced(session)
     except TableTrouble as trouble:
         await session.refuse(verb, table_refusal(trouble))
         return
-    tls = session.service.tls
     occasion = Occasion(
         discarded,
         is_trusted=session.trusted or bool(client.login),
         is_encrypted=client.tls is not None,
         can_encrypt=tls is not None and tls.is_ready,
-        minute=int(session.service.clock.time() / 60),
+        minute=int(service.clock.time() / 60),
         may_xclient=session.may_xclient,
         may_xforward=session.may_xforward,
         may_log_in=bool(mechanisms),
         mechanisms=mechanisms,
     )
-    offered = session.service.offers.on(occasion)
+    offered = service.offers.on(occasion)
     core.offer(offered.keywords)
     session.accept(verb, offered.reply)
 

@@ -50,7 +50,7 @@ async def starttls(session: SmtpSession, _event: commands.StartTls) -> None:
         return
     await secure(session, layer)
     core.secure(session.service.secured_rules)
-    await _admit(session)
+    _admit(session)
 
 
 async def begin_encrypted(session: SmtpSession) -> None:
@@ -96,7 +96,7 @@ def refusal_after_handshake(session: SmtpSession) -> Refusal | None:
     return Refusal(reply(421, "4.7.0", text, closes=True), reason)
 
 
-async def _admit(session: SmtpSession) -> None:
+def _admit(session: SmtpSession) -> None:
     """A client that is refused after the handshake learns it at once."""
     refusal = refusal_after_handshake(session)
     if refusal is not None:

@@ -2,7 +2,8 @@
 
     layer.handshake(data)   until it is True; what take_output() has goes to the other side after each step, and after
                             a failure too (an alert)
-    layer.receive(data)     what the other side says, layer.send(data) what we say
+    layer.receive(data)     what the other side says
+    layer.send(data)        what goes to the other side when we say that
     layer.close()           the farewell
 
 Never: does I/O, keeps more than one record and what the handshake needs (OpenSSL bounds both).
@@ -22,7 +23,7 @@ class TlsFailure(Exception):
 
 
 class TlsLayer:
-    __slots__ = ("_ended", "_incoming", "_object", "_outgoing", "done", "verify_trouble")
+    __slots__ = ("_incoming", "_object", "_outgoing", "done", "ended", "verify_trouble")
 
     def __init__(
         self,
@@ -35,19 +36,14 @@ class TlsLayer:
         """``session``: one of before, of the same context, that a client would resume."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname, session)
-        self._ended = False
         self.done = False
+        self.ended = False  # the other side said farewell: nothing more comes
         self.verify_trouble = ""  # why the other side's certificate is not trusted, where any is accepted
 
     @property
     def connection(self) -> ssl.SSLObject:
         """For the facts of the handshake."""
         return self._object
-
-    @property
-    def ended(self) -> bool:
-        """The other side said farewell: nothing more comes."""
-        return self._ended
 
     def handshake(self, data: bytes = b"") -> bool:
         """Whether it is done. Raises TlsFailure."""
@@ -75,7 +71,7 @@ class TlsLayer:
             while True:
                 piece = self._object.read(_RECORD_BYTES)
                 if not piece:
-                    self._ended = True
+                    self.ended = True
                     break
                 pieces.append(piece)
                 # Each read gives a whole record. Without a look at what is left the end would cost an exception.
@@ -84,21 +80,22 @@ class TlsLayer:
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            self._ended = True
+            self.ended = True
         except ssl.SSLError as error:
             if not pieces:
                 raise TlsFailure(reason_of(error)) from error
             # What came whole before is given out; the same error comes again at the next call.
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def send(self, data: bytes) -> None:
-        """Raises TlsFailure."""
+    def send(self, data: bytes) -> bytes:
+        """What is to be written. Raises TlsFailure."""
         try:
             while data:
                 sent = self._object.write(data)
                 data = data[sent:] if sent < len(data) else b""
         except ssl.SSLError as error:
             raise TlsFailure(reason_of(error)) from error
+        return self._outgoing.read()
 
     def close(self) -> None:
         """Say farewell (close_notify, RFC 8446 §6.1); that of the other side is not waited for."""

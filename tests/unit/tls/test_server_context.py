@@ -95,8 +95,7 @@ def test_a_modern_client_gets_tls_13_and_the_certificate(place: Place) -> None:
     meeting = place.service().meet(client_context(place.root))
     assert (meeting.facts.protocol, meeting.shown) == ("TLSv1.3", "mx.test")
     assert meeting.say(b"EHLO x\r\n") == b"EHLO x\r\n"
-    meeting.layer.send(b"250 x\r\n")
-    assert meeting.hear() == b"250 x\r\n"
+    assert meeting.hear(meeting.layer.send(b"250 x\r\n")) == b"250 x\r\n"
 
 
 def test_one_file_may_have_both(place: Place) -> None:
