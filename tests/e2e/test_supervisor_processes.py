@@ -278,6 +278,7 @@ def test_workers_of_root_are_somebody_else_for_good(server: RunningServer) -> No
     modes = {entry.name: (entry.stat().st_mode & 0o7777, entry.stat().st_uid) for entry in server.queue.iterdir()}
     assert modes == {
         "ekiden.pid": (0o644, 0),
+        "srs.secret": (0o600, 0),
         "shards": (0o700, 65534),
         "maildrop": (0o1733, 65534),
         "run": (0o700, 65534),

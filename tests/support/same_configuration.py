@@ -69,6 +69,10 @@ alias_maps =
 alias_database =
 biff = no
 srs_domain =
+spf_policy = none
+dmarc_policy = none
+dkim_verification = no
+arc_verification = no
 """
 
 

@@ -40,9 +40,15 @@ class ForwardedSenders:
         srs: SrsAddresses,
         class_of: Callable[[Address], Awaitable[DomainClass]],
         open_table: Callable[[str], Table],
+        *,
+        complete: Callable[[Address], Address],
     ) -> None:
-        """Raises ConfigError."""
+        """``complete`` adds what an address lacks (myorigin, say): no forwarding is what came of that.
+
+        Raises ConfigError.
+        """
         self._srs = srs
+        self._complete = complete
         self._class_of = class_of
         self._excluded = DomainList(
             a_labels(parameters.srs_exclude_domains),
@@ -52,7 +58,8 @@ class ForwardedSenders:
 
     async def leaving(self, recipient: Recipient, sender: Address) -> Leaving:
         """Raises TableTrouble."""
-        original, address = recipient.original, recipient.address
+        address = recipient.address
+        original = None if recipient.original is None else self._complete(recipient.original)
         if original is None or original == address or not await self._is_outside(address):
             return Leaving(sender)
         if await self._is_outside(original) and not self._srs.is_ours(original):

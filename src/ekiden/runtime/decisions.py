@@ -80,12 +80,16 @@ class Decisions:
             open_table=self._open_table(parameters),
             srs=self.srs,
         )
-        self.forwarded_senders = ForwardedSenders(
-            parameters, self.srs, self.router.class_of, self._open_table(parameters)
-        )
         self._cleanups: dict[str, Cleanup] = {}
         # For what this server forwards and composes itself.
         self.cleanup = self.cleanup_of(parameters)
+        self.forwarded_senders = ForwardedSenders(
+            parameters,
+            self.srs,
+            self.router.class_of,
+            self._open_table(parameters),
+            complete=self.cleanup.standard,
+        )
 
     def cleanup_of(self, parameters: Parameters) -> Cleanup:
         """The cleanup that a service with these parameters uses; its own ``-o`` options hold for it.

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from ekiden.cleanup.address_rewriting import local_rewriting
 from ekiden.cleanup.cleanup import Cleanup
 from ekiden.cleanup.way import INTERNAL
 from ekiden.config.errors import ConfigError
@@ -44,7 +45,13 @@ class Host:
         self.router = Router(
             self.parameters, user_exists=lambda name: name == "jane", local_aliases=NoAliases(), srs=self.srs
         )
-        self.senders = ForwardedSenders(self.parameters, self.srs, self.router.class_of, open_table)
+        self.senders = ForwardedSenders(
+            self.parameters,
+            self.srs,
+            self.router.class_of,
+            open_table,
+            complete=local_rewriting(self.parameters).address,
+        )
 
     def leaving(self, sender: str, to: str = "out@far.test", original: str = "user@here.test") -> Leaving:
         recipient = Recipient(address(to), address(original) if original else None)
@@ -100,6 +107,15 @@ def test_who_keeps_a_sender(sender: str, to: str, original: str, reason: str) ->
     leaving = Host().leaving(sender, to, original)
     assert leaving.sender == address(sender)
     assert leaving.reason == reason
+
+
+def test_an_address_that_was_only_completed_is_not_forwarded() -> None:
+    host = Host(myorigin="far.test")
+    assert host.leaving("ann@origin.test", to="root@far.test", original="root@").reason == ""
+    assert host.leaving("ann@origin.test", to="user@host", original="host!user@").reason == ""
+    # What an alias made of it is: the address that came was one of this host.
+    host = Host(myorigin="here.test")
+    assert host.leaving("ann@origin.test", to="out@far.test", original="root@").reason != ""
 
 
 def test_a_bounce_that_was_answered_by_hand_is_forwarded_in_turn() -> None:
