@@ -111,20 +111,22 @@ class Connection(asyncio.Protocol):
 
     # -- what a delivery does --
 
-    async def event(self) -> Event:
+    def event(self) -> asyncio.Future[Event]:
         """The next event, within the time its stage has: the core's, Lost or TimedOut."""
-        if (event := self._event) is not None:
-            self._event = None
-            return event
-        if self.lost:
-            return Lost(self.client.stage)
+        waiter: asyncio.Future[Event] = self._loop.create_future()
         shakes_hands = self.layer is not None and not self.layer.done
+        event, self._event = self._event, None
+        if event is None and self.lost:
+            event = Lost(self.client.stage)
         # A second reply in the segment of the last event: no more bytes will come to tell of it.
-        if not shakes_hands and self.client.has_unread and (event := self.client.next_event()) is not None:
-            return event
-        self._expect(Stage.TLS if shakes_hands else self.client.stage)
-        self._waiter = self._loop.create_future()
-        return await self._waiter
+        if event is None and not shakes_hands and self.client.has_unread:
+            event = self.client.next_event()
+        if event is not None:
+            waiter.set_result(event)
+        else:
+            self._expect(Stage.TLS if shakes_hands else self.client.stage)
+            self._waiter = waiter
+        return waiter
 
     def start_tls(self, layer: ClientLayer) -> None:
         """After StartTls: the next event is Handshaken, HandshakeFailed, or that there is no connection any more."""
@@ -210,11 +212,12 @@ class Connection(asyncio.Protocol):
         client = self.client
         client.receive(data)
         event = client.next_event()
+        if event is not None:  # it is the delivery's turn: the core has nothing to say
+            self._tell(event)
+            return
         if output := client.take_output():
             self._write(output)
-        if event is not None:
-            self._tell(event)
-        elif self._waiter is not None and client.stage is not self._stage:
+        if self._waiter is not None and client.stage is not self._stage:
             self._expect(client.stage)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -108,7 +108,7 @@ class SmtpClient:
         return out
 
     def next_event(self) -> Event | None:
-        """The next event; None: more bytes are needed."""
+        """The next event, before which there is nothing left to say; None: more bytes are needed."""
         reader = self._reader
         while not self._ended:
             # An answer before its question: the server and we no longer speak of the same command.

@@ -59,17 +59,17 @@ class ReplyReader:
     def next(self) -> Reply | None:
         """The next whole reply, or None while its last line is not there. Raises ReplyTrouble, for good."""
         while True:
-            end = self._buffer.find(b"\n", self._at)
-            length = (len(self._buffer) if end < 0 else end + 1) - self._at
+            buffer, at = self._buffer, self._at
+            end = buffer.find(b"\n", at)
+            length = (len(buffer) if end < 0 else end + 1) - at
             if length > self._limits.line_bytes:
                 raise ReplyTrouble(f"a reply line of more than {self._limits.line_bytes} bytes")
             if end < 0:
                 return None
             # A bare LF ends a line too: it is a fault of the server that hurts nobody.
-            stop = end - 1 if end > self._at and self._buffer[end - 1] == 13 else end
-            line = self._buffer[self._at : stop]
+            line = buffer[at : end - 1 if end > at and buffer[end - 1] == 13 else end]
             self._at = end + 1
-            self.pending = self._at < len(self._buffer)
+            self.pending = end + 1 < len(buffer)
             if self._filter_line is not None:
                 line = self._filter_line(line)
             if not self._lines and (known := self._known.get(line)) is not None:
@@ -111,11 +111,13 @@ def _reply(code: int, lines: tuple[str, ...]) -> Reply:
 
     RFC 2034 §4 wants it on every line. Cyrus writes it on the last one only, where Postfix looks too.
     """
-    status = Status.parse(lines[-1]) or Status.parse(lines[0])
+    status = Status.parse(lines[-1])
+    if status is None and len(lines) > 1:
+        status = Status.parse(lines[0])
     if status is None or status.klass != code // 100:
         return Reply(code, None, lines, code == 421)
     mark = str(status)
-    return Reply(code, status, tuple(_without(mark, line) for line in lines), code == 421)
+    return Reply(code, status, tuple([_without(mark, line) for line in lines]), code == 421)
 
 
 def _without(mark: str, line: str) -> str:
