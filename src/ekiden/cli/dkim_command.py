@@ -26,6 +26,7 @@ from ekiden.auth.dkim.keys import (
     zone_lines,
 )
 from ekiden.auth.dkim.published import Finding, Published, look
+from ekiden.cli.printable import printable
 from ekiden.cli.queue_access import complain, configuration
 from ekiden.cli.queue_listing import print_lines
 from ekiden.cli.trouble import CommandTrouble
@@ -228,7 +229,7 @@ def _lines(each: _Configured, finding: Finding | None) -> Iterator[str]:
     if each.key.advice:
         yield f"; note: {each.key.advice}"
     if finding is not None:
-        yield _printable(f"; DNS: {finding.state.value}{': ' if finding.text else ''}{finding.text}")
+        yield printable(f"; DNS: {finding.state.value}{': ' if finding.text else ''}{finding.text}")
     yield from zone_lines(each.key.record_name, each.key.record).splitlines()
 
 
@@ -256,8 +257,3 @@ def _domain(text: str) -> str:
     if domain is None:
         raise CommandTrouble(os.EX_USAGE, f"{text!r} is not the name of a domain")
     return domain
-
-
-def _printable(line: str) -> str:
-    """What the DNS says must not drive the terminal."""
-    return "".join(char if char.isprintable() else "?" for char in line[:500])

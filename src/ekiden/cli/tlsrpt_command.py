@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
 from ekiden.cli import queue_access
 from ekiden.cli.printable import printable
 from ekiden.cli.queue_listing import print_lines
-from ekiden.cli.trouble import CommandTrouble
+from ekiden.cli.report_state import send_due, state_path
 from ekiden.config.load import Configuration
-from ekiden.runtime.control_client import ServerTrouble
 from ekiden.tls.tlsrpt import PolicyResult, compose
 from ekiden.tls.tlsrpt_store import TlsrptStore
 
@@ -67,24 +64,14 @@ def received(options: argparse.Namespace) -> int:
 
 def send(options: argparse.Namespace) -> int:
     """Report now what is due."""
-    with queue_access.connect(queue_access.configuration(options.config)) as server:
-        try:
-            count = server.send_reports()
-        except ServerTrouble as trouble:
-            raise CommandTrouble(os.EX_UNAVAILABLE, str(trouble)) from trouble
-    print_lines([f"{count} reports sent"])
-    return 0
+    return send_due(options.config, "tls")
 
 
 def _store(found: Configuration) -> TlsrptStore | None:
     """None where nothing was ever counted or received. Raises CommandTrouble."""
-    path = Path(found.parameters.queue_directory) / "tls" / "tlsrpt.sqlite"
-    try:
-        path.stat()
-    except FileNotFoundError:
+    path = state_path(found, "tls", "tlsrpt.sqlite")
+    if path is None:
         return None
-    except OSError as error:
-        raise CommandTrouble(os.EX_NOPERM, f"{path}: {error.strerror}") from error
     return TlsrptStore(path, limit=found.parameters.tlsrpt_store_limit, time=time.time, warn=queue_access.complain)
 
 
