@@ -64,15 +64,16 @@ def pack_pending(pending: tuple[Pending, ...]) -> bytes:
 def row_of(message: QueuedMessage, state: QueueState) -> Row:
     """The values of COLUMNS for a message."""
     envelope, content = message.envelope, message.content
-    sender, start = str(envelope.sender), content.start if isinstance(content, FileContent) else 0
+    data, start = (content.data, 0) if isinstance(content, InlineContent) else (None, content.start)
+    sender = str(envelope.sender)
     if not sender.isascii():
         sender = sender.encode("utf-8", "backslashreplace").decode("utf-8")
     return (
-        message.queue_id, state.value, message.due, message.arrived, content.size, sender,
-        message.attempts, int(message.delay_warned), message.hold,
+        message.queue_id, state.value, message.due, message.arrived, content.size if data is None else len(data),
+        sender, message.attempts, int(message.delay_warned), message.hold,
         pack(_Kept(envelope, message.message_id, message.content_filter, start)),
         None if _is_untried(message) else pack(message.pending),
-        content.data if isinstance(content, InlineContent) else None,
+        data,
     )  # fmt: skip
 
 

@@ -35,10 +35,7 @@ class TransportLimits(Struct, frozen=True):
     priority_cost: int
     destination_delay_s: float  # between two deliveries to one destination
     transport_delay_s: float  # between the starts of two deliveries of the transport
-
-    @property
-    def is_paced(self) -> bool:
-        return self.destination_delay_s > 0 or self.transport_delay_s > 0
+    is_paced: bool  # there is one of these delays
 
 
 def transport_limits(parameters: Parameters, transport: str, process_limit: int | None = None) -> TransportLimits:
@@ -54,6 +51,7 @@ def transport_limits(parameters: Parameters, transport: str, process_limit: int 
         return own(name, f"default_{name}", int)
 
     delay_s = own("destination_rate_delay", "default_destination_rate_delay", float)
+    transport_delay_s = own("transport_rate_delay", "default_transport_rate_delay", float)
     feedback = "destination_concurrency_{}_feedback"
     return TransportLimits(
         deliveries=parameters.default_process_limit if process_limit is None else process_limit,
@@ -67,7 +65,8 @@ def transport_limits(parameters: Parameters, transport: str, process_limit: int 
         slot_cost=limit("delivery_slot_cost"),
         priority_cost=parameters.qmgr_priority_cost,
         destination_delay_s=delay_s,
-        transport_delay_s=own("transport_rate_delay", "default_transport_rate_delay", float),
+        transport_delay_s=transport_delay_s,
+        is_paced=delay_s > 0 or transport_delay_s > 0,
     )
 
 

@@ -161,7 +161,7 @@ class Router:
         Raises TableTrouble.
         """
         domain = domain_key(address.domain)
-        klass = await self._classes.of(domain)
+        klass = self._classes.known.get(domain) or await self._classes.of(domain)
         if self._srs is not None and self._srs.is_ours(address):
             # One that virtual aliases or canonical maps know has been made by another program.
             found = self._srs.check(address)
