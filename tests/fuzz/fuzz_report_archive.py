@@ -38,6 +38,7 @@ SEEDS = [
     b"<!DOCTYPE a [<!ENTITY b 'c'>]><feedback>&b;</feedback>",
     b"<feedback><a:b xmlns:a='c'/><record><count>&#65;</record>",
     _XML.replace(b"::1", b"::1" + bytes(60)),
+    _XML.replace(b"<domain>", b"<domain>.</domain><domain>", 1),
     b'{"date-range":{"start-datetime":"2026-01-01","end-datetime":"2026-01-01"},"report-id":"1","policies":[]}',
 ]
 

@@ -295,14 +295,15 @@ class _Builder:
             begin, end = (_number(dates.get(each, "").partition(".")[0], _TIME_LIMIT) for each in ("begin", "end"))
         except ValueError as error:
             raise ReportError(f"the report does not say what time it is about: {error}") from None
-        if not published.get("domain"):
+        domain = published.get("domain", "").rstrip(".")
+        if not domain:
             raise ReportError("the report does not say what domain it is about")
         if not (metadata.get("org_name") or metadata.get("email")):
             raise ReportError("the report does not say who made it")
         if not self._records:
             self._problem("no records")
         policy = PolicyPublished(
-            domain=published["domain"].rstrip("."),
+            domain=domain,
             p=published.get("p", ""),
             sp=published.get("sp", ""),
             np=published.get("np", ""),

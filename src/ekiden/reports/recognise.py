@@ -43,7 +43,8 @@ _ORIGINAL_TYPES = (b"text/rfc822-headers", b"text/rfc822", b"message/rfc822", b"
 # A parameter may be quoted, encoded or in pieces (RFC 2231); a name ends alike in all of them, nearly always.
 _NAMED = re.compile(rb"\.(?:xml|json|gz|zip)(?![A-Za-z0-9])", re.IGNORECASE)
 _LINE_END = re.compile(rb"\r?\n")
-_HEADER_BEGINS = re.compile(rb"(?:From [^\n]*\n)?[!-9;-~]+[ \t]*:")
+# A field's name may hold more (RFC 5322 §2.2), but no known one does, and XML without a blank looks like that.
+_HEADER_BEGINS = re.compile(rb"(?:From [^\n]*\n)?[A-Za-z0-9][A-Za-z0-9_-]*[ \t]*:")
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 
 Report = AggregateReport | FeedbackReport | TlsReport

@@ -145,6 +145,11 @@ def test_files_are_messages_or_what_messages_have_attached() -> None:
         assert isinstance(at_once(in_file(octets, LIMITS))[0].report, AggregateReport)
     with pytest.raises(ReportError):
         at_once(in_file(b"\x7fELF", LIMITS))
+    # Without a blank before its first colon XML is no header, either.
+    assert at_once(in_file(XML.replace(b"192.0.2.1", b"2001:db8::1"), LIMITS))
+    # The root of all names is no domain that a report could be about.
+    with pytest.raises(ReportError, match="what domain"):
+        at_once(in_file(XML.replace(b"<domain>example.com<", b"<domain>.<"), LIMITS))
 
 
 def test_the_work_comes_in_short_steps() -> None:
