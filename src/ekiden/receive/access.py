@@ -47,7 +47,7 @@ async def check_etrn(session: SmtpSession) -> Refusal | None:
 async def check_data(session: SmtpSession, transaction: Transaction, stage: str = "DATA") -> Refusal | None:
     """Before the content is taken."""
     rules = session.service.relay_access.rules
-    if rules is None or not rules.has_data:
+    if rules is None:
         return None
     try:
         return _told(session, await rules.data(_of_message(session, transaction)), stage)
@@ -58,7 +58,7 @@ async def check_data(session: SmtpSession, transaction: Transaction, stage: str 
 async def check_end_of_data(session: SmtpSession, transaction: Transaction, verdicts: Verdicts) -> Refusal | None:
     """When the content is there. ``verdicts``: what sender authentication found."""
     rules = session.service.relay_access.rules
-    if rules is None or not rules.has_end_of_data:
+    if rules is None:
         return None
     try:
         return _told(session, await rules.end_of_data(_of_message(session, transaction, verdicts)), "END-OF-MESSAGE")

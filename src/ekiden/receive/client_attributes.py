@@ -29,7 +29,7 @@ class Forwarded(Struct, frozen=True):
 
 
 async def xclient(session: SmtpSession, event: commands.XClient) -> None:
-    session.count_junk()
+    session.junk += 1
     if not session.may_xclient:
         await session.refuse("XCLIENT", _DENIED)
         return

@@ -30,9 +30,11 @@ async def data(session: SmtpSession, _event: commands.Data) -> None:
     if transaction.body is BodyType.BINARY_MIME:
         await session.answer("DATA", server_replies.BINARY_NEEDS_BDAT)
         return
-    if (refusal := await check_data(session, transaction) or await _signs(session, transaction)) is not None:
-        await session.refuse("DATA", refusal)
-        return
+    if session.service.asks_before_content:
+        refusal = await _refusal_of_content(session, transaction, "DATA")
+        if refusal is not None:
+            await session.refuse("DATA", refusal)
+            return
     begin(session, transaction)
     session.accept("DATA", server_replies.SEND_CONTENT)
 
@@ -41,14 +43,16 @@ async def first_chunk(session: SmtpSession, _event: commands.FirstChunk) -> None
     transaction = session.transaction
     assert transaction is not None  # the core's states know a first chunk only after an accepted RCPT
     transaction.stage = "BDAT"
-    transaction.refusal = await check_data(session, transaction, "BDAT") or await _signs(session, transaction)
+    transaction.refusal = await _refusal_of_content(session, transaction, "BDAT")
     if transaction.refusal is None:  # else the answer to the chunk says it
         begin(session, transaction)
 
 
-async def _signs(session: SmtpSession, transaction: Transaction) -> Refusal | None:
+async def _refusal_of_content(session: SmtpSession, transaction: Transaction, stage: str) -> Refusal | None:
+    """Why it is not wanted, before it comes."""
+    refusal = await check_data(session, transaction, stage)
     signer = session.service.signer
-    return None if signer is None else await sign(session, transaction, signer)
+    return refusal if refusal is not None or signer is None else await sign(session, transaction, signer)
 
 
 def begin(session: SmtpSession, transaction: Transaction) -> None:
@@ -105,11 +109,11 @@ async def end_of_content(session: SmtpSession, event: commands.EndOfContent) -> 
     conclusion = NOTHING_FOUND
     if refusal is None and transaction.reader is not None:
         conclusion, refusal = await conclude(session, transaction, transaction.reader)
-    if refusal is None:
+    if refusal is None and session.service.asks_after_content:
         refusal = await check_end_of_data(session, transaction, conclusion.verdicts)
     if refusal is None:
         refusal = await queue(session, transaction, conclusion)
-    if refusal is None or refusal is conclusion.decision.refusal:
+    if transaction.examination is not None and (refusal is None or refusal is conclusion.decision.refusal):
         account(session, transaction, conclusion)
     if refusal is not None:
         await session.refuse(stage, refusal)

@@ -26,7 +26,7 @@ async def mail(session: SmtpSession, event: commands.Mail) -> None:
     if session.parameters.smtpd_helo_required and not session.client.helo:
         await session.answer("MAIL", reply(503, "5.5.1", "Error: send HELO/EHLO first"))
         return
-    if (refusal := session.check_rate(Deed.MESSAGE)) is not None:
+    if session.network and (refusal := session.check_rate(Deed.MESSAGE)) is not None:
         await session.refuse("MAIL", refusal, sender=str(event.sender))
         return
     # Half as much again as the largest message, as Postfix asks for: other sessions are writing too.
@@ -79,7 +79,7 @@ def open_message(session: SmtpSession, transaction: Transaction) -> None:
 async def rcpt(session: SmtpSession, event: commands.Rcpt) -> None:
     transaction = session.transaction
     assert transaction is not None  # the core's states know RCPT only after an accepted MAIL
-    if (refusal := session.check_rate(Deed.RECIPIENT)) is not None:
+    if session.network and (refusal := session.check_rate(Deed.RECIPIENT)) is not None:
         await session.refuse("RCPT", refusal, recipient=str(event.address))
         return
     limit = session.parameters.smtpd_recipient_limit
@@ -113,5 +113,5 @@ _USUAL = Notify.FAILURE | Notify.DELAY  # RFC 3461 §4.1: without NOTIFY
 
 async def rset(session: SmtpSession, _event: commands.Rset) -> None:
     await session.drop_transaction()
-    session.count_junk()
+    session.junk += 1
     session.accept("RSET", server_replies.OK)

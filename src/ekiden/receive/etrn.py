@@ -29,7 +29,7 @@ class FlushTrouble(Exception):
 
 async def etrn(session: SmtpSession, event: commands.Etrn) -> None:
     session.last_command = "ETRN"
-    session.count_junk()
+    session.junk += 1
     service = session.service
     try:
         if (refusal := await check_etrn(session)) is not None:

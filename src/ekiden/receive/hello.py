@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 
 async def helo(session: SmtpSession, event: commands.Helo) -> None:
-    await session.drop_transaction()
+    if session.transaction is not None or session.forwarded is not None:
+        await session.drop_transaction()
     client = session.client
     verb, protocol = _PLAIN if not event.extended else _LMTP if session.service.is_lmtp else _EXTENDED
     session.client = structs.replace(client, helo=event.name, protocol=protocol)
-    session.count_junk()
+    session.junk += 1
     core, service = session.core, session.service
     assert core is not None  # there is a conversation
     if not event.extended:

@@ -38,13 +38,13 @@ _KNOWN_VERBS = frozenset(
 
 
 async def noop(session: SmtpSession, _event: commands.Noop) -> None:
-    session.count_junk()
+    session.junk += 1
     session.accept("NOOP", server_replies.OK)
 
 
 async def vrfy(session: SmtpSession, event: commands.Vrfy) -> None:
     """What RCPT would be told, and 252 for yes: whether the mail gets there nobody knows yet (RFC 5321 §3.5.3)."""
-    session.count_junk()
+    session.junk += 1
     if session.parameters.disable_vrfy_command:
         await session.answer("VRFY", reply(502, "5.5.1", "VRFY command is disabled"))
         return
@@ -61,7 +61,7 @@ async def vrfy(session: SmtpSession, event: commands.Vrfy) -> None:
 
 
 async def help(session: SmtpSession, _event: commands.Help) -> None:
-    session.count_junk()
+    session.junk += 1
     assert session.core is not None  # there is a conversation
     hidden = "VRFY" if session.parameters.disable_vrfy_command else ""
     session.accept("HELP", server_replies.help_reply(verb for verb in session.core.verbs if verb != hidden))
@@ -83,7 +83,7 @@ async def invalid(session: SmtpSession, event: commands.Invalid) -> None:
         text = f"improper command pipelining after {stage} from {session.client}: {unread}"
         session.service.observer.emit(events.Note(session.service.program, text))
     if event.junk:
-        session.count_junk()
+        session.junk += 1
     await session.answer(stage if stage in _KNOWN_VERBS else "UNKNOWN", event.reply)
 
 

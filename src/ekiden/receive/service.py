@@ -30,6 +30,7 @@ from ekiden.receive.extensions import Offers
 from ekiden.receive.login_service import LoginService
 from ekiden.receive.protocol_rules import protocol_rules
 from ekiden.receive.reject_footer import RejectFooter
+from ekiden.receive.standing import Standings
 from ekiden.receive.upstream_proxy import UpstreamProxy
 from ekiden.sasl.exchange import Mechanisms
 from ekiden.tables.match import DomainList, Subdomains, client_list
@@ -95,6 +96,9 @@ class SmtpService:
         self.relay_access = relay_access
         self.authentication = authentication
         self.signer = signer
+        lists = relay_access.rules
+        self.asks_before_content = signer is not None or (lists is not None and lists.has_data)
+        self.asks_after_content = lists is not None and lists.has_end_of_data
         self.cleanup = cleanup
         self.rewrite_clients = rewrite_clients
         self.local_way = Way.of_client(HeaderSource.LOCAL, parameters.receive_override_options)
@@ -112,7 +116,6 @@ class SmtpService:
         )
         self.sessions = 0
         self.stopping = False
-        self.trusted = client_list(parameters, "mynetworks")
         self.limits = ClientLimits(
             parameters,
             LocalRates(clock.monotonic) if rates is None else rates,
@@ -121,11 +124,15 @@ class SmtpService:
         )
         counts_of_failures = LocalRates(clock.monotonic) if login_failures is None else login_failures
         self.login_failures = LoginFailures(parameters, counts_of_failures)
-        self.xclient_hosts = client_list(parameters, "smtpd_authorized_xclient_hosts")
-        self.xforward_hosts = client_list(parameters, "smtpd_authorized_xforward_hosts")
-        self.unlimited = client_list(parameters, "smtpd_client_event_limit_exceptions")
-        self.newline_exclusions = client_list(parameters, "smtpd_forbid_bare_newline_exclusions")
-        self.bare_newline = _BARE_NEWLINE[parameters.smtpd_forbid_bare_newline]
+        self.standings = Standings(
+            trusted=client_list(parameters, "mynetworks"),
+            xclient_hosts=client_list(parameters, "smtpd_authorized_xclient_hosts"),
+            xforward_hosts=client_list(parameters, "smtpd_authorized_xforward_hosts"),
+            unlimited=client_list(parameters, "smtpd_client_event_limit_exceptions"),
+            limits=self.limits,
+            bare_newline=_BARE_NEWLINE[parameters.smtpd_forbid_bare_newline],
+            newline_exclusions=client_list(parameters, "smtpd_forbid_bare_newline_exclusions"),
+        )
         has_proxy = parameters.smtpd_upstream_proxy_protocol
         self.upstream_proxy = UpstreamProxy(parameters, observer, self.program) if has_proxy else None
         self.tls = tls

@@ -6,8 +6,6 @@ command means is said by one function each (handlers.py names them); the session
 
 from __future__ import annotations
 
-from typing import Any
-
 from ekiden.message.envelope import Client
 from ekiden.message.reply import Refusal, Reply, reply
 from ekiden.observe import events
@@ -20,6 +18,7 @@ from ekiden.receive.connection import Connection, ServerStops
 from ekiden.receive.handlers import HANDLERS
 from ekiden.receive.login import LoginExchange
 from ekiden.receive.service import SmtpService
+from ekiden.receive.standing import NOBODY
 from ekiden.receive.starttls import NoTls, begin_encrypted, refusal_after_handshake
 from ekiden.receive.transaction import Transaction
 from ekiden.tables.table import TableTrouble
@@ -62,21 +61,23 @@ class SmtpSession:
                 return
         connection.deadline = connection.loop.time() + self.parameters.smtpd_timeout
         try:
-            await self._identify(address)
+            host = _plain(str(address[0]))
+            name = service.names.known(host)
+            if name is None:
+                name = await service.names.look_up(host)
+            self.client = self._client(host, int(address[1]), name)
             refusal: Refusal | None = None
-            try:
-                await self._judge()
-                if (
-                    service.limits
-                    and not self.may_xclient
-                    and not await service.unlimited.matches(self.client.address, self.client.name)
-                ):
-                    self.network = service.limits.network_of(self.client.address)
-                newline = await self._bare_newline()
-            except TableTrouble as trouble:
-                # Who this client is nobody can say now, so that nothing can be refused for good either.
-                text = f"{self.parameters.myhostname} Error: temporary lookup failure"
-                refusal = Refusal(reply(421, "4.3.0", text, closes=True), "table-trouble", str(trouble))
+            standing = service.standings.known(self.client)
+            if standing is None:
+                try:
+                    standing = await service.standings.of(self.client)
+                except TableTrouble as trouble:
+                    # Who this client is nobody can say now, so that nothing can be refused for good either.
+                    text = f"{self.parameters.myhostname} Error: temporary lookup failure"
+                    refusal = Refusal(reply(421, "4.3.0", text, closes=True), "table-trouble", str(trouble))
+                    standing = NOBODY
+            self.trusted, self.network = standing.trusted, standing.network
+            self.may_xclient, self.may_xforward = standing.may_xclient, standing.may_xforward
             count = await service.counts.connect(self.network) if self.network else 0
             service.observer.emit(events.Connected(self.client, service.program))
             refusal = refusal or self._admission(count)
@@ -89,7 +90,7 @@ class SmtpSession:
                 if not service.is_encrypted or self.client.tls is not None:
                     connection.write(refusal.reply.render())
                 return
-            problem = await self._converse(newline)
+            problem = await self._converse(standing.newline)
         except NoTls:
             problem = "lost connection"
         except TimeoutError:
@@ -103,7 +104,8 @@ class SmtpSession:
             connection.write(reply(421, "4.3.0", f"{self.parameters.myhostname} Error: internal error").render())
         finally:
             service.sessions -= 1
-            await self.drop_transaction()
+            if self.transaction is not None:
+                await self.drop_transaction()
             if self.exchange is not None:
                 self.exchange.abandon()
             if self.network:
@@ -120,32 +122,15 @@ class SmtpSession:
                 )
             )
 
-    async def _identify(self, address: tuple[Any, ...]) -> None:
-        host, port = str(address[0]), int(address[1])
-        # An IPv4 client of a dual-stack socket is an IPv4 client.
-        if host.startswith("::ffff:") and "." in host:
-            host = host[7:]
-        names = self.service.names
-        name = names.known(host)
-        if name is None:
-            name = await names.look_up(host)
-        shows_port = self.parameters.smtpd_client_port_logging
-        self.client = Client(
+    def _client(self, host: str, port: int, name: str | None) -> Client:
+        return Client(
             name=name or "unknown",
             address=host,
             port=port,
             is_ipv6=":" in host,
-            shows_port=shows_port,
+            shows_port=self.parameters.smtpd_client_port_logging,
             name_failed=name is None,
         )
-
-    async def _judge(self) -> None:
-        """What this client may do that others may not. Raises TableTrouble."""
-        service, client = self.service, self.client
-        self.trusted = await service.trusted.matches(client.address, client.name)
-        if service.xclient_hosts or service.xforward_hosts:
-            self.may_xclient = await service.xclient_hosts.matches(client.address, client.name)
-            self.may_xforward = await service.xforward_hosts.matches(client.address, client.name)
 
     async def become(self, client: Client) -> None:
         """Another client takes the place of this one (XCLIENT), whose own rights to say so it keeps.
@@ -154,23 +139,16 @@ class SmtpSession:
         """
         self.client = client
         self.trusted = False  # should a table be in trouble
-        self.trusted = await self.service.trusted.matches(client.address, client.name)
+        standing = await self.service.standings.of(client)
+        self.trusted = standing.trusted
         assert self.core is not None  # a command was given
-        self.core.bare_newline = await self._bare_newline()
+        self.core.bare_newline = standing.newline
 
     @property
     def origin(self) -> Client:
         """The client that a message is from: before the content filter that gives it to us, if that said so."""
         forwarded = self.forwarded
         return self.client if forwarded is None or not forwarded.names_client else forwarded.client
-
-    async def _bare_newline(self) -> BareNewline:
-        """What becomes of this client's lines that end in LF. Raises TableTrouble."""
-        wanted = self.service.bare_newline
-        if wanted is not BareNewline.REJECT:
-            return wanted
-        excluded = await self.service.newline_exclusions.matches(self.client.address, self.client.name)
-        return BareNewline.NORMALIZE if excluded else wanted
 
     def _admission(self, count: int) -> Refusal | None:
         """Whether the client gets a session at all."""
@@ -278,9 +256,6 @@ class SmtpSession:
     def _too_many_errors(self) -> Reply:
         return reply(421, "4.7.0", f"{self.parameters.myhostname} Error: too many errors", closes=True)
 
-    def count_junk(self) -> None:
-        self.junk += 1
-
     def log_refusal(
         self, refusal: Refusal, stage: str, *, sender: str = "", recipient: str = "", is_warning: bool = False
     ) -> None:
@@ -304,5 +279,10 @@ class SmtpSession:
     async def drop_transaction(self) -> None:
         transaction, self.transaction = self.transaction, None
         self.forwarded = None
-        if transaction is not None:
+        if transaction is not None and transaction.has_content:
             await transaction.discard()
+
+
+def _plain(host: str) -> str:
+    """An IPv4 client of a dual-stack socket is an IPv4 client."""
+    return host[7:] if host.startswith("::ffff:") and "." in host else host

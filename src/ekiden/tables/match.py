@@ -138,6 +138,11 @@ class ClientList:
     def __bool__(self) -> bool:
         return bool(self._steps)
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether a client that is in it, or is not, stays so: no table is among the members."""
+        return self._known is not None
+
     async def matches(self, address: str, name: str = "unknown") -> bool:
         """Whether a client is in the list: its address (as text, IPv6 without brackets), its verified name.
 

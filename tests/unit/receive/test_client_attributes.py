@@ -198,7 +198,7 @@ def test_trouble_with_a_table_ends_the_session_of_a_gateway() -> None:
             return True
 
     world = World(**GATEWAY)
-    world.service.trusted = cast("ClientList", Networks())
+    world.service.standings.trusted = cast("ClientList", Networks())
     play(world, talk)
 
 
