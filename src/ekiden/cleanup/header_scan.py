@@ -15,9 +15,14 @@ _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
 # loop in the regular expression, which remembers every turn: a megabyte of short lines took a hundred.)
 _FIELDS_END = re.compile(rb"\n(?![ \t]|[!-9;-~]+[ \t]*:)")
 # The value as far as the end of the field; Message-ID may stand on a folded line (RFC 5322 §3.6.4).
-_MESSAGE_ID = re.compile(rb"\nmessage-id[ \t]*:[ \t\r\n]*([^\r\n]*)", re.IGNORECASE)
-_RECEIVED = re.compile(rb"\nreceived[ \t]*:", re.IGNORECASE)
-_TLS_OPTIONAL = re.compile(rb"\ntls-required[ \t]*:[ \t\r\n]*no[ \t]*\r?(?=\n|\Z)", re.IGNORECASE)
+_MESSAGE_ID = rb"message-id[ \t]*:(?=[ \t\r\n]*([^\r\n]*))"
+_MESSAGE_ID_FIELD = re.compile(rb"\n" + _MESSAGE_ID, re.IGNORECASE)
+# The fields that the server itself must know, for one walk through a header: group 1 is the value of Message-ID:,
+# group 2 a Received:, group 3 a TLS-Required: No.
+_FACTS = re.compile(
+    rb"\n(?:" + _MESSAGE_ID + rb"|(received)[ \t]*:|(tls-required)[ \t]*:(?=[ \t\r\n]*no[ \t]*\r?(?:\n|\Z)))",
+    re.IGNORECASE,
+)
 _OPEN_FIELD = re.compile(rb"(?:[!-9;-~]+[ \t]*:|[ \t])[^\n]*\Z")
 _MBOX_LINE = re.compile(rb">*From ")
 
@@ -29,40 +34,48 @@ class HeaderScan:
     header block, and so the bytes held in memory.
     """
 
-    __slots__ = ("_held", "complete", "has_end", "header", "limit", "too_long")
+    __slots__ = ("_held", "complete", "has_end", "header", "hops", "limit", "message_id", "tls_is_optional", "too_long")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._held = bytearray()
+        self._held: bytes | bytearray = b""
         self.complete = False
         self.too_long = False
         self.has_end = True  # False: a line that is no field ended the header, not an empty one
-        self.header = b""  # the fields, once complete, without the empty line
+        # Once complete:
+        self.header = b""  # the fields, without the empty line
+        self.message_id = ""  # as message_id() says it
+        self.hops = 0  # how many Received: fields there are (RFC 5321 §6.3: a server counts them to find loops)
+        self.tls_is_optional = False  # there is a field ``TLS-Required: No`` (RFC 8689 §3)
 
     def feed(self, data: bytes) -> bytes:
         """What lies behind the header of all that was fed; b"" until the header is complete."""
         if self.complete:
             return data
-        held = self._held
-        searched = max(0, len(held) - 3)
-        held += data
+        if self._held:
+            held = self._held
+            searched = max(0, len(held) - 3)
+            held += data
+        else:  # all of most headers comes at once, and needs no copy
+            held, searched = data, 0
         # The block is complete at the empty line; the first line may be that already (a message without header).
         if held.find(b"\r\n\r\n", searched) >= 0 or held.startswith(b"\r\n") or len(held) > self.limit:
-            return self._settle()
+            return self._settle(bytes(held))
+        self._held = bytearray(held) if held is data else held
         return b""
 
     def finish(self) -> bytes:
         """The content has ended: what lies behind the header, if that was not complete."""
-        return b"" if self.complete else self._settle()
+        return b"" if self.complete else self._settle(bytes(self._held))
 
-    def _settle(self) -> bytes:
-        self.complete = True
-        held, self._held = bytes(self._held), bytearray()
+    def _settle(self, held: bytes) -> bytes:
+        self.complete, self._held = True, b""
         # A line of an mbox file that a client passed on by mistake is kept as a field, so that the header goes on.
         if held.startswith((b"From ", b">")) and _MBOX_LINE.match(held):
             held = b"X-Mailbox-Line: " + held
         end = _fields_end(held)
         self.header = held[:end]
+        self._note_facts()
         # A line that is still open at the limit is part of the header if it could be a field.
         self.too_long = end > self.limit or (len(held) > self.limit and _OPEN_FIELD.match(held, end) is not None)
         if held.startswith(b"\r\n", end):
@@ -71,21 +84,26 @@ class HeaderScan:
         self.has_end = end == len(held)
         return b"\r\n" + held[end:]
 
-    @property
-    def hops(self) -> int:
-        """How many Received: fields there are (RFC 5321 §6.3: a server counts them to find loops)."""
-        return len(_RECEIVED.findall(b"\n" + self.header))
-
-    @property
-    def tls_is_optional(self) -> bool:
-        """There is a field ``TLS-Required: No`` (RFC 8689 §3)."""
-        return _TLS_OPTIONAL.search(b"\n" + self.header) is not None
+    def _note_facts(self) -> None:
+        has_id = False
+        for found in _FACTS.finditer(b"\n" + self.header):
+            which = found.lastindex
+            if which == 2:
+                self.hops += 1
+            elif which == 3:
+                self.tls_is_optional = True
+            elif not has_id:
+                has_id, self.message_id = True, _as_text(found[1])
 
 
 def message_id(header: bytes) -> str:
-    """The value of the Message-ID: field, for the log; "" without one."""
-    found = _MESSAGE_ID.search(b"\n" + header)
-    return found[1].strip().decode("utf-8", "replace") if found else ""
+    """The value of the (first) Message-ID: field, for the log; "" without one."""
+    found = _MESSAGE_ID_FIELD.search(b"\n" + header)
+    return _as_text(found[1]) if found else ""
+
+
+def _as_text(identifier: bytes) -> str:
+    return identifier.strip().decode("utf-8", "replace")
 
 
 def _fields_end(data: bytes) -> int:

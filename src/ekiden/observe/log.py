@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from ekiden.config.snapshot import Parameters
 from ekiden.observe.events import Event, Note
 from ekiden.observe.jsonlog import json_line, line_head
-from ekiden.observe.maillog import MailLogRenderer, printable
+from ekiden.observe.maillog import MailLogRenderer, anything, printable
 from ekiden.observe.target import FileTarget, StreamTarget, SyslogTarget, Target
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -50,11 +50,11 @@ class MailLog:
         self._syslog_name = parameters.syslog_name
         self._facility = _FACILITIES[parameters.syslog_facility]
         self._to_syslog = not parameters.maillog_file
-        self._json = parameters.maillog_format == "json"
+        self._line = self._json_line if parameters.maillog_format == "json" else self._text_line
         self._flush_s = parameters.maillog_flush_milliseconds / 1000
         self._buffer_limit = parameters.maillog_buffer_limit
         self._line_limit = parameters.maillog_line_limit
-        self._render = MailLogRenderer(programs).render
+        self._renderer_of = MailLogRenderer(programs).of_type
         self._target = target if target is not None else open_target(parameters)
         self._lines: list[bytes] = []
         self._size = 0
@@ -69,8 +69,7 @@ class MailLog:
         if self._size > self._buffer_limit:
             self._lost += 1
             return
-        now = self._clock_time()
-        line = self._json_line(event, now) if self._json else self._text_line(event, now)
+        line = self._line(event, self._clock_time())
         self._lines.append(line)
         self._size += len(line)
         if self._timer is None or (type(event) is Note and event.level != "info"):
@@ -129,7 +128,7 @@ class MailLog:
 
     def _text_line(self, event: Event, now: float) -> bytes:
         try:
-            program, text = self._render(event)
+            program, text = self._renderer_of(type(event), anything)(event)
         except Exception as error:  # an event with a wrong field is a bug, which must not cost mail
             program, text = "log", f"error: a {type(event).__name__} event cannot be shown: {error!r}"
         second = int(now)

@@ -10,6 +10,7 @@ Never: lets bytes of a peer make a line or a field. What a peer chose and stands
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 
@@ -75,9 +76,15 @@ def field(text: str) -> str:
 
 
 def _client(client: Client) -> str:
-    """``name[address]``; the name comes from DNS, where whoever owns the address writes what he likes."""
-    port = f":{client.port}" if client.shows_port else ""
-    return f"{field(client.name)}[{field(client.address)}]{port}"
+    """``name[address]``, as every line about a session has it."""
+    text = _name_and_address(client.name, client.address)
+    return f"{text}:{client.port}" if client.shows_port else text
+
+
+@functools.lru_cache(maxsize=1024)
+def _name_and_address(name: str, address: str) -> str:
+    """The name comes from DNS, where whoever owns the address writes what he likes."""
+    return f"{field(name)}[{field(address)}]"
 
 
 def _word(text: str) -> str:
@@ -119,15 +126,16 @@ def seconds(value: float) -> str:
 class MailLogRenderer:
     """Turns events into (program, text). ``programs`` names the program of transports that have another name."""
 
-    __slots__ = ("_by_type", "_programs")
+    __slots__ = ("_by_type", "_programs", "of_type")
 
     def __init__(self, programs: Mapping[str, str] | None = None) -> None:
         self._programs = {**_PROGRAMS, **(programs or {})}
         self._by_type: dict[type[Event], Callable[..., Rendered]] = {**_RENDERERS, Attempted: self._attempted}
+        # The renderer of a type of events, if it has one of its own.
+        self.of_type = self._by_type.get
 
     def render(self, event: Event) -> Rendered:
-        renderer = self._by_type.get(type(event))
-        return renderer(event) if renderer is not None else _anything(event)
+        return self.of_type(type(event), anything)(event)
 
     def _attempted(self, event: Attempted) -> Rendered:
         result = event.result
@@ -181,7 +189,8 @@ def _cipher(facts: TlsFacts) -> str:
 
 
 def _accepting(event: Accepting) -> Rendered:
-    text = f"{event.queue_id}: client={_client(event.client)}{_login(event.client)}"
+    client = event.client
+    text = f"{event.queue_id}: client={_client(client)}{_login(client) if client.login else ''}"
     if event.submitter:
         text += f", sasl_sender={_word(event.submitter)}"
     if event.original_id:
@@ -192,8 +201,6 @@ def _accepting(event: Accepting) -> Rendered:
 
 
 def _login(client: Client) -> str:
-    if not client.login:
-        return ""
     return f", sasl_method={client.login_method}, sasl_username={_word(client.login)}"
 
 
@@ -267,7 +274,7 @@ def _note(event: Note) -> Rendered:
     return event.service, f"{level}{queue_id}{free(event.text)}"
 
 
-def _anything(event: Event) -> Rendered:
+def anything(event: Event) -> Rendered:
     """An event that Postfix has no line for: its tag and its fields."""
     facts: dict[str, object] = {name: getattr(event, name) for name in event.__struct_fields__}
     queue_id = facts.pop("queue_id", "")

@@ -223,7 +223,7 @@ class Pickup:
         if signing is not None:
             signing.take_header(scan.header, header)
         writer.write(header)
-        return message_id(header)
+        return scan.message_id if header is scan.header else message_id(header)
 
     def _note(self, text: str, level: str) -> None:
         self.service.observer.emit(Note("pickup", text, level))

@@ -145,6 +145,7 @@ class SmtpService:
         self.rules = rules(_encryption(tls, parameters))
         self.secured_rules = self.rules if tls is None else rules(Encryption.ACTIVE)
         self.login = None if mechanisms is None else LoginService(parameters, mechanisms, observer)
+        self.junk_limit = parameters.smtpd_junk_command_limit
         self.greeting = Reply(220, None, (parameters.smtpd_banner,))
         self.banner = self.greeting.render()
         self.helo_reply = server_replies.helo_reply(parameters.myhostname)

@@ -176,6 +176,7 @@ class SmtpSession:
         core = self.core = service.core(rules=rules, bare_newline=newline)
         connection.write(service.banner)
         handlers, now = HANDLERS, connection.loop.time
+        extends_deadline = not self.parameters.smtpd_per_request_deadline
         in_content = False
         while True:
             event = core.next_event()
@@ -205,9 +206,10 @@ class SmtpSession:
                 return ""
             if not data:
                 return "lost connection"
-            if not (in_content or self.parameters.smtpd_per_request_deadline):
-                connection.deadline = now() + timeout_s
-            if in_content:
+            if not in_content:
+                if extends_deadline:
+                    connection.deadline = now() + timeout_s
+            else:
                 earned = max(connection.deadline, now()) + len(data) / self.parameters.smtpd_min_data_rate
                 connection.deadline = min(earned, now() + timeout_s)
             core.receive(data)
@@ -223,7 +225,7 @@ class SmtpSession:
             count = self.counts[verb] = [0, 0]
         count[0] += 1
         count[1] += 1
-        if self.junk > self.parameters.smtpd_junk_command_limit:
+        if self.junk > self.service.junk_limit:
             answer = self._too_many_errors()
         core.reply(answer)
 

@@ -107,7 +107,7 @@ class Transaction:
         if isinstance(header, Refusal):
             await self._refuse(header)
             return None
-        self.message_id = message_id(header)
+        self.message_id = scan.message_id if header is scan.header else message_id(header)
         self.tls_is_optional = scan.tls_is_optional
         return header if self.reader is None else self.reader.take_header(scan.header, header)
 

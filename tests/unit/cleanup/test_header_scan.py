@@ -54,3 +54,27 @@ def test_a_long_body_after_a_missing_empty_line_is_no_long_header() -> None:
     out, scan = scanned(data, 64, limit=1000)
     assert not scan.too_long
     assert out == b"A: b\r\n\r\n" + data[6:]
+
+
+@pytest.mark.parametrize(
+    ("header", "identifier", "hops", "tls_is_optional"),
+    [
+        (b"", "", 0, False),
+        (b"Message-ID: <1@x>\r\nMESSAGE-ID: <2@x>\r\n", "<1@x>", 0, False),
+        (b"Message-ID:\r\n\t<1@x>\r\nRECEIVED : x\r\nreceived: y\r\n", "<1@x>", 2, False),
+        # An empty Message-ID: must hide no field that follows.
+        (b"Message-ID:\r\nReceived: x\r\nTLS-Required: no\r\n", "Received: x", 1, True),
+        (b"TLS-Required:\r\n no \r\nReceived: x\r\nSubject: received: y\r\n", "", 1, True),
+        (b"TLS-Required: none\r\nX-Received: x\r\n", "", 0, False),
+    ],
+)
+def test_what_the_server_must_know_is_found_in_one_walk(
+    header: bytes, identifier: str, hops: int, tls_is_optional: bool
+) -> None:
+    for cut in range(len(header) + 1):
+        scan = HeaderScan(1000)
+        scan.feed(header[:cut])
+        scan.feed(header[cut:] + b"\r\nMessage-ID: <body@x>\r\nReceived: z\r\n")
+        assert scan.header == header
+        assert (scan.message_id, scan.hops, scan.tls_is_optional) == (identifier, hops, tls_is_optional)
+        assert message_id(scan.header) == identifier

@@ -376,7 +376,10 @@ class SmtpServer:
             self._lines.give_back(receiver.unused)
             if content:
                 return Content(content)
-        self._open = EndOfContent(self._coded(receiver.refusal), receiver.size, receiver.has_bare_newline)
+        refusal = receiver.refusal
+        if refusal is not None:
+            refusal = self._coded(refusal)
+        self._open = EndOfContent(refusal, receiver.size, receiver.has_bare_newline)
         return self._open
 
     def _next_of_chunk(self, chunk: Chunk) -> Event | None:
@@ -395,7 +398,9 @@ class SmtpServer:
             return Content(content)
         self._content = None
         if receiver is not None:
-            refusal = self._coded(receiver.refusal)
+            refusal = receiver.refusal
+            if refusal is not None:
+                refusal = self._coded(refusal)
             if chunk.last:
                 self._open = EndOfContent(refusal, receiver.size, receiver.has_bare_newline)
             else:
@@ -408,8 +413,8 @@ class SmtpServer:
                 self._open = EndOfContent(refusal) if chunk.last else EndOfChunk(chunk.size, refusal)
         return self._open
 
-    def _coded(self, refusal: Refusal | None) -> Refusal | None:
-        if refusal is None or refusal.reason != "bare-newline":
+    def _coded(self, refusal: Refusal) -> Refusal:
+        if refusal.reason != "bare-newline":
             return refusal
         return structs.replace(refusal, reply=self._rules.coded(refusal.reply))
 
