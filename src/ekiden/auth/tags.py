@@ -84,4 +84,5 @@ def number_value(tags: dict[str, str], name: str) -> int | None:
 
 def list_value(text: str) -> tuple[str, ...]:
     """The parts of a value that colons divide, without the white space around each."""
-    return tuple(part.strip(" \t") for part in text.split(":"))
+    parts = text.split(":")
+    return tuple([part.strip(" \t") for part in parts] if " " in text or "\t" in text else parts)

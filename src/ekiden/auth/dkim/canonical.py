@@ -57,7 +57,10 @@ class SignableHeader:
             key = name.encode().lower()
             stack = left.get(key)
             if stack is None:
-                stack = left[key] = [field for field in self.named(key) if field is not but]
+                found = self._by_name.get(key)
+                if found is None:  # as most names that are signed so that nobody adds a field
+                    continue
+                stack = left[key] = [field for field in found if field is not but]
             if stack:
                 picked.append(stack.pop())
         return picked
@@ -83,7 +86,7 @@ def simple_field(raw: bytes) -> bytes:
 
 def relaxed_field(raw: bytes) -> bytes:
     """RFC 6376 §3.4.2: name in lower case, unfolded, one blank for each run of white space, none around the value."""
-    name, _, value = simple_field(raw)[:-2].partition(b":")
+    name, _, value = (raw[:-2] if raw.endswith(b"\r\n") else raw.removesuffix(b"\n")).partition(b":")
     if b"\r\n" in value:
         value = _FOLD.sub(b"", value)
     if len(value.translate(None, _NOT_WSP)) == len(value):

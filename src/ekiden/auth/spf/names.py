@@ -7,6 +7,8 @@ import re
 from ekiden.dns.name import LABEL_OCTETS_LIMIT, NAME_OCTETS_LIMIT, dns_name
 
 _SHOWN_CHARACTERS = 200
+_LABEL = f"[^.]{{1,{LABEL_OCTETS_LIMIT}}}"
+_LABELS = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _UNSHOWN = re.compile(r"[^ -~]")
 
 
@@ -24,9 +26,7 @@ def query_name(name: str) -> str | None:
     (RFC 8616 §4).
     """
     name = name.removesuffix(".")
-    if not name.isascii() or len(name) > NAME_OCTETS_LIMIT:
-        return None
-    if any(not label or len(label) > LABEL_OCTETS_LIMIT for label in name.split(".")):
+    if not name.isascii() or len(name) > NAME_OCTETS_LIMIT or _LABELS.fullmatch(name) is None:
         return None
     return name.lower()
 
