@@ -129,8 +129,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = self._eof = True
         self._watch.connections.discard(self)
-        self._wake()
-        self.resume_writing()
+        if self._waiter is not None:
+            self._wake()
+        if self.congested:
+            self.resume_writing()
 
     def pause_writing(self) -> None:
         if self._writable is None:

@@ -163,7 +163,7 @@ class SmtpSession:
         if limit and count > limit:
             text = f"{self.parameters.myhostname} Error: too many connections from {self.client.address}"
             return Refusal(reply(421, "4.7.0", text, closes=True), "too-many-connections")
-        return self.check_rate(Deed.CONNECTION)
+        return self.check_rate(Deed.CONNECTION) if self.network else None
 
     def check_rate(self, deed: Deed) -> Refusal | None:
         limits = self.service.limits

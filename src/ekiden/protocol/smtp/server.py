@@ -111,7 +111,7 @@ class SmtpServer:
         self.state = State.CONNECTED
         self._rules = rules
         self.bare_newline = bare_newline
-        self._lines = _line_buffer(rules)
+        self._lines = LineBuffer(rules.line_bytes)
         self._open: Question | None = None  # the question that waits for its reply
         self._content: DataReceiver | Chunk | None = None
         self._chunks: ChunkReceiver | None = None  # the message that comes in chunks
@@ -189,7 +189,7 @@ class SmtpServer:
             raise RuntimeError("a question is open")
         self._rules = rules
         self._extended = False
-        self._lines = _line_buffer(rules)
+        self._lines = LineBuffer(rules.line_bytes)
 
     @property
     def verbs(self) -> list[str]:
@@ -417,11 +417,6 @@ class SmtpServer:
         if refusal.reason != "bare-newline":
             return refusal
         return structs.replace(refusal, reply=self._rules.coded(refusal.reply))
-
-
-def _line_buffer(rules: Rules) -> LineBuffer:
-    limits = rules.limits
-    return LineBuffer(max(limits.command_line_bytes, limits.auth_line_bytes if rules.has_login else 0))
 
 
 def _is_foreign(first_byte: bytes) -> bool:

@@ -68,6 +68,7 @@ class Rules:
             "is_noop",
             "known",
             "limits",
+            "line_bytes",
         ),
         *("offered", "offers_utf8", "size_limit", "soft_bounce", "strict_envelopes", "verbs"),
     )
@@ -99,6 +100,7 @@ class Rules:
         """
         self.soft_bounce = soft_bounce
         self.limits = limits
+        self.line_bytes = max(limits.command_line_bytes, limits.auth_line_bytes if has_login else 0)
         self.size_limit = size_limit
         self.strict_envelopes = strict_envelopes
         self.is_forbidden = FOREIGN.__contains__ if is_forbidden is None else is_forbidden
