@@ -87,12 +87,19 @@ class CachingResolver:
         return await self._learn(key, entry, self._resolver.srv)
 
     async def txt(self, name: str) -> Answer[bytes]:
+        answer = self.remembered_txt(name)
+        if answer is not None:
+            return answer
         key = ("txt", name.lower())
-        entry = self._entries.get(key)
+        return await self._learn(key, self._entries.get(key), self._resolver.txt)
+
+    def remembered_txt(self, name: str) -> Answer[bytes] | None:
+        """Without waiting: None where it must be asked for."""
+        entry = self._entries.get(("txt", name.lower()))
         if entry is not None and entry[0] > self._now() and (answer := entry[1]) is not None:
             self.hits += 1
             return answer
-        return await self._learn(key, entry, self._resolver.txt)
+        return None
 
     async def tlsa(self, name: str) -> Answer[Tlsa]:
         key = ("tlsa", name.lower())
@@ -170,6 +177,11 @@ class CachingResolver:
     def _forget(self, key: tuple[str, str]) -> None:
         if self._entries.pop(key, None) is not None:
             self.weight_bytes -= self._weights.pop(key)
+
+
+def remembered_txt(resolver: Resolver, name: str) -> Answer[bytes] | None:
+    """What ``resolver`` need not ask for, so that nobody has to make a task of the question."""
+    return resolver.remembered_txt(name) if isinstance(resolver, CachingResolver) else None
 
 
 class _Flight:

@@ -23,6 +23,7 @@ from ekiden.auth.results.write import authentication_results, results_text
 from ekiden.auth.spf.check import check_host, mail_from_identity
 from ekiden.auth.spf.received_spf import received_spf
 from ekiden.auth.verdict import DmarcVerdict, IprevVerdict, Result, SpfVerdict, Verdicts
+from ekiden.dns.cache import remembered_txt
 from ekiden.message.address import Address
 from ekiden.message.envelope import Client, Recipient
 from ekiden.message.reply import Refusal
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ekiden.policy.sender_authentication import SenderAuthentication
 
 T = TypeVar("T")
+_SpfVerdicts = tuple[SpfVerdict, SpfVerdict | None]  # on MAIL FROM, and on HELO
 
 
 class Examination:
@@ -45,7 +47,8 @@ class Examination:
         self._client = client
         self._sender = sender
         self._hashes = BodyHashes()
-        self._spf: asyncio.Task[tuple[SpfVerdict, SpfVerdict | None]] | None = None
+        self._spf: asyncio.Task[_SpfVerdicts] | None = None
+        self._spf_found: _SpfVerdicts | None = None
         self._dkim: DkimVerification | None = None
         self._arc: ArcVerification | None = None
         self._authors: tuple[str, ...] = ()
@@ -53,7 +56,12 @@ class Examination:
         self._kept = b""  # as it is stored
 
     def begin(self) -> None:
-        if self._spf is None and self._authentication.checks_spf:
+        """Has DNS asked for the record of SPF while the rest of the message comes in, unless it is known."""
+        authentication = self._authentication
+        if self._spf is not None or not authentication.checks_spf:
+            return
+        domain, _ = mail_from_identity(str(self._sender), self._client.helo)
+        if remembered_txt(authentication.resolver, domain) is None:
             self._spf = asyncio.create_task(self._check_spf())
 
     async def recipient_refusal(self) -> Refusal | None:
@@ -61,9 +69,7 @@ class Examination:
         policy = self._authentication.parameters.spf_policy
         if policy not in ("soft-refuse", "refuse"):
             return None
-        self.begin()
-        assert self._spf is not None  # such a policy has SPF checked
-        return spf_refusal((await asyncio.shield(self._spf))[0], policy)
+        return spf_refusal((await self._spf_verdicts())[0], policy)
 
     def take_header(self, received: bytes, stored: bytes) -> bytes:
         """``received`` as the client sent it, which signatures are about; ``stored`` as it is kept. What to keep."""
@@ -93,7 +99,6 @@ class Examination:
 
     async def conclude(self) -> Conclusion:
         """When the content is whole. Raises TableTrouble."""
-        self.begin()
         self._hashes.finish()
         verdicts = await self._verdicts()
         authentication, decision = self._authentication, NOTHING
@@ -125,8 +130,8 @@ class Examination:
     async def _verdicts(self) -> Verdicts:
         parameters = self._authentication.parameters
         spf = helo = arc = dmarc = None
-        if self._spf is not None:
-            spf, helo = await self._spf
+        if self._authentication.checks_spf:
+            spf, helo = await self._spf_verdicts()
         dkim = () if self._dkim is None else await self._dkim.verdicts()
         if self._arc is not None:
             arc = await self._arc.verdict()
@@ -144,7 +149,12 @@ class Examination:
         named = iprev(self._client) if parameters.smtpd_peername_lookup else None
         return Verdicts(spf=spf, spf_helo=helo, dkim=dkim, arc=arc, dmarc=dmarc, iprev=named)
 
-    async def _check_spf(self) -> tuple[SpfVerdict, SpfVerdict | None]:
+    async def _spf_verdicts(self) -> _SpfVerdicts:
+        if self._spf_found is None:
+            self._spf_found = await (self._check_spf() if self._spf is None else self._spf)
+        return self._spf_found
+
+    async def _check_spf(self) -> _SpfVerdicts:
         parameters, client, sender = self._authentication.parameters, self._client, self._sender
         helo = None
         if parameters.spf_checks_helo and not sender.is_null:  # for the null sender the HELO name stands anyway

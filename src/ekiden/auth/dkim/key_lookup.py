@@ -14,6 +14,7 @@ from msgspec import Struct
 from ekiden.auth.dkim.key_record import KeyRecord, KeyRecordError, NotKeyRecord, parse_key_record
 from ekiden.auth.dkim.signature import Signature
 from ekiden.auth.verdict import Result
+from ekiden.dns.cache import remembered_txt
 from ekiden.dns.resolver import Answer, DnsTrouble, Found, Resolver
 
 
@@ -36,21 +37,24 @@ class KeyLookups:
         self._records = records
         self._keys = keys
         self._time_s = time_s
-        self._answers: dict[str, asyncio.Task[Answer[bytes] | DnsTrouble]] = {}
+        self._answers: dict[str, Answer[bytes] | asyncio.Task[Answer[bytes] | DnsTrouble]] = {}
 
     def begin(self, name: str) -> None:
         """Begins a look-up, of each name once. Needs a running event loop."""
         if name not in self._answers:
-            self._answers[name] = asyncio.ensure_future(self._ask(name))
+            known = remembered_txt(self._resolver, name)
+            self._answers[name] = asyncio.ensure_future(self._ask(name)) if known is None else known
 
     def cancel(self) -> None:
-        for task in self._answers.values():
-            task.cancel()
+        for answer in self._answers.values():
+            if isinstance(answer, asyncio.Task):
+                answer.cancel()
 
     async def keys(self, signature: Signature, name: str) -> Keys:
         """``name``: where the key of ``signature`` is, in the form in which DNS is asked for it."""
         self.begin(name)
-        answer = await self._answers[name]
+        begun = self._answers[name]
+        answer = await begun if isinstance(begun, asyncio.Task) else begun
         if isinstance(answer, DnsTrouble):
             # RFC 6376 §6.1.2: the verifier may try later; it learns nothing from it.
             return Keys((), Result.TEMPERROR, f"no answer about the key {name}: {answer}")

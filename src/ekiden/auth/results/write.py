@@ -8,7 +8,7 @@ Laws: ``parse`` of read.py gives the same values; no line break but those of fol
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ekiden.auth.results.quoting import comment_text, reason_text, value_text
 from ekiden.auth.verdict import ArcVerdict, DkimVerdict, DmarcVerdict, IprevVerdict, Result, SpfVerdict, Verdicts
@@ -69,7 +69,8 @@ def folded(name: str, text: str) -> bytes:
     """The field that begins with ``name:``. Every result begins a line, and lines are cut between words only."""
     field = name
     column, ended = len(name), False
-    for word in _WORD.findall(text):
+    # Results are mostly short, and mostly without a quotation mark in which a semicolon could stand.
+    for word in _WORD.findall(text) if '"' in text else _lines(text.strip()):
         if (ended and word != NO_RESULTS) or column + 1 + len(word) > _LINE_LENGTH:
             field += "\r\n\t"
             column = 8
@@ -80,6 +81,18 @@ def folded(name: str, text: str) -> bytes:
         column += len(word)
         ended = word.endswith(";")
     return (field + "\r\n").encode()
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The results of a text without quoted strings, whole where they fit a line, else word by word."""
+    results = text.split("; ")
+    last = len(results) - 1
+    for at, result in enumerate(results):
+        whole = result if at == last else result + ";"
+        if len(whole) + 8 <= _LINE_LENGTH:
+            yield whole
+        else:
+            yield from _WORD.findall(whole)
 
 
 def _result(method: str, result: Result, comment: str, reason: str, properties: _Properties, utf8: bool) -> str:

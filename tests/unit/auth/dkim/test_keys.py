@@ -58,7 +58,9 @@ def of_size(bits: int) -> bytes:
 
 def damaged() -> bytes:
     """A key one of whose numbers belongs to another."""
-    first, second = (rsa.generate_private_key(65537, 1024).private_numbers() for _ in range(2))
+    keys = (rsa.generate_private_key(65537, 1024).private_numbers() for _ in range(2))
+    # An exponent must be less than the modulus it stands beside.
+    second, first = sorted(keys, key=lambda numbers: numbers.public_numbers.n)
     numbers = rsa.RSAPrivateNumbers(
         first.p, first.q, second.d, first.dmp1, second.dmq1, first.iqmp, first.public_numbers
     )
