@@ -312,7 +312,7 @@ def test_time_does_not_tell_either(host: Host) -> None:
                 begin = time.monotonic()
                 assert exchange(client, "PLAIN", name) == [WRONG]
                 times[name] = time.monotonic() - begin
-        assert min(times.values()) >= 1.0, times
+        assert min(times.values()) >= 0.99, times  # the loop's timers count in milliseconds
     finally:
         host.server.main_cf["sasl_failure_delay"] = "0s"
         host.server.reload()

@@ -43,9 +43,10 @@ def begins_field(line: bytes) -> bool:
 
 def fields(header: bytes) -> Iterator[Field]:
     """The fields in their order. Folded lines never begin one, because a name holds no white space."""
-    found = _START.search(header)
-    while found is not None:
-        following = _START.search(header, found.end())
-        end = following.start() if following is not None else len(header)
-        yield Field(found[1].lower(), found.start(), found.end(), end)
-        found = following
+    last = None
+    for found in _START.finditer(header):
+        if last is not None:
+            yield Field(last[1].lower(), last.start(), last.end(), found.start())
+        last = found
+    if last is not None:
+        yield Field(last[1].lower(), last.start(), last.end(), len(header))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from ekiden.message.header_fields import Field, fields
 
@@ -53,8 +54,7 @@ class SignableHeader:
         """
         left: dict[bytes, list[Field]] = {}
         picked: list[Field] = []
-        for name in names:
-            key = name.encode().lower()
+        for key in _keys(tuple(names)):
             stack = left.get(key)
             if stack is None:
                 found = self._by_name.get(key)
@@ -77,6 +77,12 @@ class SignableHeader:
     def signed(self, names: Iterable[str], canonicalization: str, *, but: Field | None = None) -> bytes:
         """The fields that h= names in canonical form; the signature field itself comes behind them (own_input)."""
         return b"".join([self.canonical(field, canonicalization) for field in self.pick(names, but=but)])
+
+
+@lru_cache(512)  # a domain signs the same names in all of its mail
+def _keys(names: tuple[str, ...]) -> tuple[bytes, ...]:
+    """As fields are known by them."""
+    return tuple([name.encode().lower() for name in names])
 
 
 def simple_field(raw: bytes) -> bytes:

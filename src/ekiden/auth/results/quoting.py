@@ -9,6 +9,7 @@ RFC 5322 §3.2.4 quoted-string; RFC 6532 §3.2 lets UTF-8 stand in one, in a mes
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 VALUE_LIMIT = 400  # octets; an address has at most 320 (RFC 5321 §4.5.3.1), a line 998 (RFC 5322 §2.1.1)
 REASON_LIMIT = 200  # characters
@@ -23,6 +24,7 @@ _NOT_FOR_COMMENTS = re.compile(r"[^ !#-'*-\[\]-~]")
 _ESCAPED = re.compile(r'(["\\])')
 
 
+@lru_cache(1024)  # most values come again and again
 def value_text(value: str, *, utf8: bool = False) -> str | None:
     """``value`` as a token, an address or a quoted string; None where it cannot stand there as it is.
 

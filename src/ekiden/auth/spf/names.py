@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from ekiden.dns.name import LABEL_OCTETS_LIMIT, NAME_OCTETS_LIMIT, dns_name
 
@@ -12,6 +13,11 @@ _LABELS = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _UNSHOWN = re.compile(r"[^ -~]")
 
 
+# The same names come again and again: of a host's many clients, of a client's HELO and sender.
+_REMEMBERED = 1024
+
+
+@lru_cache(_REMEMBERED)
 def a_labels(name: str) -> str:
     """``name`` in A-labels and lower case, without a trailing dot (RFC 7208 §4.3); as it is where it has none."""
     if not name.isascii():
@@ -19,6 +25,7 @@ def a_labels(name: str) -> str:
     return name.lower().removesuffix(".")
 
 
+@lru_cache(_REMEMBERED)
 def query_name(name: str) -> str | None:
     """The name to ask for; None where no such name can exist (RFC 7208 §4.3).
 

@@ -8,6 +8,7 @@ Never: lets what a sender or a domain wrote end a quoted string, a comment or a 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from ekiden.auth.verdict import Result, SpfVerdict
 
@@ -46,6 +47,7 @@ def received_spf(
     return (head + "\r\n\t" + ";\r\n\t".join(lines) + "\r\n").encode("ascii")
 
 
+@lru_cache(1024)  # most values come again and again
 def _value(text: str) -> str:
     """RFC 7208 §9.1   value = dot-atom / quoted-string"""
     text = _printable(text, _VALUE_CHARACTERS)
