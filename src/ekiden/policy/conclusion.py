@@ -11,13 +11,12 @@ from ekiden.policy.dmarc_decision import NOTHING, Decision
 
 
 class Conclusion(Struct, frozen=True):
-    """``signed_by``: the names of the records of the keys that signed it. ``warnings``: for the log, a line each."""
+    """``warnings``: for the log, a line each."""
 
     verdicts: Verdicts = Verdicts()
     decision: Decision = NOTHING
     head: bytes = b""  # fields for the top of the message, with their line ends
     results: str = ""  # what Authentication-Results says, on one line
-    signed_by: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

@@ -56,6 +56,5 @@ class Signing:
         return Conclusion(
             decision=Decision(refusal=signed.refusal),
             head=signed.fields,
-            signed_by=signed.keys,
             warnings=signed.troubles,
         )

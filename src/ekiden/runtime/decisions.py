@@ -148,25 +148,23 @@ class Decisions:
         if not parameters.dkim_signing_table or "no_milters" in parameters.receive_override_options:
             return None
         open_table = self._open_table(parameters)
-        clients = RewriteClients(
-            parameters.dkim_signing_clients,
-            own_addresses=self._interfaces,
-            networks=client_list(parameters, "mynetworks"),
-            open_table=open_table,
-            certificates=parameters.relay_clientcerts,
-            parameter="dkim_signing_clients",
-        )
+        clients = self._own_clients(parameters, "dkim_signing_clients")
         maps = Maps([open_table(word) for word in parameters.dkim_signing_table])
         return MessageSigner(DkimSigner(parameters, maps, key_files=self._key_files), clients.include, self._clock)
 
     def rewrite_clients(self, parameters: Parameters) -> RewriteClients:
         """Raises ConfigError."""
+        return self._own_clients(parameters, "local_header_rewrite_clients")
+
+    def _own_clients(self, parameters: Parameters, name: str) -> RewriteClients:
+        """The clients that a parameter of this form names. Raises ConfigError."""
         return RewriteClients(
-            parameters.local_header_rewrite_clients,
+            getattr(parameters, name),
             own_addresses=self._interfaces,
             networks=client_list(parameters, "mynetworks"),
             open_table=self._open_table(parameters),
             certificates=parameters.relay_clientcerts,
+            parameter=name,
         )
 
     def generic(self, parameters: Parameters, words: Sequence[str]) -> GenericMaps | None:

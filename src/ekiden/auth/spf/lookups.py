@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import TypeVar
+
 from msgspec import Struct
 
 from ekiden.auth.spf.client import bits_of
 from ekiden.auth.spf.names import shown
 from ekiden.auth.verdict import Result
 from ekiden.dns.resolver import Answer, DnsTrouble, Mx, Resolver
+
+R = TypeVar("R")
 
 
 class SpfLimits(Struct, frozen=True):
@@ -57,35 +62,23 @@ class Lookups:
         self._counts_void = False
 
     async def txt(self, name: str) -> Answer[bytes]:
-        try:
-            return await self._resolver.txt(name)
-        except DnsTrouble as trouble:
-            raise _temporary(trouble) from None
+        return await _answered(self._resolver.txt(name))
 
     async def mx(self, name: str) -> Answer[Mx]:
-        try:
-            answer = await self._resolver.mx(name)
-        except DnsTrouble as trouble:
-            raise _temporary(trouble) from None
+        answer = await _answered(self._resolver.mx(name))
         if not answer.records:
             self._void(name)
         return answer
 
     async def ptr(self, address: str) -> Answer[str]:
-        try:
-            answer = await self._resolver.ptr(address)
-        except DnsTrouble as trouble:
-            raise _temporary(trouble) from None
+        answer = await _answered(self._resolver.ptr(address))
         if not answer.records:
             self._void(address)
         return answer
 
     async def addresses(self, name: str, family: int) -> list[int]:
         """Those of one family (4 or 6), as numbers."""
-        try:
-            answer = await self._resolver.addresses(name)
-        except DnsTrouble as trouble:
-            raise _temporary(trouble) from None
+        answer = await _answered(self._resolver.addresses(name))
         found = [bits for address in answer.records if (bits := bits_of(family, address)) is not None]
         if not found:
             if answer.partial:
@@ -107,5 +100,9 @@ class Lookups:
         self.void_terms += 1
 
 
-def _temporary(trouble: DnsTrouble) -> Stop:
-    return Stop(Result.TEMPERROR, f"DNS: {shown(str(trouble))}")
+async def _answered(question: Awaitable[Answer[R]]) -> Answer[R]:
+    """RFC 7208 §2.6.6: trouble with DNS ends the check; that is no failure."""
+    try:
+        return await question
+    except DnsTrouble as trouble:
+        raise Stop(Result.TEMPERROR, f"DNS: {shown(str(trouble))}") from None
