@@ -29,9 +29,11 @@ def zone(*keys: SigningKey) -> dict[tuple[str, str], object]:
 
 
 def divided(message: bytes) -> tuple[bytes, bytes]:
-    """The header without the empty line, the body."""
-    header, _, body = message.partition(b"\r\n\r\n")
-    return header + b"\r\n", body
+    """The header without the empty line, the body; a message may lack either."""
+    if message.startswith(b"\r\n"):
+        return b"", message[2:]
+    header, empty, body = message.partition(b"\r\n\r\n")
+    return (header + b"\r\n" if empty else header), body
 
 
 def verified(message: bytes, records: Zone, now: float = NOW) -> ArcVerdict:

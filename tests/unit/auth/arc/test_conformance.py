@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import re
@@ -13,15 +12,15 @@ from typing import Any
 import yaml
 
 from ekiden.auth.arc.seal import ArcSealing
-from ekiden.auth.arc.verify import ArcVerification
 from ekiden.auth.dkim.body_hash import BodyHashes
 from ekiden.auth.dkim.canonical import own_input, relaxed_field
 from ekiden.auth.dkim.key_record import parse_key_record
 from ekiden.auth.dkim.keys import signing_key
 from ekiden.auth.results.read import parse
 from ekiden.auth.tags import parse_tags
-from ekiden.auth.verdict import ArcVerdict, Result
-from support.fake_resolver import FakeResolver, Zone
+from ekiden.auth.verdict import Result
+from support.arc_chains import divided, verified
+from support.fake_resolver import Zone
 from support.requirements import require_conformance
 
 VALIDATION, SIGNING = "arc-draft-validation-tests.part.yml", "arc-draft-sign-tests.part.yml"
@@ -37,26 +36,6 @@ WRONG = {
         'RFC 6376 §3.5: sig-h-tag = hdr-name *( ":" hdr-name ); RFC 5322 §3.6.8: a name has a character at least',
     ),
 }
-
-
-def verified(message: bytes, zone: Zone, now: float = NOW) -> ArcVerdict:
-    async def verdict() -> ArcVerdict:
-        header, body = divided(message)
-        hashes = BodyHashes()
-        verification = ArcVerification(header, hashes, resolver=FakeResolver(zone), now=now)
-        verification.start()
-        hashes.feed(body)
-        hashes.finish()
-        return await verification.verdict()
-
-    return asyncio.run(verdict())
-
-
-def divided(message: bytes) -> tuple[bytes, bytes]:
-    if message.startswith(b"\r\n"):
-        return b"", message[2:]
-    header, empty, body = message.partition(b"\r\n\r\n")
-    return (header + b"\r\n" if empty else header), body
 
 
 def crlf(text: str) -> bytes:
@@ -78,7 +57,7 @@ def test_validation() -> None:
         zone = zone_of(scenario["txt-records"])
         for name, case in scenario["tests"].items():
             count += 1
-            verdict = verified(crlf(case["message"]), zone)
+            verdict = verified(crlf(case["message"]), zone, NOW)
             # Two cases of chains that a sealer called failed say nothing of the verdict.
             expected = WRONG.get(name, (Result[(case["cv"] or "Fail").upper()], ""))[0]
             assert verdict.result is expected, (name, case["description"], verdict)
@@ -100,7 +79,7 @@ def test_signing() -> None:
             hashes.feed(body)
             hashes.finish()
             results = own_results(header, case["srv-id"])
-            fields = sealing.fields(verified(message, zone), results)
+            fields = sealing.fields(verified(message, zone, NOW), results)
             made = dict(re.findall(r"^(ARC-[A-Za-z-]+):((?:.|\r\n[ \t])*)\r\n", fields.decode(), re.MULTILINE))
             expected = {field: case[field] and standard(case[field]) for field in ("AS", "AMS")}
             if not expected["AS"]:
@@ -121,8 +100,8 @@ def test_signing() -> None:
                 assert parse_key_record(key.record.encode()).holds_digest(base64.b64decode(wanted["b"]), digest), name
             else:
                 theirs += b"\r\n" + newest[1] + b"\r\n" + results_field + b"\r\n"
-                assert verified(theirs + message, zone).result is Result.PASS, name
-                assert verified(fields + message, zone).result is Result.PASS, name
+                assert verified(theirs + message, zone, NOW).result is Result.PASS, name
+                assert verified(fields + message, zone, NOW).result is Result.PASS, name
     assert count == 9
 
 
@@ -154,7 +133,7 @@ def real_messages() -> Iterator[tuple[Path, Zone, bytes]]:
 
 
 def test_real_chains() -> None:
-    found = {path.name: verified(message, zone) for path, zone, message in real_messages()}
+    found = {path.name: verified(message, zone, NOW) for path, zone, message in real_messages()}
     assert {name: (verdict.result, verdict.sealers) for name, verdict in found.items()} == {
         "001.txt": (Result.PASS, ("google.com",)),
         "002.txt": (Result.PASS, ("scamorza.org", "manchego.org")),
