@@ -81,15 +81,17 @@ def _hold(talk: Sequence[bytes], mode: BareNewline, offer: frozenset[str]) -> tu
     content, output, binary = b"", b"", False
     most = 2 * sum(map(len, talk)) + 2  # a bare LF becomes two octets
     for piece in talk:
-        core.receive(piece)
-        while (event := core.next_event()) is not None:
+        event = core.next_event(piece)
+        while event is not None:
             if isinstance(event, Content):
                 content += event.data
                 assert len(content) <= SIZE_LIMIT
+                event = core.next_event()
                 continue
             events.append(event)
             if isinstance(event, FirstChunk):
                 content = b""
+                event = core.next_event()
                 continue
             if isinstance(event, Mail):
                 binary = event.body is BodyType.BINARY_MIME
@@ -101,6 +103,9 @@ def _hold(talk: Sequence[bytes], mode: BareNewline, offer: frozenset[str]) -> tu
             if isinstance(event, Helo):
                 core.offer(offer if event.extended else frozenset())
             core.reply(_answer(event))
+            had_more = core.has_more
+            event = core.next_event()
+            assert had_more or event is None
         output += core.take_output()
         assert len(core._lines._buffer) - core._lines._at <= LIMIT
     return events, output, core.closed

@@ -1,5 +1,7 @@
 """Any bytes in any chunking give the same events and replies; never an exception, never more than a line kept.
 
+Pieces are received and asked about in one step, the whole in two: that must not matter either.
+
 The first byte chooses the treatment of bare newlines; the rest is what the client sends.
 """
 
@@ -43,20 +45,27 @@ def one_input(data: bytes) -> None:
     if not data:
         return
     mode, talk = _MODES[data[0] % len(_MODES)], data[1:]
-    assert _hold(pieces(talk), mode) == _hold((talk,), mode), mode
+    whole = _hold((talk,), mode)
+    assert _hold(pieces(talk), mode, in_one_step=True) == whole, mode
+    assert _hold(talk.splitlines(keepends=True), mode, in_one_step=True) == whole, mode
 
 
-def _hold(talk: Iterable[bytes], mode: BareNewline) -> tuple[list[Event], bytes, bool]:
+def _hold(talk: Iterable[bytes], mode: BareNewline, *, in_one_step: bool = False) -> tuple[list[Event], bytes, bool]:
     """The events, with the content of a message in one, and the output."""
     core = SmtpServer(rules=Rules(Limits(command_line_bytes=LIMIT, helo_bytes=40), 150, False), bare_newline=mode)
     events: list[Event] = []
     content, output = b"", b""
     for piece in talk:
-        core.receive(piece)
-        while (event := core.next_event()) is not None:
+        if in_one_step:
+            event = core.next_event(piece)
+        else:
+            core.receive(piece)
+            event = core.next_event()
+        while event is not None:
             if isinstance(event, Content):
                 assert event.data
                 content += event.data
+                event = core.next_event()
                 continue
             if isinstance(event, EndOfContent):
                 assert event.refusal is not None or event.size == len(content)
@@ -68,6 +77,9 @@ def _hold(talk: Iterable[bytes], mode: BareNewline) -> tuple[list[Event], bytes,
             assert 200 <= answer.code < 600
             assert all(" " <= char <= "~" for line in answer.lines for char in line), answer
             core.reply(answer)
+            had_more = core.has_more
+            event = core.next_event()
+            assert had_more or event is None
         output += core.take_output()
         assert core._lines._at <= len(core._lines._buffer) <= LIMIT
         assert not core._lines._more

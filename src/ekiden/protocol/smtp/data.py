@@ -32,7 +32,10 @@ class BareNewline(enum.Enum):
 class DataReceiver:
     """Fed with pieces until ``ended``; then the last ``unused`` bytes of the last piece are commands again."""
 
-    __slots__ = ("_bare_cr", "_bare_lf", "_held", "_lead", "_rejects", "_size_limit", "ended", "size", "unused")
+    __slots__ = (
+        *("_bare_cr", "_bare_lf", "_held", "_lead", "_rejects", "_size_limit"),
+        *("ended", "has_bare_newline", "refusal", "size", "unused"),
+    )
 
     def __init__(self, *, bare_newline: BareNewline, size_limit: int) -> None:
         """``size_limit`` counts the octets that come out; 0 is no limit."""
@@ -44,27 +47,16 @@ class DataReceiver:
         self._lead = 2
         self._bare_lf = False
         self._bare_cr = False
+        self.has_bare_newline = False
+        self.refusal: Refusal | None = None  # why it is not acceptable as far as it is known; final once ``ended``
         self.size = 0
         self.ended = False
         self.unused = 0
 
-    @property
-    def has_bare_newline(self) -> bool:
-        return self._bare_lf or self._bare_cr
-
-    @property
-    def refusal(self) -> Refusal | None:
-        """Why the content is not acceptable as far as it is known; final once ``ended``."""
-        if self._rejects and self._bare_lf:
-            return Refusal(BARE_LF, "bare-newline", "<LF> without <CR> in content")
-        if self._rejects and self._bare_cr:
-            return Refusal(BARE_CR, "bare-newline", "<CR> without <LF> in content")
-        if self._size_limit and self.size > self._size_limit:
-            return Refusal(MESSAGE_TOO_BIG, "message-too-big", f"over {self._size_limit} octets")
-        return None
-
     def feed(self, data: bytes) -> bytes:
         """The content in this piece; b"" once the content is refused: the rest of it is let go."""
+        if self._lead and self._held == b"\r\n" and data and not data.startswith(b"."):
+            self._held, self._lead = b"", 0  # no dot on the first line: the line end before it has no meaning
         window = self._held + data if self._held else data
         dot = window.find(b"\r\n.")
         end = window.find(_END, dot) if dot >= 0 else -1
@@ -77,13 +69,21 @@ class DataReceiver:
             self._held, body = window[keep:], window[:keep]
         if not body:
             return b""
-        body = self._clean(body, dotted=dot >= 0)
+        body = self._clean(body, dotted=0 <= dot != end)
         if self._lead:
             body, self._lead = body[self._lead :], 0
         self.size += len(body)
         if (self._rejects and self.has_bare_newline) or (self._size_limit and self.size > self._size_limit):
+            self.refusal = self._reason()
             return b""
         return body
+
+    def _reason(self) -> Refusal:
+        if self._rejects and self._bare_lf:
+            return Refusal(BARE_LF, "bare-newline", "<LF> without <CR> in content")
+        if self._rejects and self._bare_cr:
+            return Refusal(BARE_CR, "bare-newline", "<CR> without <LF> in content")
+        return Refusal(MESSAGE_TOO_BIG, "message-too-big", f"over {self._size_limit} octets")
 
     def _clean(self, body: bytes, *, dotted: bool) -> bytes:
         """``body`` without dot-stuffing and with whole line ends; neither a line end nor a leading dot is cut apart."""
@@ -92,6 +92,7 @@ class DataReceiver:
         if bare_lf or bare_cr:
             self._bare_lf |= bare_lf
             self._bare_cr |= bare_cr
+            self.has_bare_newline = True
             # Who ends lines in LF has stuffed the dots of such lines.
             lines = body.replace(b"\n.", b"\n").replace(b"\r\n", b"\n").replace(b"\r", b" ")
             return lines.replace(b"\n", b"\r\n")

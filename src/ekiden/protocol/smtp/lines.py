@@ -16,7 +16,9 @@ class LineBuffer:
     __slots__ = ("_at", "_buffer", "_limit", "_more", "_overlong", "waits")
 
     def __init__(self, limit_bytes: int) -> None:
-        self.waits = False  # more has come in than was taken out (an attribute: every command asks for it)
+        # More has come in than was taken out (an attribute: every command asks for it). So it has when what came is
+        # of a line over the limit: what comes next is not the beginning of a line.
+        self.waits = False
         self._limit = limit_bytes
         self._buffer = b""
         self._at = 0  # where the unread part of the buffer begins
@@ -50,7 +52,7 @@ class LineBuffer:
                 continue
             if self._overlong or len(buffer) - at > self._limit:
                 self._overlong = self._overlong or buffer[at : at + 1]
-                self._buffer, self._at, self.waits = b"", 0, False
+                self._buffer, self._at = b"", 0
             elif at:  # of all that came in, only the begun line stays
                 self._buffer, self._at = buffer[at:], 0
             return None

@@ -28,7 +28,7 @@ class LmtpServer(SmtpServer):
         if question is Rcpt and reply.code < 300:
             self._recipients += 1
         elif question is EndOfContent and not self.closed:  # a farewell is said once, and is for all
-            self._output.extend([self._output[-1]] * (recipients - 1))
+            self._earlier.extend([self._output] * (recipients - 1))
         if self.state in _WITHOUT_RECIPIENTS:
             self._recipients = 0
 

@@ -3,7 +3,8 @@
 In:   the bytes of a client, in pieces of any size: ``receive``.
 Out:  one event at a time: ``next_event``. Each question among them wants its ``reply`` before the next event comes;
       so a client that pipelines needs no special care, and what it sends behind DATA is content only if DATA was
-      accepted. ``take_output`` has all replies since it was last called, for one write.
+      accepted. ``take_output`` has all replies since it was last called, for one write. ``has_more`` says whether
+      asking again may give another event before more bytes have come.
 Never: does I/O, raises for what a client sends, keeps more of it than a line and what the driver has not asked for.
 
     core.receive(data)
@@ -88,8 +89,11 @@ _CONTROL_CHARACTERS = bytes((*range(0x20), 0x7F))
 # their own.
 _MAY_BEGIN_LINE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz \t\r\n"
 
-# Nearly every reply is one of a few dozen; hashing one costs a tenth of rendering it.
-_render = functools.lru_cache(maxsize=512)(Reply.render)
+
+@functools.lru_cache(maxsize=512)
+def _move(state: State, question: type[Question], reply: Reply, softens: bool) -> tuple[State, bytes]:
+    """Where a reply leads, and its bytes: nearly every one is one of a few dozen that are given over and over."""
+    return next_state(state, question, reply), (reply.softened() if softens else reply).render()
 
 
 class SmtpServer:
@@ -99,7 +103,8 @@ class SmtpServer:
     """
 
     __slots__ = (
-        *("_chunks", "_content", "_extended", "_lines", "_mail", "_open", "_output", "_rules", "bare_newline", "state"),
+        *("_chunks", "_content", "_earlier", "_extended", "_lines", "_mail", "_open", "_output", "_rules"),
+        *("bare_newline", "has_more", "state"),
     )
 
     def __init__(
@@ -117,7 +122,9 @@ class SmtpServer:
         self._chunks: ChunkReceiver | None = None  # the message that comes in chunks
         self._extended = False  # the client said EHLO and was told what it may do
         self._mail: Mail | None = None  # the last one that was accepted
-        self._output: list[bytes] = []
+        self._output = b""  # the last reply that nobody has taken
+        self._earlier: list[bytes] = []  # those before it: only a client that pipelines has any
+        self.has_more = False
 
     @property
     def closed(self) -> bool:
@@ -128,18 +135,35 @@ class SmtpServer:
         if self.state is not State.CLOSED:
             self._lines.extend(data)
 
-    def next_event(self) -> Event | None:
-        """The next event; None while a question is open, when more bytes are needed, and when the session is over."""
+    def next_event(self, data: bytes = b"") -> Event | None:
+        """The next event; None while a question is open, when more bytes are needed, and when the session is over.
+
+        With ``data`` it is received first.
+        """
+        lines, rules, receiver = self._lines, self._rules, self._content
+        if data:
+            if self._open is None and not lines.waits:  # what comes need not go through the buffer
+                if receiver is None:
+                    known = rules.known(data)
+                    if known is not None and self.state in known[0] and rules.filter_line is None:
+                        self.has_more, self._open = False, known[1]
+                        return self._open
+                elif type(receiver) is DataReceiver and not receiver.ended:
+                    return self._next_content(receiver, data)
+            self.receive(data)
         if self._open is not None or self.state is State.CLOSED:
             return None
-        if self._content is not None:
-            return self._next_content(self._content)
-        lines = self._lines
+        if receiver is not None:
+            self.has_more = True
+            if type(receiver) is DataReceiver:
+                return self._next_content(receiver)
+            assert type(receiver) is Chunk
+            return self._next_of_chunk(receiver)
         if not lines.waits:
             return None
         line = lines.pop()
+        self.has_more = lines.waits
         if line is not None:
-            rules = self._rules
             # (No command is legal within a login. Where lines are filtered, this is not yet what is executed.)
             if (known := rules.known(line)) is not None and self.state in known[0] and rules.filter_line is None:
                 self._open = known[1]
@@ -148,8 +172,9 @@ class SmtpServer:
             else:
                 self._open = self._parse(line) if rules.filter_line is None else self._parse_filtered(line)
                 if self._open is None:
-                    assert self._content is not None
-                    return self._next_content(self._content)
+                    assert type(self._content) is Chunk
+                    self.has_more = True
+                    return self._next_of_chunk(self._content)
             if (rules.forbids_early_input or type(self._open) in _LAST) and lines.waits:
                 self._open = self._early(self._open)
         elif self.state is not _LOGIN_STATE and (first := lines.first_byte()) and _is_foreign(first):
@@ -164,8 +189,12 @@ class SmtpServer:
         self._open = None
         if type(question) is Helo:
             self._extended = question.extended and reply.code == 250
-        self._output.append(_render(reply.softened() if self._rules.soft_bounce else reply))
-        state = next_state(self.state, type(question), reply)
+        # A message's has a queue id, and comes once only.
+        move = _move.__wrapped__ if type(question) is EndOfContent else _move
+        state, output = move(self.state, type(question), reply, self._rules.soft_bounce)
+        if self._output:
+            self._earlier.append(self._output)
+        self._output = output
         if state is not self.state:
             self.state, self._content = state, None
             if type(question) is Mail:
@@ -207,14 +236,11 @@ class SmtpServer:
         return printable(self._lines.begin(limit), limit)
 
     def take_output(self) -> bytes:
-        output = self._output
-        if not output:
-            return b""
-        last = output.pop()
-        if not output:  # as nearly always
-            return last
-        self._output = []
-        return b"".join((*output, last))
+        output, self._output = self._output, b""
+        if self._earlier:
+            output = b"".join((*self._earlier, output))
+            self._earlier.clear()
+        return output
 
     def _enter(self, state: State) -> None:
         if state is State.CONTENT:
@@ -364,21 +390,27 @@ class SmtpServer:
         self._content = Chunk(bdat, None, Invalid("BDAT", refusal, reason))
         return None
 
-    def _next_content(self, receiver: DataReceiver | Chunk) -> Event | None:
-        if type(receiver) is Chunk:
-            return self._next_of_chunk(receiver)
-        assert isinstance(receiver, DataReceiver)
+    def _next_content(self, receiver: DataReceiver, data: bytes = b"") -> Event | None:
+        """``data`` is what nothing else waits with; without it all that is read lies in the buffer."""
+        lines = self._lines
         while not receiver.ended:
-            data = self._lines.take()
-            if not data:
+            if data:
+                content = receiver.feed(data)
+                if receiver.unused:
+                    lines.extend(data[-receiver.unused :])
+                data = b""
+            elif piece := lines.take():
+                content = receiver.feed(piece)
+                lines.give_back(receiver.unused)
+            else:
                 return None
-            content = receiver.feed(data)
-            self._lines.give_back(receiver.unused)
             if content:
+                self.has_more = True
                 return Content(content)
         refusal = receiver.refusal
         if refusal is not None:
             refusal = self._coded(refusal)
+        self.has_more = lines.waits
         self._open = EndOfContent(refusal, receiver.size, receiver.has_bare_newline)
         return self._open
 
