@@ -13,7 +13,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from typing import Any
 
 from ekiden.tls.layer import TlsFailure, TlsLayer
 
@@ -95,14 +95,14 @@ class Connection(asyncio.Protocol):
         self._layer: TlsLayer | None = None
         self._paused_reading = False
         self._received: bytes = b""
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bytes] | None = None  # who reads, while there is nothing to read
         self._writable: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
         self._watch.add(self)
         self._task = self.loop.create_task(self._serve(self))
 
@@ -111,13 +111,16 @@ class Connection(asyncio.Protocol):
             data = self._decrypted(self._layer, data)
             if not data:
                 return
-        self._received = self._received + data if self._received else data
         waiter = self._waiter
-        if waiter is not None:  # _wake, without a call for each command
+        if waiter is not None:
             self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
-        elif len(self._received) >= _READ_AHEAD_BYTES and not self._paused_reading:
+            try:
+                waiter.set_result(data)
+                return
+            except asyncio.InvalidStateError:  # the session was cancelled
+                pass
+        self._received = self._received + data if self._received else data
+        if len(self._received) >= _READ_AHEAD_BYTES and not self._paused_reading:
             self._paused_reading = True
             self.transport.pause_reading()
 
@@ -128,7 +131,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = self._eof = True
-        self._watch.connections.discard(self)
+        if self in self._watch.connections:  # else we closed it
+            self._watch.connections.discard(self)
         if self._waiter is not None:
             self._wake()
         if self.congested:
@@ -154,23 +158,33 @@ class Connection(asyncio.Protocol):
         sock = self.transport.get_extra_info("socket")
         return ("127.0.0.1", 0) if sock is not None and sock.family == socket.AF_UNIX else None
 
-    async def read(self) -> bytes:
-        """The next bytes of the client; b"" when it has closed. Raises TimeoutError at the deadline, ServerStops."""
-        while not self._received:
-            if self._hurried:
-                self._hurried = False
-                raise ServerStops
-            if self.expired:
-                raise TimeoutError
-            if self._eof:
-                return b""
-            self._waiter = self.loop.create_future()
-            await self._waiter
-        data, self._received = self._received, b""
-        if self._paused_reading:
-            self._paused_reading = False
-            self.transport.resume_reading()
-        return data
+    def read(self) -> asyncio.Future[bytes]:
+        """The next bytes of the client; b"" when it has closed. Raises TimeoutError at the deadline, ServerStops.
+
+        To be awaited at once. (It is no coroutine, for every command would go through it.)
+        """
+        waiter: asyncio.Future[bytes] = self.loop.create_future()
+        if self._received or self._hurried or self.expired or self._eof:
+            self._answer(waiter)
+        else:
+            self._waiter = waiter
+        return waiter
+
+    def _answer(self, waiter: asyncio.Future[bytes]) -> None:
+        """What the client has said is read before the reason why it says no more."""
+        if self._received:
+            waiter.set_result(self._received)
+            self._received = b""
+            if self._paused_reading:
+                self._paused_reading = False
+                self.transport.resume_reading()
+        elif self._hurried:
+            self._hurried = False
+            waiter.set_exception(ServerStops())
+        elif self.expired:
+            waiter.set_exception(TimeoutError())
+        else:
+            waiter.set_result(b"")
 
     def unread(self, data: bytes) -> None:
         """Give back what was read too much: it is what read() returns next."""
@@ -207,6 +221,8 @@ class Connection(asyncio.Protocol):
         self._handshaking = True
         while True:
             data = await self.read()
+            if self._received:  # it came since, and before we woke up
+                data += await self.read()
             if not data:
                 raise TlsFailure("lost connection")
             try:
@@ -273,4 +289,4 @@ class Connection(asyncio.Protocol):
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+            self._answer(waiter)

@@ -6,6 +6,8 @@ command means is said by one function each (handlers.py names them); the session
 
 from __future__ import annotations
 
+from typing import Any
+
 from ekiden.message.envelope import Client
 from ekiden.message.reply import Refusal, Reply, reply
 from ekiden.observe import events
@@ -43,13 +45,16 @@ class SmtpSession:
         self.errors = 0
         self.junk = 0
         self.last_command = "CONNECT"
-        self.counts: dict[str, list[int]] = {}
+        self.counts: dict[str, int] = {}  # how often each verb was answered
+        self.refused: dict[str, int] = {}  # how often with a refusal
 
     async def run(self) -> None:
-        service, connection = self.service, self.connection
-        problem = ""
-        address = connection.transport.get_extra_info("peername") or connection.local_peer
-        if not address:  # the client is gone already
+        service, connection, parameters = self.service, self.connection, self.parameters
+        problem = ""  # how it ended when the client did not say QUIT
+        address = connection.transport.get_extra_info("peername")
+        if type(address) is not tuple:  # it is of this host, or gone already
+            address = connection.local_peer
+        if address is None:
             connection.abort()
             return
         service.sessions += 1
@@ -59,71 +64,82 @@ class SmtpSession:
                 service.sessions -= 1
                 connection.abort()
                 return
-        connection.deadline = connection.loop.time() + self.parameters.smtpd_timeout
+        now, timeout_s = connection.loop.time, parameters.smtpd_timeout
+        connection.deadline = now() + timeout_s
         try:
-            host = _plain(str(address[0]))
-            name = service.names.known(host)
-            if name is None:
-                name = await service.names.look_up(host)
-            self.client = self._client(host, int(address[1]), name)
-            refusal: Refusal | None = None
-            standing = service.standings.known(self.client)
-            if standing is None:
-                try:
-                    standing = await service.standings.of(self.client)
-                except TableTrouble as trouble:
-                    # Who this client is nobody can say now, so that nothing can be refused for good either.
-                    text = f"{self.parameters.myhostname} Error: temporary lookup failure"
-                    refusal = Refusal(reply(421, "4.3.0", text, closes=True), "table-trouble", str(trouble))
-                    standing = NOBODY
-            self.trusted, self.network = standing.trusted, standing.network
-            self.may_xclient, self.may_xforward = standing.may_xclient, standing.may_xforward
-            count = await service.counts.connect(self.network) if self.network else 0
-            service.observer.emit(events.Connected(self.client, service.program))
-            refusal = refusal or self._admission(count)
-            if service.is_encrypted and refusal is None:
-                await begin_encrypted(self)
-                refusal = refusal_after_handshake(self)
-            if refusal is not None:
-                self.log_refusal(refusal, "CONNECT")
-                # A client that waits for a handshake would not understand plain text.
-                if not service.is_encrypted or self.client.tls is not None:
-                    connection.write(refusal.reply.render())
+            newline = await self._begin(address)
+            if newline is None:
                 return
-            problem = await self._converse(standing.newline)
+            rules = service.rules if self.client.tls is None else service.secured_rules
+            core = self.core = service.core(rules=rules, bare_newline=newline)
+            connection.write(service.banner)
+            handlers = HANDLERS
+            in_content = False
+            while True:
+                try:
+                    data = await connection.read()
+                except ServerStops:
+                    if self.transaction is not None:
+                        continue  # it may finish its message
+                    connection.write(reply(421, "4.3.2", f"{parameters.myhostname} Service shutting down").render())
+                    return
+                if not data:
+                    problem = "lost connection"
+                    return
+                if not in_content:
+                    if not parameters.smtpd_per_request_deadline:
+                        connection.deadline = now() + timeout_s
+                else:
+                    earned = max(connection.deadline, now()) + len(data) / parameters.smtpd_min_data_rate
+                    connection.deadline = min(earned, now() + timeout_s)
+                event = core.next_event(data)
+                if event is None:
+                    continue
+                while event is not None:
+                    kind = type(event)
+                    in_content = kind is commands.Content
+                    await handlers[kind](self, event)
+                    event = core.next_event() if core.has_more else None
+                output = core.take_output()
+                if output:
+                    connection.write(output)
+                    if connection.congested:
+                        await connection.writable()
+                if core.state is State.CLOSED:
+                    return
+                # A command gets its time as a whole, however slowly it drips; content earns time by its bytes.
+                if not in_content:
+                    connection.deadline = now() + timeout_s
         except NoTls:
             problem = "lost connection"
         except TimeoutError:
             problem = "timeout"
-            connection.write(reply(421, "4.4.2", f"{self.parameters.myhostname} Error: timeout exceeded").render())
+            connection.write(reply(421, "4.4.2", f"{parameters.myhostname} Error: timeout exceeded").render())
         except Exception as error:
             # A bug of ours. The client is told to come back, and nothing was acknowledged that is not in the queue.
             problem = "internal error"
             text = f"internal error after {self.last_command}: {type(error).__name__}: {error}"
             service.observer.emit(events.Note(service.program, text, "error"))
-            connection.write(reply(421, "4.3.0", f"{self.parameters.myhostname} Error: internal error").render())
+            connection.write(reply(421, "4.3.0", f"{parameters.myhostname} Error: internal error").render())
         finally:
             service.sessions -= 1
             if self.transaction is not None:
                 await self.drop_transaction()
-            if self.exchange is not None:
-                self.exchange.abandon()
-            if self.network:
-                service.counts.disconnect(self.network)
-            connection.close()
-            if problem:
-                service.observer.emit(events.ConnectionLost(self.client, problem, self.last_command, service.program))
-            service.observer.emit(
-                events.Disconnected(
-                    self.client,
-                    {verb: (ok, all_) for verb, (ok, all_) in self.counts.items()},
-                    received=self.received,
-                    service=service.program,
-                )
-            )
+            self._end(problem)
 
-    def _client(self, host: str, port: int, name: str | None) -> Client:
-        return Client(
+    async def _begin(self, address: tuple[Any, ...]) -> BareNewline | None:
+        """Who the client is, and what becomes of its lines that end in LF; None: it gets no session.
+
+        Raises NoTls.
+        """
+        service = self.service
+        host, port = address[:2]
+        if ":" in host:
+            host = _plain(host)
+        name = service.names.known(host)
+        if name is None:
+            name = await service.names.look_up(host)
+        self.client = Client(
             name=name or "unknown",
             address=host,
             port=port,
@@ -131,6 +147,46 @@ class SmtpSession:
             shows_port=self.parameters.smtpd_client_port_logging,
             name_failed=name is None,
         )
+        refusal: Refusal | None = None
+        standing = service.standings.known(self.client)
+        if standing is None:
+            try:
+                standing = await service.standings.of(self.client)
+            except TableTrouble as trouble:
+                # Who this client is nobody can say now, so that nothing can be refused for good either.
+                text = f"{self.parameters.myhostname} Error: temporary lookup failure"
+                refusal = Refusal(reply(421, "4.3.0", text, closes=True), "table-trouble", str(trouble))
+                standing = NOBODY
+        self.trusted, self.network = standing.trusted, standing.network
+        self.may_xclient, self.may_xforward = standing.may_xclient, standing.may_xforward
+        count = await service.counts.connect(self.network) if self.network else 0
+        service.observer.emit(events.Connected(self.client, service.program))
+        refusal = refusal or self._admission(count)
+        if service.is_encrypted and refusal is None:
+            await begin_encrypted(self)
+            refusal = refusal_after_handshake(self)
+        if refusal is None:
+            return standing.newline
+        self.log_refusal(refusal, "CONNECT")
+        # A client that waits for a handshake would not understand plain text.
+        if not service.is_encrypted or self.client.tls is not None:
+            self.connection.write(refusal.reply.render())
+        return None
+
+    def _end(self, problem: str) -> None:
+        service = self.service
+        if self.exchange is not None:
+            self.exchange.abandon()
+        if self.network:
+            service.counts.disconnect(self.network)
+        self.connection.close()
+        if problem:
+            service.observer.emit(events.ConnectionLost(self.client, problem, self.last_command, service.program))
+        refused = self.refused
+        counts = {
+            verb: (count - refused[verb] if verb in refused else count, count) for verb, count in self.counts.items()
+        }
+        service.observer.emit(events.Disconnected(self.client, counts, received=self.received, service=service.program))
 
     async def become(self, client: Client) -> None:
         """Another client takes the place of this one (XCLIENT), whose own rights to say so it keeps.
@@ -169,62 +225,14 @@ class SmtpSession:
         limits = self.service.limits
         return limits.check_rate(deed, self.client, self.network) if limits.has_rates and self.network else None
 
-    async def _converse(self, newline: BareNewline) -> str:
-        """The conversation itself. Returns how it ended when the client did not say QUIT, else ""."""
-        service, connection, timeout_s = self.service, self.connection, self.parameters.smtpd_timeout
-        rules = service.rules if self.client.tls is None else service.secured_rules
-        core = self.core = service.core(rules=rules, bare_newline=newline)
-        connection.write(service.banner)
-        handlers, now = HANDLERS, connection.loop.time
-        extends_deadline = not self.parameters.smtpd_per_request_deadline
-        in_content = False
-        while True:
-            event = core.next_event()
-            answered = event is not None
-            while event is not None:
-                kind = type(event)
-                in_content = kind is commands.Content
-                await handlers[kind](self, event)
-                event = core.next_event()
-            if answered:
-                output = core.take_output()
-                if output:
-                    connection.write(output)
-                    if connection.congested:
-                        await connection.writable()
-                if core.state is State.CLOSED:
-                    return ""
-                # A command gets its time as a whole, however slowly it drips; content earns time by its bytes.
-                if not in_content:
-                    connection.deadline = now() + timeout_s
-            try:
-                data = await connection.read()
-            except ServerStops:
-                if self.transaction is not None:
-                    continue  # it may finish its message
-                connection.write(reply(421, "4.3.2", f"{self.parameters.myhostname} Service shutting down").render())
-                return ""
-            if not data:
-                return "lost connection"
-            if not in_content:
-                if extends_deadline:
-                    connection.deadline = now() + timeout_s
-            else:
-                earned = max(connection.deadline, now()) + len(data) / self.parameters.smtpd_min_data_rate
-                connection.deadline = min(earned, now() + timeout_s)
-            core.receive(data)
-
     # The one way out: every reply is counted, slowed down or turned into a farewell here.
 
     def accept(self, verb: str, answer: Reply) -> None:
         core = self.core
         assert core is not None  # there is a conversation
         self.last_command = verb
-        count = self.counts.get(verb)
-        if count is None:
-            count = self.counts[verb] = [0, 0]
-        count[0] += 1
-        count[1] += 1
+        counts = self.counts
+        counts[verb] = counts[verb] + 1 if verb in counts else 1
         if self.junk > self.service.junk_limit:
             answer = self._too_many_errors()
         core.reply(answer)
@@ -239,7 +247,7 @@ class SmtpSession:
         if self.service.footer is not None:
             answer = await self.service.footer.add(answer, self.client)
         self.accept(verb, answer)
-        self.counts[verb][0] -= 1
+        self.refused[verb] = self.refused.get(verb, 0) + 1
 
     async def refuse(
         self, stage: str, refusal: Refusal, *, sender: str = "", recipient: str = "", is_error: bool = True
@@ -281,7 +289,8 @@ class SmtpSession:
     async def drop_transaction(self) -> None:
         transaction, self.transaction = self.transaction, None
         self.forwarded = None
-        if transaction is not None and transaction.has_content:
+        # There may be something of its content that is neither the queue's nor discarded.
+        if transaction is not None and (transaction.writer is not None or transaction.reader is not None):
             await transaction.discard()
 
 

@@ -130,11 +130,6 @@ class Transaction:
         self.refusal = refusal
         await self.discard()
 
-    @property
-    def has_content(self) -> bool:
-        """There is something of its content that is neither the queue's nor discarded."""
-        return self.writer is not None or self.reader is not None
-
     async def discard(self) -> None:
         if self.reader is not None:
             self.reader.cancel()
