@@ -3,6 +3,7 @@
 A recipient is decided only by a reply, accepted only by a 2xx reply after the dot; what goes out holds no bare CR or
 LF; the content goes out only after a 354 and ends in exactly one CRLF dot CRLF. Where STARTTLS is offered, nothing but
 the end of the session follows a turn that says more than its one reply; we are logged in only by a 2xx reply to AUTH.
+Content that a transaction brings along makes the same conversation as content that the caller gives when it is asked.
 
 The input's turns are separated by ``|``; after the last one the server is gone. The whole input is the content, too.
 """
@@ -81,7 +82,7 @@ _NO_HANDSHAKE = Trouble(Stage.STARTTLS, "more than one reply")
 
 
 def held(
-    turns: list[bytes], content: bytes, chunk: int, *, lmtp: bool, chunked: bool = False
+    turns: list[bytes], content: bytes, chunk: int, *, lmtp: bool, chunked: bool = False, brings_content: bool = False
 ) -> tuple[list[Event], bytes, list[object]]:
     """The events of a conversation of up to two transactions, all that was sent, and the outcomes of both."""
     client = SmtpClient(ClientRules("client.example", lmtp=lmtp, replies=LIMITS))
@@ -136,12 +137,19 @@ def held(
             if begun < 2:
                 begun += 1
                 paths = [b"<a@d.example>", b"<b@d.example>"]
-                early = content if begun == 1 else None
-                client.begin(Transaction(b"<s@s.example>", paths, size=9, chunked=chunked, content=early))
+                early = chunked and begun == 1
+                brought = content if early or brings_content else None
+                client.begin(
+                    Transaction(b"<s@s.example>", paths, size=9, chunked=chunked, content=brought, early=early)
+                )
             else:
                 client.quit()
             sent += client.take_output()
     return events, bytes(sent), [*outcomes, *client.outcomes]
+
+
+def _without_send_content(events: list[Event]) -> list[Event]:
+    return [event for event in events if not isinstance(event, SendContent)]
 
 
 def commands(sent: bytes) -> list[bytes]:
@@ -169,12 +177,14 @@ def one_input(data: bytes) -> None:
         whole = held(turns, data, max(1, len(data)), lmtp=lmtp)
         for chunk in (1, 2, 5) if every else ((1, 2, 5)[kind % 3],):
             assert held(turns, data, chunk, lmtp=lmtp) == whole
-        _, sent, outcomes = whole
+        events, sent, outcomes = whole
         assert STRAY.search(sent) is None
         for outcome in outcomes:
             if outcome is not None and outcome.reply.code < 400:  # type: ignore[attr-defined]
                 assert outcome.stage is Stage.END_OF_DATA  # type: ignore[attr-defined]
                 assert b".\r\n" in sent
+        unasked, *rest = held(turns, data, max(1, len(data)), lmtp=lmtp, brings_content=True)
+        assert [*_without_send_content(unasked), *rest] == [*_without_send_content(events), sent, outcomes]
         chunked = held(turns, data, max(1, len(data)), lmtp=lmtp, chunked=True)
         for chunk in (1, 5) if every else ((1, 5)[kind >> 1 & 1],):
             assert held(turns, data, chunk, lmtp=lmtp, chunked=True) == chunked

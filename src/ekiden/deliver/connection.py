@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_armed", "_content_rate", "_content_until", "_deadline", "_event", "_loop", "_retiring", "_stage",
         "_timeouts", "_timer", "_transport", "_waiter", "_writable", "born", "client", "closed", "credentials",
-        "domains", "endpoint", "idle_since", "layer", "lost", "next_hop", "policy", "relay", "tls", "uses",
+        "domains", "endpoint", "idle_since", "layer", "lost", "next_hop", "policy", "relay", "suits_all", "tls", "uses",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +94,7 @@ class Connection(asyncio.Protocol):
         self.tls: TlsFacts | None = None
         self.policy: TlsPolicy | None = None
         self.credentials: Credentials | None = None  # that the session is logged in with
+        self.suits_all = False  # any message of its next hop may use it, but one with REQUIRETLS
         self.closed: asyncio.Future[None] = loop.create_future()
         self._loop = loop
         self._timeouts = timeouts

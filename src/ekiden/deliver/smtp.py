@@ -9,7 +9,7 @@ turn, and after them each of smtp_fallback_relay.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, cast
 
 from msgspec import structs
 
@@ -129,7 +129,8 @@ class Engine:
         else:
             job = Job(request, request.content, quotes=self._settings.quotes)
         if job.open and (connection := self.pool.take(request.next_hop)) is not None:
-            if not await self._sessions.fits(connection, job):
+            is_for_all = connection.suits_all and not request.envelope.require_tls
+            if not is_for_all and not await self._sessions.fits(connection, job):
                 self.pool.retire(connection)
             # The server may have gone while the connection lay idle: then nothing was tried yet.
             elif await self._transact(connection, job, reused=True):
@@ -137,7 +138,10 @@ class Engine:
                 job.tried = connection.endpoint
         if job.open:
             await self._try_next_hops(job)
-        return [result if result is not None else _NO_SERVER for result in job.results]
+        results = job.results
+        if None in results:
+            return [result if result is not None else _NO_SERVER for result in results]
+        return cast(list[DeliveryResult], results)
 
     async def _try_next_hops(self, job: Job) -> None:
         """Each next hop in turn, as long as there are open recipients."""
@@ -213,7 +217,8 @@ class Engine:
         waiting = job.open.copy()
         while waiting and job.open:
             started = self._clock.monotonic()
-            if not (asked := fitting(job, waiting, connection)):
+            asked, waiting = fitting(job, waiting, connection)
+            if not asked:
                 self.pool.retire(connection)
                 job.left = [] if reused else waiting
                 return not reused

@@ -79,7 +79,6 @@ async def form_for(
         for place, at in enumerate(asked):
             if not asks_nothing(request.recipients[at]):
                 paths[place] += recipient_parameters(request.recipients[at], smtputf8=utf8)
-    is_early = size <= settings.early_content
     preface: tuple[bytes, ...] = ()
     if settings.xforward and (attributes := extensions.keywords.get("XFORWARD")):
         preface = xforward(request.envelope.client, request.queue_id, attributes)
@@ -91,7 +90,8 @@ async def form_for(
         binary=binary,
         smtputf8=needs_utf8,
         chunked=chunked,
-        content=content.data if chunked and isinstance(content, InlineContent) and is_early else None,
+        content=content.data if isinstance(content, InlineContent) else None,
+        early=size <= settings.early_content,
         preface=preface,
     )
     return Form(asked, transaction, content, survey)

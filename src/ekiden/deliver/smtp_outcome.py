@@ -6,7 +6,7 @@ import errno
 import os
 
 from ekiden.deliver.connection import Endpoint, Lost, TimedOut, UnixHost
-from ekiden.message.delivery import DeliveryResult, deferred, delivered, failed, relayed
+from ekiden.message.delivery import Action, DeliveryResult, deferred, failed
 from ekiden.message.status import Status
 from ekiden.protocol.smtp.client import Outcome, Refused, Stage, Trouble
 from ekiden.protocol.smtp.replies import status_of
@@ -52,7 +52,9 @@ def of_reply(outcome: Outcome, endpoint: Endpoint, relay: str, facts: Facts, *, 
     status = status_of(reply)
     diagnostic = f"smtp; {text}"
     if reply.code < 400:
-        return (delivered if final else relayed)(status, text, relay=relay, diagnostic=diagnostic, **facts)
+        # The class of the status is that of the code.
+        action = Action.DELIVERED if final else Action.RELAYED
+        return DeliveryResult(action, status, text, relay, diagnostic, **facts)  # type: ignore[arg-type]
     said = f"host {label(endpoint)} said: {text} (in reply to {_COMMANDS[outcome.stage]})"
     return (deferred if reply.code < 500 else failed)(status, said, relay=relay, diagnostic=diagnostic, **facts)
 

@@ -93,18 +93,23 @@ class Sessions:
         require_tls = job.request.envelope.require_tls and self._requires_tls(job, connection.endpoint)
         if require_tls and not connection.client.extensions.require_tls:
             return False
-        if not (security.has_tls or security.has_logins or require_tls):
-            return True
-        if (
-            not security.has_logins
-            and not require_tls
-            and (constant := security.constant_for(connection.next_hop)) is not None
-        ):
-            return connection.policy is constant or isinstance(connection.endpoint, UnixHost)
+        if not require_tls:
+            if connection.suits_all:
+                return True
+            if not security.has_logins and security.constant_for(connection.next_hop) is not None:
+                return False
         aims = await self._aims(connection.endpoint, connection.next_hop, job)
         return (
             isinstance(aims, _Aims) and aims.policy == connection.policy and aims.credentials == connection.credentials
         )
+
+    def _suits_all(self, connection: Connection) -> bool:
+        """Whether the policy that it was made under is that of every message, and none logs in."""
+        security = self._security
+        if security.has_logins or not security.has_tls:
+            return not security.has_logins
+        constant = security.constant_for(connection.next_hop)
+        return constant is not None and (connection.policy is constant or isinstance(connection.endpoint, UnixHost))
 
     def _requires_tls(self, job: Job, endpoint: Endpoint) -> bool:
         """REQUIRETLS, unless it goes over a socket in the file system: what does not leave the host is not relayed."""
@@ -140,6 +145,7 @@ class Sessions:
             if isinstance(found, Connection):
                 if aims.policy is asked:
                     found.policy, found.credentials = asked, aims.credentials
+                    found.suits_all = self._suits_all(found)
                 # else it is the way out for this message, which no other may take: a policy that nothing equals
                 return found
             policy = aims.policy

@@ -16,13 +16,11 @@ from ekiden.queue.content import chunks
 _BEFORE_MAIL = (Stage.RSET, Stage.XFORWARD, Stage.MAIL)
 
 
-def fitting(job: Job, waiting: list[int], connection: Connection) -> list[int]:
-    """Take from ``waiting`` those that the next transaction may be for: all, unless the server limits it (RFC 9422)."""
+def fitting(job: Job, waiting: list[int], connection: Connection) -> tuple[list[int], list[int]]:
+    """Those that the next transaction may be for, and the others: none, unless the server limits it (RFC 9422)."""
     limits = connection.client.extensions.limits
     if not (limits.recipients or limits.domains):
-        taken = waiting.copy()
-        waiting.clear()
-        return taken
+        return waiting, []
     if not limits.domains:
         taken = waiting[: limits.recipients]
     else:
@@ -34,12 +32,8 @@ def fitting(job: Job, waiting: list[int], connection: Connection) -> list[int]:
             if domain in domains or len(domains) < limits.domains:
                 domains.add(domain)
                 taken.append(at)
-    if len(taken) == len(waiting):
-        waiting.clear()
-    else:
-        gone = set(taken)
-        waiting[:] = [at for at in waiting if at not in gone]
-    return taken
+    gone = set(taken)
+    return taken, [at for at in waiting if at not in gone]
 
 
 def has_room(connection: Connection) -> bool:
@@ -120,7 +114,7 @@ def _may_have_arrived(event: Lost | TimedOut | Trouble, client: SmtpClient) -> b
     """
     if event.stage is Stage.END_OF_DATA:
         return True
-    return isinstance(event, TimedOut) and client.transaction is not None and client.transaction.content is not None
+    return isinstance(event, TimedOut) and client.transaction is not None and client.transaction.early
 
 
 def was_stale(event: Event, client: SmtpClient) -> bool:

@@ -81,6 +81,35 @@ def test_a_pipelining_server_gets_the_envelope_in_one_write_and_the_dot_with_the
     assert begun(client, "a", "b") == BURST  # at once: the last transaction left nothing behind
 
 
+TAKEN = b"250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n550 5.1.1 no b\r\n354 go\r\n"
+
+
+def test_content_that_the_transaction_brings_goes_out_when_the_server_waits_for_it(chunk: int) -> None:
+    client = started(chunk)
+    paths = [b"<a@d.example>", b"<b@d.example>"]
+    client.begin(Transaction(b"<s@s.example>", paths, size=10, content=b"Subject: x\r\n\r\n.dot", early=True))
+    assert client.take_output() == BURST  # what may go early is for chunks alone
+    assert feed(client, TAKEN, chunk) == (None, b"Subject: x\r\n\r\n..dot\r\n.\r\n")
+    assert client.stage is Stage.END_OF_DATA
+    assert feed(client, b"250 2.0.0 queued as 1\r\n", chunk) == (FINISHED, b"")
+    assert decided(client) == [("END_OF_DATA", 250), ("RCPT", 550)]
+    assert client.reusable
+
+
+def test_content_that_the_transaction_brings_waits_for_what_the_server_says_unasked(chunk: int) -> None:
+    if chunk:
+        return  # in pieces it comes too late
+    client = started(chunk)
+    paths = [b"<a@d.example>", b"<b@d.example>"]
+    client.begin(Transaction(b"<s@s.example>", paths, size=10, content=b"x"))
+    client.take_output()
+    client.receive(TAKEN + b"552 too big\r\n")
+    assert client.next_event() == SEND_CONTENT
+    assert client.next_event() == FINISHED
+    assert client.take_output() == b""
+    assert decided(client) == [("END_OF_DATA", 552), ("RCPT", 550)]
+
+
 def test_without_pipelining_each_command_waits_for_its_reply(chunk: int) -> None:
     client = started(chunk, PLAIN_EHLO)
     assert begun(client, "a", "b") == b"MAIL FROM:<s@s.example>\r\n"
@@ -400,7 +429,7 @@ CHUNKING = EHLO.replace(b"8BITMIME", b"CHUNKING")
 def test_small_content_goes_with_the_envelope_in_one_write(chunk: int) -> None:
     client = started(chunk, CHUNKING)
     paths = [b"<a@d.example>", b"<b@d.example>"]
-    client.begin(Transaction(b"<s@s.example>", paths, size=10, chunked=True, content=b"\r\n.\nx"))
+    client.begin(Transaction(b"<s@s.example>", paths, size=10, chunked=True, content=b"\r\n.\nx", early=True))
     assert client.take_output() == BURST.replace(b"DATA\r\n", b"BDAT 8 LAST\r\n\r\n.\r\nx\r\n")
     event, out = feed(client, b"250 Ok\r\n250 Ok\r\n550 no\r\n250 2.0.0 queued\r\n", chunk)
     assert (event, out) == (FINISHED, b"")
@@ -428,7 +457,9 @@ def test_binary_content_goes_as_it_is(chunk: int) -> None:
     """RFC 3030 §3: no line is broken, no bare newline mended."""
     client = started(chunk, CHUNKING.replace(b"250 ", b"250-BINARYMIME\r\n250 "))
     data = b"\r\r\n\x00\n" + b"x" * 5000
-    client.begin(Transaction(b"<s@s.example>", [b"<a@d.example>"], size=10, chunked=True, binary=True, content=data))
+    client.begin(
+        Transaction(b"<s@s.example>", [b"<a@d.example>"], size=10, chunked=True, binary=True, content=data, early=True)
+    )
     out = client.take_output()
     assert b" BODY=BINARYMIME\r\n" in out
     assert out.endswith(b"BDAT 5005 LAST\r\n" + data)
@@ -437,7 +468,7 @@ def test_binary_content_goes_as_it_is(chunk: int) -> None:
 def test_lmtp_answers_the_last_chunk_once_a_recipient(chunk: int) -> None:
     client = started(chunk, CHUNKING, LMTP)
     paths = [b"<a@d.example>", b"<b@d.example>"]
-    client.begin(Transaction(b"<s@s.example>", paths, size=10, chunked=True, content=b"x"))
+    client.begin(Transaction(b"<s@s.example>", paths, size=10, chunked=True, content=b"x", early=True))
     client.take_output()
     assert feed(client, b"250 Ok\r\n250 Ok\r\n250 Ok\r\n250 a\r\n", chunk)[0] is None
     assert feed(client, b"452 b\r\n", chunk)[0] == FINISHED

@@ -13,6 +13,7 @@ Never: a command that holds CR, LF or NUL, a final dot for a transaction without
     LoginRefused   AUTH was refused                         -> log_in() or quit()
     LoginFailed    our side of AUTH broke it off            -> log_in() or quit()
     SendContent    DATA was accepted                        -> send_content() ..., end_content()
+                   (where the transaction brings its content along the core sends it by itself)
     Finished       the transaction is over, see .outcomes   -> begin() again or quit(), if .reusable
     Refused        the server wants no session              -> close
     SpokeToSelf    the server has our own name              -> close
@@ -110,9 +111,9 @@ class SmtpClient:
     def next_event(self) -> Event | None:
         """The next event, before which there is nothing left to say; None: more bytes are needed."""
         reader = self._reader
-        while not self._ended:
+        while reader.pending and not self._ended:
             # An answer before its question: the server and we no longer speak of the same command.
-            if self._out and self.stage is not Stage.CONTENT and reader.pending:
+            if self._out and self.stage is not Stage.CONTENT:
                 return self._trouble("a reply to a command that was not sent yet")
             try:
                 reply = reader.next()
@@ -247,7 +248,7 @@ class SmtpClient:
             envelope = b"".join(transaction.preface) + envelope
         if self._chunks is None:
             return envelope + b"\r\nDATA\r\n"
-        if transaction.content is None:
+        if not transaction.early or transaction.content is None:
             return envelope + b"\r\n"
         return envelope + b"\r\n" + self._chunks.put(transaction.content) + self._chunks.end()
 
@@ -393,7 +394,7 @@ class SmtpClient:
                 self._out.append(b"RCPT TO:" + transaction.recipients[transaction.next] + b"\r\n")
         elif pipelining and self._chunks is None:
             self.stage = Stage.DATA
-        elif pipelining and transaction.content is not None:
+        elif pipelining and transaction.early:
             self.stage = Stage.END_OF_DATA
         elif transaction.accepted:
             if self._chunks is not None:
@@ -415,8 +416,13 @@ class SmtpClient:
             return self._give_up(reply)
         if severity == 3:
             if transaction.accepted:
-                self.stage = Stage.CONTENT
-                return SEND_CONTENT
+                # What the server says unasked is for the caller to read before there is any sense in the content.
+                if transaction.content is None or self._reader.pending:
+                    self.stage = Stage.CONTENT
+                    return SEND_CONTENT
+                self._out += (self._content.encode(transaction.content), self._content.end())
+                self.stage = Stage.END_OF_DATA
+                return None
             # RFC 2920 §3.1: a server that accepts DATA for nobody gets a message of nothing. Not so one that refused
             # MAIL and then forgot it, which may have taken recipients; and not in LMTP, where a dot without
             # recipients has no reply (RFC 2033 §4.2).

@@ -70,19 +70,20 @@ class Transaction:
     ``sender`` and ``recipients`` are paths of wire_path(), each with its parameters behind it (client_parameters), but
     for those that the core adds: SIZE, BODY, SMTPUTF8. ``size`` is the content's in bytes, before dot-stuffing.
     ``smtputf8``: the message needs it for more than its paths. ``chunked``: the content goes by BDAT, which the server
-    must offer; ``binary`` content goes as it is, and in no other way. ``content`` is one so small that it may be sent
-    before the server has said whether it wants it: all of it goes with the first burst where that is allowed.
+    must offer; ``binary`` content goes as it is, and in no other way. ``content`` is all of it, where it is in memory:
+    the core sends it when DATA is accepted, without a word to the caller. With ``early`` it is so small that it may be
+    sent before the server has said whether it wants it: chunked, it goes with the first burst where that is allowed.
     ``preface`` are XFORWARD commands to say before MAIL; what the server says to them decides nothing.
     """
 
     __slots__ = (
-        "accepted", "binary", "chunked", "content", "eight_bit", "needs_utf8", "next", "outcomes", "preface",
+        "accepted", "binary", "chunked", "content", "early", "eight_bit", "needs_utf8", "next", "outcomes", "preface",
         "prefaced", "recipients", "refused", "sender", "size",
     )  # fmt: skip
 
     def __init__(
         self, sender: bytes, recipients: Sequence[bytes], *, size: int, eight_bit: bool = False, smtputf8: bool = False,
-        chunked: bool = False, binary: bool = False, content: bytes | None = None,
+        chunked: bool = False, binary: bool = False, content: bytes | None = None, early: bool = False,
         preface: tuple[bytes, ...] = (),
     ) -> None:  # fmt: skip
         self.sender = sender
@@ -93,7 +94,8 @@ class Transaction:
         self.binary = binary
         self.preface = preface
         self.prefaced = 0  # how many of it have their answer
-        self.content = content if chunked else None
+        self.content = content
+        self.early = early and chunked and content is not None
         self.needs_utf8 = smtputf8 or not sender.isascii() or not all(map(bytes.isascii, recipients))
         self.outcomes: list[Outcome | None] = [None] * len(recipients)
         self.accepted: list[int] = []  # recipients with a 2xx reply to RCPT that still wait for the end of data

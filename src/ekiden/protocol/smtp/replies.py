@@ -36,7 +36,7 @@ class ReplyLimits(Struct, frozen=True):
 class ReplyReader:
     """Bytes in by receive(), replies out by next()."""
 
-    __slots__ = ("_at", "_buffer", "_code", "_filter_line", "_known", "_limits", "_lines", "_size", "pending")
+    __slots__ = ("_at", "_buffer", "_code", "_end", "_filter_line", "_known", "_limits", "_lines", "_size", "pending")
 
     def __init__(self, limits: ReplyLimits, filter_line: Callable[[bytes], bytes] | None = None) -> None:
         """``filter_line`` gives what is to be read in place of a line."""
@@ -45,14 +45,15 @@ class ReplyReader:
         self._known: dict[bytes, Reply] = {}
         self._buffer = b""
         self._at = 0  # where in the buffer the next line begins
+        self._end = 0  # of the buffer
         self._code = 0  # of the reply whose first lines are in _lines
         self._lines: list[str] = []
         self._size = 0
         self.pending = False  # there are bytes that no reply has been made of
 
     def receive(self, data: bytes) -> None:
-        self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
-        self._at = 0
+        self._buffer = self._buffer[self._at :] + data if self._at < self._end else data
+        self._at, self._end = 0, len(self._buffer)
         if data:
             self.pending = True
 
@@ -61,7 +62,7 @@ class ReplyReader:
         while True:
             buffer, at = self._buffer, self._at
             end = buffer.find(b"\n", at)
-            length = (len(buffer) if end < 0 else end + 1) - at
+            length = (self._end if end < 0 else end + 1) - at
             if length > self._limits.line_bytes:
                 raise ReplyTrouble(f"a reply line of more than {self._limits.line_bytes} bytes")
             if end < 0:
@@ -69,7 +70,7 @@ class ReplyReader:
             # A bare LF ends a line too: it is a fault of the server that hurts nobody.
             line = buffer[at : end - 1 if end > at and buffer[end - 1] == 13 else end]
             self._at = end + 1
-            self.pending = end + 1 < len(buffer)
+            self.pending = end + 1 < self._end
             if self._filter_line is not None:
                 line = self._filter_line(line)
             if not self._lines and (known := self._known.get(line)) is not None:
