@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ekiden.config.snapshot import Parameters
 from ekiden.dns.resolver import Answer, DnsTrouble, Found, Mx, Resolver, Srv, Tlsa
 from ekiden.message.clock import Clock
 
 R = TypeVar("R")
+
+Kind = Literal["mx", "addresses", "ptr", "srv", "txt", "tlsa", "cname"]
 
 _ENTRY_BYTES = 400  # dictionary slot, key, entry and answer
 _RECORD_BYTES = 120
@@ -45,11 +47,12 @@ class CachingResolver:
 
     def __init__(self, resolver: Resolver, clock: Clock, parameters: Parameters) -> None:
         self._resolver = resolver
-        self._now = clock.monotonic
+        self.now = clock.monotonic
         self._limits = CacheLimits(parameters)
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._weights: dict[tuple[str, str], int] = {}
         self._flights: dict[tuple[str, str], _Flight] = {}
+        self.clearing = 0  # how often everything was forgotten
         self.weight_bytes = 0
         self.hits = 0
         self.misses = 0
@@ -57,7 +60,7 @@ class CachingResolver:
     async def mx(self, name: str) -> Answer[Mx]:
         key = ("mx", name.lower())
         entry = self._entries.get(key)
-        if entry is not None and entry[0] > self._now() and (answer := entry[1]) is not None:
+        if entry is not None and entry[0] > self.now() and (answer := entry[1]) is not None:
             self.hits += 1
             return answer
         return await self._learn(key, entry, self._resolver.mx)
@@ -65,7 +68,7 @@ class CachingResolver:
     async def addresses(self, name: str) -> Answer[str]:
         key = ("addresses", name.lower())
         entry = self._entries.get(key)
-        if entry is not None and entry[0] > self._now() and (answer := entry[1]) is not None:
+        if entry is not None and entry[0] > self.now() and (answer := entry[1]) is not None:
             self.hits += 1
             return answer
         return await self._learn(key, entry, self._resolver.addresses)
@@ -73,7 +76,7 @@ class CachingResolver:
     async def ptr(self, address: str) -> Answer[str]:
         key = ("ptr", address.lower())
         entry = self._entries.get(key)
-        if entry is not None and entry[0] > self._now() and (answer := entry[1]) is not None:
+        if entry is not None and entry[0] > self.now() and (answer := entry[1]) is not None:
             self.hits += 1
             return answer
         return await self._learn(key, entry, self._resolver.ptr)
@@ -81,7 +84,7 @@ class CachingResolver:
     async def srv(self, name: str) -> Answer[Srv]:
         key = ("srv", name.lower())
         entry = self._entries.get(key)
-        if entry is not None and entry[0] > self._now() and (answer := entry[1]) is not None:
+        if entry is not None and entry[0] > self.now() and (answer := entry[1]) is not None:
             self.hits += 1
             return answer
         return await self._learn(key, entry, self._resolver.srv)
@@ -96,7 +99,7 @@ class CachingResolver:
     def remembered_txt(self, name: str) -> Answer[bytes] | None:
         """Without waiting: None where it must be asked for."""
         entry = self._entries.get(("txt", name.lower()))
-        if entry is not None and entry[0] > self._now() and (answer := entry[1]) is not None:
+        if entry is not None and entry[0] > self.now() and (answer := entry[1]) is not None:
             self.hits += 1
             return answer
         return None
@@ -104,7 +107,7 @@ class CachingResolver:
     async def tlsa(self, name: str) -> Answer[Tlsa]:
         key = ("tlsa", name.lower())
         entry = self._entries.get(key)
-        if entry is not None and entry[0] > self._now() and (answer := entry[1]) is not None:
+        if entry is not None and entry[0] > self.now() and (answer := entry[1]) is not None:
             self.hits += 1
             return answer
         return await self._learn(key, entry, self._resolver.tlsa)
@@ -112,13 +115,19 @@ class CachingResolver:
     async def cname(self, name: str) -> Answer[str]:
         key = ("cname", name.lower())
         entry = self._entries.get(key)
-        if entry is not None and entry[0] > self._now() and (answer := entry[1]) is not None:
+        if entry is not None and entry[0] > self.now() and (answer := entry[1]) is not None:
             self.hits += 1
             return answer
         return await self._learn(key, entry, self._resolver.cname)
 
+    def lives_until(self, kind: Kind, name: str, answer: Answer[Any]) -> float:
+        """When ``answer``, just given, is forgotten, by ``now``; 0 where it is not remembered."""
+        entry = self._entries.get((kind, name.lower()))
+        return entry[0] if entry is not None and entry[1] is answer else 0.0
+
     def clear(self) -> None:
         """Forget everything that was learnt; questions that are open go on."""
+        self.clearing += 1
         self._entries.clear()
         self._weights.clear()
         self.weight_bytes = 0
@@ -126,7 +135,7 @@ class CachingResolver:
     async def _learn(
         self, key: tuple[str, str], entry: _Entry | None, ask: Callable[[str], Awaitable[Answer[R]]]
     ) -> Answer[R]:
-        if entry is not None and entry[1] is None and entry[0] > self._now():
+        if entry is not None and entry[1] is None and entry[0] > self.now():
             self.hits += 1
             raise DnsTrouble(entry[2])
         while (flight := self._flights.get(key)) is not None:
@@ -170,7 +179,7 @@ class CachingResolver:
             return
         while self.weight_bytes + weight > limit:
             self._forget(next(iter(self._entries)))
-        self._entries[key] = (self._now() + life_s, answer, trouble)
+        self._entries[key] = (self.now() + life_s, answer, trouble)
         self._weights[key] = weight
         self.weight_bytes += weight
 

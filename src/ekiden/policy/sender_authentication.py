@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from ekiden.auth.arc.verify import ArcLimits
 from ekiden.auth.dkim.verify import DkimLimits
 from ekiden.auth.dmarc.discovery import Method
+from ekiden.auth.dmarc.remembered import DmarcEvaluations
 from ekiden.auth.results.write import identifier_text
 from ekiden.auth.spf.lookups import SpfLimits
+from ekiden.auth.spf.remembered import SpfChecks
 from ekiden.auth.verdict import Verdicts
 from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
@@ -63,6 +65,15 @@ class SenderAuthentication:
             time_s=parameters.authentication_time_limit,
             explains=parameters.spf_policy in ("soft-refuse", "refuse"),  # who else would read it
         )
+        self.spf = SpfChecks(
+            resolver,
+            receiver=parameters.myhostname,
+            limits=self.spf_limits,
+            checks_helo=parameters.spf_checks_helo,
+            writes_field=parameters.spf_received_header,
+            time=clock.time,
+        )
+        self.dmarc = DmarcEvaluations(resolver, self.discovery)
         self.dkim_limits = DkimLimits(
             signatures=parameters.dkim_signature_limit, time_s=parameters.authentication_time_limit
         )
@@ -77,6 +88,7 @@ class SenderAuthentication:
         self._decisions = DmarcDecisions(parameters)
         self._trust = ArcTrust(parameters, open_table=open_table)
         self.sealer = ArcSealer(parameters, key_files=key_files)
+        self.seals = bool(self.sealer)
         self._goes_on = goes_on
         self._overrides = Maps([open_table(word) for word in parameters.dmarc_override_maps])
 
@@ -97,8 +109,8 @@ class SenderAuthentication:
 
     async def seals_for(self, recipients: Sequence[Recipient]) -> bool:
         """Whether mail for these gets an ARC seal. Raises TableTrouble."""
-        if not self.sealer or self.sealer.seals_all:
-            return bool(self.sealer)
+        if not self.seals or self.sealer.seals_all:
+            return self.seals
         goes_on = self._goes_on
         if goes_on is None:
             return False

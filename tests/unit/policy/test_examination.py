@@ -24,6 +24,8 @@ from ekiden.auth.verdict import (
 )
 from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
+from ekiden.dns.cache import CachingResolver
+from ekiden.dns.resolver import Resolver
 from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.envelope import Client, Recipient
 from ekiden.policy.conclusion import Conclusion
@@ -70,7 +72,7 @@ def signature(header: bytes = HEADER, body: bytes = BODY) -> bytes:
     return signing.fields()
 
 
-def authentication(resolver: FakeResolver, **settings: str) -> SenderAuthentication:
+def authentication(resolver: Resolver, **settings: str) -> SenderAuthentication:
     return SenderAuthentication(
         Parameters({"myhostname": "mx.here.test", **settings}),
         resolver=resolver,
@@ -147,6 +149,32 @@ def test_dns_that_is_silent_holds_mail_up_no_longer_than_it_may() -> None:
     assert found.verdicts.spf.result is Result.TEMPERROR
     assert found.verdicts.dmarc is not None
     assert found.verdicts.dmarc.result is Result.TEMPERROR
+
+
+def test_a_client_that_was_just_judged_is_judged_from_memory() -> None:
+    """Its next message begins no task, waits for nobody, and is told the same."""
+
+    async def run() -> None:
+        inner = FakeResolver(
+            {**ZONE, ("TXT", "mx.good.test"): [b"v=spf1 a -all"], ("A", "mx.good.test"): ["192.0.2.1"]}
+        )
+        made = authentication(CachingResolver(inner, Clock(), Parameters({})))
+        sender, header = Address("anna", "good.test"), signature() + HEADER
+        first = await fed(made.examine(FRIEND, sender), header, BODY, 100)
+        inner.gate = asyncio.Event()  # nobody is answered any more
+        coroutine = fed(made.examine(FRIEND, sender), header, BODY, 100)
+        with pytest.raises(StopIteration) as ended:
+            coroutine.send(None)
+        assert ended.value.value == first
+        assert len(asyncio.all_tasks()) == 1
+        inner.gate.set()
+        stranger = Client(name="unknown", address=STRANGER.address, helo=FRIEND.helo)
+        other = await fed(made.examine(stranger, sender), HEADER, BODY, 100)
+        assert other.verdicts.spf is not None
+        assert other.verdicts.spf.result is Result.FAIL
+        assert other.decision.refusal is not None
+
+    asyncio.run(run())
 
 
 def test_what_nobody_waits_for_any_more_is_given_up() -> None:

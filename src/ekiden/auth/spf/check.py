@@ -44,6 +44,11 @@ def mail_from_identity(sender: str, helo: str) -> tuple[str, str]:
     return splits(sender)[1], sender
 
 
+def checked_mailbox(local: str, domain: str) -> str:
+    """The sender as macros see it (RFC 7208 §4.3)."""
+    return f"{local or 'postmaster'}@{domain}"
+
+
 async def check_host(
     resolver: Resolver,
     *,
@@ -55,15 +60,17 @@ async def check_host(
     receiver: str = "",
     limits: SpfLimits = _LIMITS,
     now: float,
+    expanded: set[str] | None = None,
 ) -> SpfVerdict:
     """``domain`` and ``sender`` as of ``mail_from_identity``, or HELO and ``postmaster@HELO`` for identity "helo".
 
-    ``receiver`` is this host's name, for explanations; ``now`` is in seconds since 1970.
+    ``receiver`` is this host's name, for explanations; ``now`` is in seconds since 1970. ``expanded`` is given the
+    letters of all macros that were expanded on the way.
     """
     asked = a_labels(domain)
     local, sender_domain = splits(sender)
     sender_domain = a_labels(sender_domain)
-    sender = f"{local or 'postmaster'}@{sender_domain or asked}"  # RFC 7208 §4.3
+    sender = checked_mailbox(local, sender_domain or asked)
 
     def verdict(result: Result, reason: str) -> SpfVerdict:
         return SpfVerdict(result, identity, asked, sender, reason=reason)
@@ -89,7 +96,7 @@ async def check_host(
         "r": receiver or "unknown",
         "t": str(int(now)),
     }
-    check = _Check(resolver, client, values, limits)
+    check = _Check(resolver, client, values, limits, set() if expanded is None else expanded)
     try:
         if limits.time_s:
             async with asyncio.timeout(limits.time_s):
@@ -132,9 +139,12 @@ class _Ending(Struct, frozen=True):
 class _Check:
     """One call of check_host, with what its records share: the limits, and the client's names."""
 
-    def __init__(self, resolver: Resolver, client: Client, values: dict[str, str], limits: SpfLimits) -> None:
+    def __init__(
+        self, resolver: Resolver, client: Client, values: dict[str, str], limits: SpfLimits, expanded: set[str]
+    ) -> None:
         self._client = client
         self._values = values
+        self._expanded = expanded
         self.lookups = Lookups(resolver, limits)
         self._names = ValidatedNames(self.lookups, client)
         self.record = ""  # the first that was read: the domain's own
@@ -270,6 +280,7 @@ class _Check:
     async def _values_for(self, spec: MacroString, domain: str) -> dict[str, str]:
         values = self._values
         if spec.letters:
+            self._expanded |= spec.letters
             values["d"] = domain
             if "p" in spec.letters:
                 values["p"] = await self._names.best(domain)

@@ -18,7 +18,7 @@ from ekiden.auth.spf.macros import MacroError, MacroString, parse_domain_spec, p
 from ekiden.auth.verdict import Result
 
 RECORD_LIMIT_BYTES = 16 * 1024
-_CACHED_RECORD_BYTES = 1024  # with the number of records it bounds the memory of the cache
+CACHED_RECORD_BYTES = 1024  # with the number of records it bounds the memory of the cache
 _CACHED_RECORDS = 512
 
 # RFC 7208 §12   modifier  = redirect / explanation / unknown-modifier
@@ -111,7 +111,7 @@ def record_of(texts: Sequence[bytes]) -> bytes | None:
 
 def parse_record(octets: bytes) -> Record:
     """``octets`` begin with ``v=spf1``. Errors count anywhere, behind "all" too (RFC 7208 §4.6). Raises RecordError."""
-    if len(octets) <= _CACHED_RECORD_BYTES:
+    if len(octets) <= CACHED_RECORD_BYTES:
         return _parse_cached(octets)
     if len(octets) > RECORD_LIMIT_BYTES:
         raise RecordError("the record is too long")
