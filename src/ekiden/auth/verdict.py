@@ -11,7 +11,7 @@ import enum
 from msgspec import Struct
 
 
-class Result(enum.Enum):
+class Result(enum.StrEnum):
     NONE = "none"  # nothing to check
     PASS = "pass"  # noqa: S105
     FAIL = "fail"
@@ -64,7 +64,7 @@ class ArcVerdict(Struct, frozen=True):
     reason: str = ""
 
 
-class DmarcPolicy(enum.Enum):
+class DmarcPolicy(enum.StrEnum):
     """RFC 9989 §4.7."""
 
     NONE = "none"

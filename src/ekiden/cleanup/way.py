@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 
-class HeaderSource(enum.Enum):
+class HeaderSource(enum.StrEnum):
     """Who wrote the header (ADDRESS_REWRITING_README)."""
 
     LOCAL = "local"  # a client of local_header_rewrite_clients, or the sendmail command

@@ -12,7 +12,7 @@ from ekiden.message.envelope import Envelope, Recipient
 from ekiden.message.status import Status
 
 
-class Action(enum.Enum):
+class Action(enum.StrEnum):
     """RFC 3464 §2.3.3."""
 
     DELIVERED = "delivered"

@@ -11,7 +11,7 @@ from ekiden.message.delivery import DeliveryResult
 from ekiden.message.envelope import Envelope, Recipient
 
 
-class QueueState(enum.Enum):
+class QueueState(enum.StrEnum):
     """The states that administrators know; docs/queue-states.md has the table of moves."""
 
     INCOMING = "incoming"

@@ -17,7 +17,7 @@ from ekiden.tables.table import Table
 _REMEMBERED = 10_000
 
 
-class DomainClass(enum.Enum):
+class DomainClass(enum.StrEnum):
     LOCAL = "local"  # mydestination: users of this host
     VIRTUAL_ALIAS = "virtual alias"  # every address is an alias of others
     VIRTUAL_MAILBOX = "virtual mailbox"  # mailboxes without system users
