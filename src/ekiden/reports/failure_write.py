@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ekiden import __version__
 from ekiden.auth.dmarc.record import DmarcRecord, PublicSuffixDomain
-from ekiden.auth.results.write import folded, identifier_text, results_text
+from ekiden.auth.results.write import authentication_results, results_text
 from ekiden.auth.verdict import DkimVerdict, DmarcPolicy, DmarcVerdict, Result, SpfVerdict, Verdicts
 from ekiden.message.date import header_date
 from ekiden.reports.collect import Evaluated
@@ -153,8 +153,7 @@ def _machine_fields(mail: FailureMail) -> list[bytes]:
     if mail.incidents > 1:
         values.append(("Incidents", str(mail.incidents)))
     fields = [f"{name}: {header_text(value)}\r\n".encode("ascii") for name, value in values]
-    results = f"{identifier_text(mail.authserv_id)}; {results_text(verdicts)}"
-    authentication = folded("Authentication-Results:", results)
+    authentication = authentication_results(mail.authserv_id, results_text(verdicts))
     return [*fields, _printable_lines(authentication)]
 
 

@@ -17,7 +17,7 @@ from ekiden.auth.dkim.canonical import RELAXED, SignableHeader, own_input, relax
 from ekiden.auth.dkim.folded import FoldedTags
 from ekiden.auth.dkim.keys import SigningKey
 from ekiden.auth.dkim.sign import FIELDS_OF_A_NAME_LIMIT, SIGNED
-from ekiden.auth.results.write import folded, identifier_text
+from ekiden.auth.results.write import folded
 from ekiden.auth.verdict import ArcVerdict, Result
 
 # RFC 8617 §4.1.2: signatures of DKIM SHOULD be covered. Authentication-Results MUST NOT be, since others remove them;
@@ -63,8 +63,7 @@ class ArcSealing:
             return b""
         validation = _VALIDATION[chain.result]
         instance = before.highest + 1
-        text = f"{identifier_text(self._authserv_id)}; {results}"
-        own_results = folded(f"ARC-Authentication-Results: i={instance};", text)
+        own_results = folded(f"ARC-Authentication-Results: i={instance};", self._authserv_id, results)
         signature = self._message_signature(header, instance)
         # RFC 8617 §5.1.2: where the chain has failed, the seal covers the new set as if it were the only one.
         sealed = _covered_sets(header, before) if validation == "pass" else b""

@@ -9,16 +9,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
-from ekiden.auth.results.quoting import comment_text, reason_text, value_text
-from ekiden.auth.verdict import ArcVerdict, DkimVerdict, DmarcVerdict, IprevVerdict, Result, SpfVerdict, Verdicts
+from ekiden.auth.results.quoting import REASON_LIMIT, VALUE_LIMIT, comment_text, reason_text, value_text
+from ekiden.auth.verdict import ArcVerdict, DkimVerdict, DmarcPolicy, Result, Verdicts
 
 NO_RESULTS = "none"  # RFC 8601 §2.2: no-result
 DKIM_RESULTS_LIMIT = 30
 _LINE_LENGTH = 78  # RFC 5322 §2.1.1
+_FOLD = "\r\n\t"
+_ROOM = _LINE_LENGTH - 8  # behind the tab of a line
 # What folding must not cut: blanks in quoted strings and comments belong to them.
 _WORD = re.compile(r'(?:"[^"\\]*(?:\\.[^"\\]*)*"|\([^()]*\)|[^ ])+')
+# One line of results without quoted strings: a result; of a longer one as much as fits, cut where no comment is (of
+# which REASON_LIMIT bounds the look ahead); else one word.
+_LINE = re.compile(
+    rf"[^ ;][^;]{{,{_ROOM - 2}}};(?![^ ])"
+    rf"|[^ ;][^;]{{,{_ROOM - 1}}}(?<! )(?:\Z|(?= (?![^();]{{,{REASON_LIMIT}}}\))))"
+    rf"|(?:\([^()]*\)|[^ ])+"
+)
 _WITHOUT_REASON = frozenset({Result.PASS, Result.NONE})
+# Results of one method that are remembered: clients, domains and signers come again.
+_REMEMBERED = 1024
 
 _Properties = Iterable[tuple[str, str]]
 
@@ -41,20 +53,28 @@ def results_text(
     if login:
         comment = comment_text(login_mechanism.lower()) if login_mechanism else ""
         results.append(_result("auth", Result.PASS, comment, "", [("smtp.auth", login)], utf8))
-    if verdicts.iprev is not None:
-        results.append(_iprev(verdicts.iprev))
-    results += [_spf(spf, utf8) for spf in (verdicts.spf_helo, verdicts.spf) if spf is not None]
-    results += [_dkim(dkim, utf8) for dkim in verdicts.dkim[:DKIM_RESULTS_LIMIT]]
-    if verdicts.dmarc is not None:
-        results.append(_dmarc(verdicts.dmarc, utf8))
+    if (iprev := verdicts.iprev) is not None:
+        results.append(_iprev(iprev.result, iprev.name, iprev.address))
+    for spf in (verdicts.spf_helo, verdicts.spf):
+        if spf is not None:
+            results.append(_spf(spf.result, spf.identity, spf.domain, spf.reason[:REASON_LIMIT], utf8))
+    for dkim in verdicts.dkim[:DKIM_RESULTS_LIMIT]:
+        results.append(_dkim(dkim, utf8))
+    if (dmarc := verdicts.dmarc) is not None:
+        policy = dmarc.policy if dmarc.policy_domain else None
+        reason = dmarc.reason[:REASON_LIMIT]
+        results.append(_dmarc(dmarc.result, dmarc.from_domain, policy, dmarc.published, reason, utf8))
     if verdicts.arc is not None:
         results.append(_arc(verdicts.arc, client_address, utf8))
     return "; ".join(results) or NO_RESULTS
 
 
-def authentication_results(authserv_id: str, text: str) -> bytes:
-    """The whole field with its CRLF. ``text`` is what results_text gave. Raises ValueError: no id can be like that."""
-    return folded("Authentication-Results:", f"{identifier_text(authserv_id)}; {text}")
+def authentication_results(authserv_id: str, results: str) -> bytes:
+    """The whole field with its CRLF. ``results`` is what results_text gave.
+
+    Raises ValueError: no authserv-id can be like that.
+    """
+    return folded("Authentication-Results:", authserv_id, results)
 
 
 def identifier_text(authserv_id: str) -> str:
@@ -65,38 +85,42 @@ def identifier_text(authserv_id: str) -> str:
     return text
 
 
-def folded(name: str, text: str) -> bytes:
-    """The field that begins with ``name:``. Every result begins a line, and lines are cut between words only."""
-    field = name
-    column, ended = len(name), False
-    # Results are mostly short, and mostly without a quotation mark in which a semicolon could stand.
-    for word in _WORD.findall(text) if '"' in text else _lines(text.strip()):
-        if (ended and word != NO_RESULTS) or column + 1 + len(word) > _LINE_LENGTH:
-            field += "\r\n\t"
-            column = 8
-        else:
-            field += " "
-            column += 1
-        field += word
-        column += len(word)
-        ended = word.endswith(";")
-    return (field + "\r\n").encode()
+def folded(name: str, authserv_id: str, results: str) -> bytes:
+    """The field that begins with ``name``. Every result begins a line, and lines are cut between words only.
+
+    Raises ValueError, as authentication_results.
+    """
+    beginning = _beginning(name, authserv_id)
+    if results == NO_RESULTS:
+        fits = len(beginning.rpartition("\n")[2].expandtabs()) + 1 + len(NO_RESULTS) <= _LINE_LENGTH
+        return f"{beginning}{' ' if fits else _FOLD}{NO_RESULTS}\r\n".encode()
+    lines = _LINE.findall(results) if '"' not in results else _lines(results)
+    return (_FOLD.join((beginning, *lines)) + "\r\n").encode()
 
 
-def _lines(text: str) -> Iterator[str]:
-    """The results of a text without quoted strings, whole where they fit a line, else word by word."""
-    results = text.split("; ")
-    last = len(results) - 1
-    for at, result in enumerate(results):
-        whole = result if at == last else result + ";"
-        if len(whole) + 8 <= _LINE_LENGTH:
-            yield whole
+def _lines(results: str) -> Iterator[str]:
+    """As _LINE, of results that hold quoted strings."""
+    line = ""
+    for word in _WORD.findall(results):
+        if not line:
+            line = word
+        elif line.endswith(";") or len(line) + 1 + len(word) > _ROOM:
+            yield line
+            line = word
         else:
-            yield from _WORD.findall(whole)
+            line += " " + word
+    yield line
+
+
+@lru_cache(_REMEMBERED)
+def _beginning(name: str, authserv_id: str) -> str:
+    """The field as far as its results."""
+    text = f"{identifier_text(authserv_id)};"
+    return f"{name} {text}" if len(name) + 1 + len(text) <= _LINE_LENGTH else name + _FOLD + text
 
 
 def _result(method: str, result: Result, comment: str, reason: str, properties: _Properties, utf8: bool) -> str:
-    words = [f"{method}={result.value}"]
+    words = [f"{method}={result}"]
     if comment:
         words.append(comment)
     if reason and result not in _WITHOUT_REASON:
@@ -108,54 +132,84 @@ def _result(method: str, result: Result, comment: str, reason: str, properties: 
     return " ".join(words)
 
 
-def _iprev(verdict: IprevVerdict) -> str:
+@lru_cache(_REMEMBERED)
+def _iprev(result: Result, name: str, address: str) -> str:
     # RFC 8601 §2.7.3
-    comment = comment_text(verdict.name) if verdict.name else ""
-    return _result("iprev", verdict.result, comment, "", [("policy.iprev", verdict.address)], False)
+    comment = comment_text(name) if name else ""
+    return _result("iprev", result, comment, "", [("policy.iprev", address)], False)
 
 
-def _spf(verdict: SpfVerdict, utf8: bool) -> str:
+@lru_cache(_REMEMBERED)
+def _spf(result: Result, identity: str, domain: str, reason: str, utf8: bool) -> str:
     # RFC 8601 §2.7.2, appendix B.3: SPF says nothing of the local part, so it is not written.
-    properties = [(f"smtp.{verdict.identity}", verdict.domain)]
-    return _result("spf", verdict.result, "", verdict.reason, properties, utf8)
+    return _result("spf", result, "", reason, [(f"smtp.{identity}", domain)], utf8)
 
 
 def _dkim(verdict: DkimVerdict, utf8: bool) -> str:
     # RFC 8601 §2.7.1. What is quoted as a rule comes last: some readers expect the end of a result behind it.
-    notes = [f"{verdict.key_bits}-bit key"] if verdict.key_bits else []
-    if verdict.testing:
+    text = _dkim_signer(
+        verdict.result,
+        verdict.key_bits,
+        verdict.testing,
+        verdict.body_length,
+        verdict.reason[:REASON_LIMIT],
+        verdict.domain,
+        verdict.selector,
+        verdict.identity[: VALUE_LIMIT + 1],  # a longer one is not written, and must not be remembered
+        verdict.algorithm,
+        utf8,
+    )
+    signature = value_text(verdict.signature, utf8=utf8)
+    return text if signature is None else f"{text} header.b={signature}"
+
+
+@lru_cache(_REMEMBERED)
+def _dkim_signer(
+    result: Result,
+    key_bits: int,
+    testing: bool,
+    body_length: int | None,
+    reason: str,
+    domain: str,
+    selector: str,
+    identity: str,
+    algorithm: str,
+    utf8: bool,
+) -> str:
+    notes = [f"{key_bits}-bit key"] if key_bits else []
+    if testing:
         notes.append("testing")
-    if verdict.body_length is not None:
-        notes.append(f"l={verdict.body_length}")
-    properties = [
-        ("header.d", verdict.domain),
-        ("header.s", verdict.selector),
-        ("header.i", verdict.identity),
-        ("header.a", verdict.algorithm),
-        ("header.b", verdict.signature),
-    ]
+    if body_length is not None:
+        notes.append(f"l={body_length}")
     comment = comment_text(", ".join(notes)) if notes else ""
-    return _result("dkim", verdict.result, comment, verdict.reason, properties, utf8)
+    properties = [("header.d", domain), ("header.s", selector), ("header.i", identity), ("header.a", algorithm)]
+    return _result("dkim", result, comment, reason, properties, utf8)
 
 
-def _dmarc(verdict: DmarcVerdict, utf8: bool) -> str:
+@lru_cache(_REMEMBERED)
+def _dmarc(
+    result: Result, from_domain: str, policy: DmarcPolicy | None, published: DmarcPolicy, reason: str, utf8: bool
+) -> str:
     # RFC 7489 §11.1 registers header.from and policy.dmarc: what the owner asks for this message.
-    properties = [("header.from", verdict.from_domain)]
+    properties = [("header.from", from_domain)]
     comment = ""
-    if verdict.policy_domain:
-        properties.append(("policy.dmarc", verdict.policy.value))
-        comment = comment_text(f"p={verdict.published.value}")
-    return _result("dmarc", verdict.result, comment, verdict.reason, properties, utf8)
+    if policy is not None:
+        properties.append(("policy.dmarc", policy))
+        comment = comment_text(f"p={published}")
+    return _result("dmarc", result, comment, reason, properties, utf8)
 
 
 def _arc(verdict: ArcVerdict, client_address: str, utf8: bool) -> str:
     # RFC 8617 §10.1, §10.2 register header.oldest-pass and smtp.remote-ip.
-    comment = ""
-    properties = []
-    if verdict.instances:
-        sealers = f", sealed by {' '.join(verdict.sealers)}" if verdict.sealers else ""
-        comment = comment_text(f"i={verdict.instances}{sealers}")
-        if verdict.result is Result.PASS:
-            properties.append(("header.oldest-pass", str(verdict.oldest_pass)))
+    if not verdict.instances:
+        return _no_arc(verdict.result, verdict.reason[:REASON_LIMIT], client_address, utf8)
+    sealers = f", sealed by {' '.join(verdict.sealers)}" if verdict.sealers else ""
+    comment = comment_text(f"i={verdict.instances}{sealers}")
+    properties = [("header.oldest-pass", str(verdict.oldest_pass))] if verdict.result is Result.PASS else []
     properties.append(("smtp.remote-ip", client_address))
     return _result("arc", verdict.result, comment, verdict.reason, properties, utf8)
+
+
+@lru_cache(_REMEMBERED)
+def _no_arc(result: Result, reason: str, client_address: str, utf8: bool) -> str:
+    return _result("arc", result, "", reason, [("smtp.remote-ip", client_address)], utf8)

@@ -30,21 +30,20 @@ def received_spf(
 ) -> bytes:
     """``envelope_from`` is the reverse-path without brackets, "" for the null sender."""
     assert verdict.result in _RESULTS
-    pairs = [
-        ("receiver", receiver),
-        ("identity", verdict.identity),
-        ("client-ip", client_address),
-        ("helo", helo),
-        ("envelope-from", envelope_from or verdict.sender),
-    ]
+    field = (
+        f"Received-SPF: {verdict.result} ({_comment(receiver, verdict.reason[:_COMMENT_CHARACTERS])})\r\n"
+        f"\treceiver={_value(receiver)};\r\n"
+        f"\tidentity={_value(verdict.identity)};\r\n"
+        f"\tclient-ip={_value(client_address)};\r\n"
+        f"\thelo={_value(helo)};\r\n"
+        f"\tenvelope-from={_value(envelope_from or verdict.sender)}"
+    )
     if verdict.result is Result.NEUTRAL or verdict.mechanism:
         # RFC 7208 §9.1: "default" where no mechanism matched
-        pairs.append(("mechanism", verdict.mechanism or "default"))
+        field += f";\r\n\tmechanism={_value(verdict.mechanism or 'default')}"
     if verdict.result in (Result.TEMPERROR, Result.PERMERROR):
-        pairs.append(("problem", verdict.reason))
-    head = f"Received-SPF: {verdict.result.value} ({_comment(f'{receiver}: {verdict.reason}')})"
-    lines = [f"{name}={_value(value)}" for name, value in pairs]
-    return (head + "\r\n\t" + ";\r\n\t".join(lines) + "\r\n").encode("ascii")
+        field += f";\r\n\tproblem={_value(verdict.reason)}"
+    return f"{field}\r\n".encode("ascii")
 
 
 @lru_cache(1024)  # most values come again and again
@@ -56,8 +55,9 @@ def _value(text: str) -> str:
     return '"' + _SPECIAL_IN_STRING.sub(r"\\\g<0>", text) + '"'
 
 
-def _comment(text: str) -> str:
-    return _SPECIAL_IN_COMMENT.sub(r"\\\g<0>", _printable(text, _COMMENT_CHARACTERS))
+@lru_cache(1024)
+def _comment(receiver: str, reason: str) -> str:
+    return _SPECIAL_IN_COMMENT.sub(r"\\\g<0>", _printable(f"{receiver}: {reason}", _COMMENT_CHARACTERS))
 
 
 def _printable(text: str, limit: int) -> str:

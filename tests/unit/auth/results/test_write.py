@@ -9,6 +9,7 @@ import pytest
 from authres import dkim_b, dmarc
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ekiden.auth.results.read import MethodResult, parse
 from ekiden.auth.results.write import authentication_results, results_text
@@ -54,6 +55,71 @@ def test_all_methods_and_their_folding() -> None:
         "\tarc=pass (i=2, sealed by a.test b.test) header.oldest-pass=1\r\n"
         '\tsmtp.remote-ip="2001:db8::1"\r\n'
     )
+
+
+def refolded(name: str, authserv_id: str, results: str) -> str:
+    """RFC 5322 §2.1.1, word by word: a result begins a line, and no line is longer than 78 unless by one word."""
+    words = re.findall(r'(?:"[^"\\]*(?:\\.[^"\\]*)*"|\([^()]*\)|[^ ])+', f"{authserv_id}; {results}")
+    field, column, before = name, len(name), ""
+    for word in words:
+        begins = before.endswith(";") and word != "none"
+        if begins or column + 1 + len(word) > 78:
+            field, column = f"{field}\r\n\t{word}", 8 + len(word)
+        else:
+            field, column = f"{field} {word}", column + 1 + len(word)
+        before = word
+    return field + "\r\n"
+
+
+atoms = st.integers(1, 90).map("x".__mul__)
+unquoted_results = st.builds(
+    "dkim=pass{}{}".format,
+    st.sampled_from(["", " (2048-bit key)", f" (i=9, sealed by{' a.test' * 20})"]),
+    st.lists(st.builds(" header.d={}".format, atoms), max_size=5).map("".join),
+)
+
+
+@given(atoms, st.lists(unquoted_results, max_size=4).map("; ".join))
+@example("x" * 60, "none")
+@example("x" * 48, "none")
+def test_results_are_folded_between_words_only(authserv_id: str, results: str) -> None:
+    quoted = 'spf=fail reason="it; is \\" (no" smtp.helo=a'
+    for text in (results or "none", quoted if results in ("", "none") else f"{quoted}; {results}"):
+        field = authentication_results(authserv_id, text).decode()
+        assert field == refolded("Authentication-Results:", authserv_id, text)
+
+
+def test_a_result_that_is_remembered_is_that_of_its_verdict_alone() -> None:
+    spf, dkim = SpfVerdict(Result.FAIL, "mailfrom", "a.test", reason="why"), EVERYTHING.dkim[0]
+    arc, dmarc, iprev = ArcVerdict(Result.NONE), EVERYTHING.dmarc, EVERYTHING.iprev
+    assert dmarc is not None
+    assert iprev is not None
+    others = [
+        *(Verdicts(spf=replace(spf, **change)) for change in ({}, {"domain": "b.test"}, {"reason": "b"})),
+        *(Verdicts(spf=replace(spf, **change)) for change in ({"identity": "helo"}, {"result": Result.SOFTFAIL})),
+        *(Verdicts(dkim=(replace(dkim, **change),)) for change in ({}, {"domain": "b.test"}, {"selector": "b"})),
+        *(Verdicts(dkim=(replace(dkim, **change),)) for change in ({"identity": "b@b.test"}, {"algorithm": "b"})),
+        *(Verdicts(dkim=(replace(dkim, **change),)) for change in ({"key_bits": 1}, {"testing": True})),
+        *(Verdicts(dkim=(replace(dkim, **change),)) for change in ({"signature": "b"}, {"body_length": 0})),
+        *(Verdicts(dkim=(replace(dkim, result=Result.FAIL, reason=why),)) for why in ("one", "another")),
+        *(
+            Verdicts(dmarc=replace(dmarc, **change))
+            for change in ({}, {"from_domain": "b.test"}, {"policy_domain": ""})
+        ),
+        *(Verdicts(dmarc=replace(dmarc, policy=policy)) for policy in (DmarcPolicy.NONE, DmarcPolicy.QUARANTINE)),
+        *(Verdicts(dmarc=replace(dmarc, published=policy)) for policy in (DmarcPolicy.NONE, DmarcPolicy.QUARANTINE)),
+        *(Verdicts(dmarc=replace(dmarc, result=Result.FAIL, reason=why)) for why in ("one", "another")),
+        *(Verdicts(iprev=replace(iprev, **change)) for change in ({}, {"name": "b.test"}, {"address": "192.0.2.2"})),
+        Verdicts(iprev=replace(iprev, result=Result.FAIL)),
+        *(Verdicts(arc=replace(arc, **change)) for change in ({}, {"result": Result.FAIL}, {"instances": 1})),
+    ]
+    for _ in range(2):
+        assert len({results_text(verdicts, client_address="192.0.2.1") for verdicts in others}) == len(others)
+    login = "m\u00fcller@example.net"
+    signed = Verdicts(dkim=(replace(dkim, identity=login),), arc=arc)
+    assert login not in results_text(signed)
+    assert login in results_text(signed, utf8=True)
+    assert results_text(signed, client_address="192.0.2.1") != results_text(signed, client_address="192.0.2.2")
 
 
 def test_no_results() -> None:
