@@ -1,14 +1,15 @@
-"""The mail log: takes events, renders them, gathers the lines and writes them together.
+"""The mail log: takes events, gathers them, renders them and writes their lines together.
 
-emit() costs one rendering; the system call is shared by all lines of a few milliseconds. What waits is bounded:
-when the target takes nothing (a full disk, a reader that stalls) further lines are lost, and the log says how many.
+emit() notes what happened and when; rendering and the system call are shared by all events of a few milliseconds, for
+what a processor does again at once costs it a fraction. What waits is bounded: when the target takes nothing (a full
+disk, a reader that stalls) further lines are lost, and the log says how many.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ekiden.config.snapshot import Parameters
 from ekiden.observe.events import Event, Note
@@ -25,6 +26,8 @@ _FACILITIES = {
     )
 } | {f"local{number}": 16 + number for number in range(8)}
 _SEVERITIES = {"info": 6, "warning": 4, "error": 3, "fatal": 2}
+# Events that may wait to be rendered; more are rendered before it is time to write them.
+_EVENTS_LIMIT = 256
 # A target that took nothing is asked again after this time; a busy daemon is back sooner than a full disk.
 _RETRY_S = 0.5
 
@@ -50,13 +53,14 @@ class MailLog:
         self._syslog_name = parameters.syslog_name
         self._facility = _FACILITIES[parameters.syslog_facility]
         self._to_syslog = not parameters.maillog_file
-        self._line = self._json_line if parameters.maillog_format == "json" else self._text_line
+        self._lines_of = self._json_lines if parameters.maillog_format == "json" else self._text_lines
         self._flush_s = parameters.maillog_flush_milliseconds / 1000
         self._buffer_limit = parameters.maillog_buffer_limit
         self._line_limit = parameters.maillog_line_limit
         self._renderer_of = MailLogRenderer(programs).of_type
         self._target = target if target is not None else open_target(parameters)
-        self._lines: list[bytes] = []
+        self._events: list[tuple[float, Event]] = []  # that wait to be rendered, and when they came
+        self._lines: list[bytes] = []  # that wait to be written
         self._size = 0
         self._lost = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -66,18 +70,14 @@ class MailLog:
 
     def emit(self, event: Event) -> None:
         """Take a fact; never blocks and never raises."""
-        if self._size > self._buffer_limit:
-            self._lost += 1
-            return
-        line = self._line(event, self._clock_time())
-        self._lines.append(line)
-        self._size += len(line)
-        if self._timer is None or (type(event) is Note and event.level != "info"):
+        self._events.append((self._clock_time(), event))
+        if self._timer is None or type(event) is Note or len(self._events) == _EVENTS_LIMIT:
             self._plan(event)
 
     def flush(self) -> None:
         """Write what waits, now."""
         self._cancel_timer()
+        self._render()
         if not self._lines:
             return
         taken = self._target.write(self._lines)
@@ -104,9 +104,14 @@ class MailLog:
 
     def _plan(self, event: Event) -> None:
         """See to it that what waits is written: soon where a loop runs; at once without one, or when it is urgent."""
+        if self._size > self._buffer_limit:  # the target takes nothing, and is asked again when it is time
+            self._render()
+            return
         urgent = type(event) is Note and event.level != "info"
         if urgent or not self._plan_after(self._flush_s):
             self.flush()
+        elif len(self._events) >= _EVENTS_LIMIT:
+            self._render()
 
     def _plan_after(self, delay_s: float) -> bool:
         try:
@@ -126,22 +131,44 @@ class MailLog:
             self._timer.cancel()
             self._timer = None
 
-    def _text_line(self, event: Event, now: float) -> bytes:
-        try:
-            program, text = self._renderer_of(type(event), anything)(event)
-        except Exception as error:  # an event with a wrong field is a bug, which must not cost mail
-            program, text = "log", f"error: a {type(event).__name__} event cannot be shown: {error!r}"
-        second = int(now)
-        if second != self._second:
-            self._turn(second)
-        if self._to_syslog:
-            severity = _SEVERITIES.get(event.level, 6) if type(event) is Note else 6
-            prefix = f"<{self._facility * 8 + severity}>{self._prefix(program)}"
-        else:
+    def _render(self) -> None:
+        """Makes lines of the events that wait, as many as there is room for."""
+        events, self._events = self._events, []
+        if not events:
+            return
+        if self._size > self._buffer_limit:
+            self._lost += len(events)
+            return
+        lines = self._lines_of(events)
+        self._lines += lines
+        self._size += sum(map(len, lines))
+        while self._size > self._buffer_limit + len(self._lines[-1]):  # there was no room when it came
+            self._size -= len(self._lines.pop())
+            self._lost += 1
+
+    def _text_lines(self, events: Sequence[tuple[float, Event]]) -> list[bytes]:
+        texts = []
+        for now, event in events:
+            try:
+                program, text = self._renderer_of(type(event), anything)(event)
+            except Exception as error:  # an event with a wrong field is a bug, which must not cost mail
+                program, text = "log", f"error: a {type(event).__name__} event cannot be shown: {error!r}"
+            if not 0 <= now - self._second < 1:
+                self._turn(int(now))
             prefix = self._prefixes.get(program) or self._prefix(program)
-        if len(text) > self._line_limit:
-            text = text[: self._line_limit] + "..."
-        return f"{prefix}{text if text.isprintable() else printable(text)}\n".encode()
+            if self._to_syslog:
+                severity = _SEVERITIES.get(event.level, 6) if type(event) is Note else 6
+                prefix = f"<{self._facility * 8 + severity}>{prefix}"
+            if len(text) > self._line_limit:
+                text = text[: self._line_limit] + "..."
+            texts.append(prefix + text)
+        # Nearly all can be printed as they are. Those that cannot are escaped, so that each is one line.
+        if not "".join(texts).isprintable():
+            texts = [printable(text) for text in texts]
+        return "\n".join([*texts, ""]).encode().splitlines(keepends=True)
+
+    def _json_lines(self, events: Sequence[tuple[float, Event]]) -> list[bytes]:
+        return [self._json_line(event, now) for now, event in events]
 
     def _json_line(self, event: Event, now: float) -> bytes:
         second = int(now)
@@ -151,7 +178,7 @@ class MailLog:
         stamp = f"{self._stamp}.{int((now - second) * 1000):03d}Z"
         try:
             line = json_line(event, line_head(stamp, self._hostname, self._pid))
-        except Exception as error:  # as in _text_line
+        except Exception as error:  # as in _text_lines
             note = Note("log", f"a {type(event).__name__} event cannot be shown: {error!r}", "error")
             line = json_line(note, line_head(stamp, self._hostname, self._pid))
         if self._to_syslog:

@@ -70,6 +70,48 @@ def test_in_a_loop_lines_are_written_together() -> None:
     assert (len(target.lines), target.writes) == (100, 1)
 
 
+def test_what_waits_together_has_each_its_own_time_and_its_own_line() -> None:
+    target, times = ListTarget(), iter([MOMENT, MOMENT + 1, MOMENT])
+    hostile = Activated("4XyZ", "a\nNov  5 06:07:08 mx postfix/qmgr[1]: 4XyZ: removed\r\u2028\udc80@b", 1, 1)
+
+    async def main() -> None:
+        log = MailLog(
+            Parameters({"maillog_file": "/x"}), hostname="mx", pid=1, clock_time=lambda: next(times), target=target
+        )
+        for event in (EVENT, hostile, EVENT):
+            log.emit(event)
+        log.close()
+
+    asyncio.run(main())
+    assert target.lines == [
+        b"Nov  5 06:07:08 mx postfix/qmgr[1]: 4XyZ: removed\n",
+        b"Nov  5 06:07:09 mx postfix/qmgr[1]: 4XyZ: "
+        b"from=<a\\x0aNov\\x20\\x205\\x2006:07:08\\x20mx\\x20postfix/qmgr[1]:\\x204XyZ:\\x20removed"
+        b"\\x0d\\u2028\\x80@b>, size=1, nrcpt=1 (queue active)\n",
+        b"Nov  5 06:07:08 mx postfix/qmgr[1]: 4XyZ: removed\n",
+    ]
+
+
+@pytest.mark.parametrize("number", [255, 256, 257, 1000])
+def test_no_event_that_waits_is_forgotten_and_what_waits_is_bounded(number: int) -> None:
+    target = ListTarget()
+
+    async def main(limit: int) -> None:
+        log = mail_log(target, maillog_buffer_limit=str(limit), maillog_flush_milliseconds="10000")
+        for at in range(number):
+            log.emit(Removed(f"{at:04}"))
+        log.close()
+
+    asyncio.run(main(1_000_000))
+    assert [line[-14:] for line in target.lines] == [f"{at:04}: removed\n".encode() for at in range(number)]
+    size = len(target.lines[0])
+    target.lines.clear()
+    asyncio.run(main(4096))
+    kept = next(at for at in range(number) if at * size > 4096)
+    assert [line[-14:] for line in target.lines[:-1]] == [f"{at:04}: removed\n".encode() for at in range(kept)]
+    assert f" {number - kept} lines of the mail log were lost".encode() in target.lines[-1]
+
+
 def test_warnings_do_not_wait_and_take_the_others_with_them() -> None:
     target = ListTarget()
 
