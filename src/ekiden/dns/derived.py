@@ -22,11 +22,14 @@ R = TypeVar("R")
 
 
 class Basis:
-    """A Resolver that passes questions on, one at a time, and notes until when all its answers live."""
+    """A Resolver that passes questions on, one at a time, and notes until when all its answers live.
 
-    def __init__(self, resolver: Resolver) -> None:
+    ``cache`` is what lies behind ``resolver``, if that is no cache itself.
+    """
+
+    def __init__(self, resolver: Resolver, cache: CachingResolver | None = None) -> None:
         self._resolver = resolver
-        self._cache = resolver if isinstance(resolver, CachingResolver) else None
+        self._cache = resolver if isinstance(resolver, CachingResolver) else cache
         self.clearing = self._cache.clearing if self._cache is not None else 0
         self.until = math.inf if self._cache is not None else 0.0  # by the clock of the cache
 
@@ -63,7 +66,7 @@ class Basis:
 class Derived(Generic[K, V]):
     """Values by their keys. When there are more than ``limit``, all are forgotten at once."""
 
-    def __init__(self, resolver: Resolver, *, limit: int) -> None:
+    def __init__(self, resolver: Resolver | None, *, limit: int) -> None:
         self._cache = resolver if isinstance(resolver, CachingResolver) else None
         self._limit = limit
         self._values: dict[K, tuple[V, Basis]] = {}

@@ -7,36 +7,59 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ekiden.dns.cache import CachingResolver
+from ekiden.dns.derived import Basis, Derived
 from ekiden.dns.resolver import DnsTrouble, Resolver
 
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_-]+)*\Z")
 
 
-class ClientNames:
-    """Names by address: /etc/hosts first, as a system's own resolver does, then DNS."""
+# Clients whose names are remembered.
+_REMEMBERED = 10_000
 
-    def __init__(self, resolver: Resolver | None, hosts: Mapping[str, str]) -> None:
+
+class ClientNames:
+    """Names by address: /etc/hosts first, as a system's own resolver does, then DNS.
+
+    ``cache`` lies behind ``resolver``: what was found is known as long as all answers that it stands on are there.
+    """
+
+    def __init__(
+        self, resolver: Resolver | None, hosts: Mapping[str, str], cache: CachingResolver | None = None
+    ) -> None:
         self._resolver = resolver  # None: smtpd_peername_lookup = no
         self._hosts = hosts
+        self._cache = cache
+        self._found: Derived[str, str] = Derived(cache, limit=_REMEMBERED)
 
     def known(self, address: str) -> str | None:
         """The name where no question need be asked."""
-        return self._hosts.get(address) if self._resolver is not None else "unknown"
+        if self._resolver is None:
+            return "unknown"
+        return self._hosts.get(address) or self._found.known(address)
 
     async def look_up(self, address: str) -> str | None:
         """The name, or "unknown"; None when DNS cannot be asked now, which is no trouble: a name is a courtesy here."""
         if self._resolver is None:
             return "unknown"
+        basis = Basis(self._resolver, self._cache)
         try:
-            for name in (await self._resolver.ptr(address)).records:
-                # A PTR record is written by whoever owns the address: only a plain host name may pass.
-                if _HOST_NAME.match(name) is None:
-                    continue
-                if address in (await self._resolver.addresses(name)).records:
-                    return name
+            found = await _verified(basis, address)
         except DnsTrouble:
             return None
-        return "unknown"
+        self._found.keep(address, found, basis)
+        return found
+
+
+async def _verified(resolver: Resolver, address: str) -> str:
+    """Raises DnsTrouble."""
+    for name in (await resolver.ptr(address)).records:
+        # A PTR record is written by whoever owns the address: only a plain host name may pass.
+        if _HOST_NAME.match(name) is None:
+            continue
+        if address in (await resolver.addresses(name)).records:
+            return name
+    return "unknown"
 
 
 def read_hosts(path: Path) -> dict[str, str]:

@@ -67,8 +67,8 @@ class Decisions:
         self.warn: Callable[[str], None] = lambda _: None  # whoever has a log says so here
         self._open = open_table
         self._cares = CaresResolver(parameters)
-        self._caching = CachingResolver(self._cares, clock, parameters)
-        self.resolver: Resolver = HostsResolver(self._caching, clock, parameters)
+        self.dns_cache = CachingResolver(self._cares, clock, parameters)
+        self.resolver: Resolver = HostsResolver(self.dns_cache, clock, parameters)
         self._own_addresses = own_addresses(parameters.inet_interfaces, parameters.proxy_interfaces)
         self._interfaces = own_addresses(parameters.inet_interfaces)
         self.local_aliases = open_aliases(parameters.alias_maps, parameters=parameters, open_table=open_table)
@@ -131,7 +131,7 @@ class Decisions:
             return None
         return SenderAuthentication(
             parameters,
-            resolver=self._caching,
+            resolver=self.dns_cache,
             clock=self._clock,
             open_table=self._open_table(parameters),
             report=report,
@@ -191,7 +191,7 @@ class Decisions:
         resolver = self.resolver
         secure = getattr(parameters, f"{prefix}_dns_support_level") == "dnssec"
         if secure or tuple(lookup) != tuple(self.configuration.parameters.smtp_host_lookup):
-            behind = self.secure_resolver if secure else self._caching
+            behind = self.secure_resolver if secure else self.dns_cache
             resolver = HostsResolver(behind, self._clock, parameters, lookup=lookup)
         router = MxRouter(resolver, parameters, own_addresses=self._own_addresses, prefix=prefix)
         return partial(router.hosts_for, default_port=port_number(getattr(parameters, f"{prefix}_tcp_port")))

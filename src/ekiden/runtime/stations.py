@@ -217,7 +217,7 @@ class Stations:
             relay_access=decisions.relay_access(parameters, doors.mailbox_logins),
             cleanup=decisions.cleanup_of(parameters),
             rewrite_clients=decisions.rewrite_clients(parameters),
-            names=ClientNames(resolver, read_hosts(Path(parameters.native_hosts_file))),
+            names=ClientNames(resolver, read_hosts(Path(parameters.native_hosts_file)), decisions.dns_cache),
             counts=doors.counts,
             observer=doors.observer,
             clock=doors.clock,
