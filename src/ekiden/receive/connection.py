@@ -58,7 +58,6 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_eof",
-        "_handshaking",
         "_hurried",
         "_layer",
         "_paused_reading",
@@ -74,6 +73,7 @@ class Connection(asyncio.Protocol):
         "loop",
         "lost",
         "transport",
+        "write",
     )
 
     def __init__(
@@ -90,7 +90,6 @@ class Connection(asyncio.Protocol):
         self.lost = False
         self.congested = False  # the client does not read its replies: the session must wait for writable()
         self._eof = False
-        self._handshaking = False
         self._hurried = False
         self._layer: TlsLayer | None = None
         self._paused_reading = False
@@ -98,11 +97,14 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[bytes] | None = None  # who reads, while there is nothing to read
         self._writable: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        # Sends bytes to the client: the transport's own way as long as nothing is between the two.
+        self.write: Callable[[bytes], None] = _say_nothing
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.write = self.transport.write
         self._watch.add(self)
         self._task = self.loop.create_task(self._serve(self))
 
@@ -131,6 +133,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = self._eof = True
+        self.write = _say_nothing
         if self in self._watch.connections:  # else we closed it
             self._watch.connections.discard(self)
         if self._waiter is not None:
@@ -190,16 +193,13 @@ class Connection(asyncio.Protocol):
         """Give back what was read too much: it is what read() returns next."""
         self._received = data + self._received
 
-    def write(self, data: bytes) -> None:
-        """While a handshake goes on nothing can be said."""
-        if self.lost or self._handshaking:
+    def _write_encrypted(self, data: bytes) -> None:
+        assert self._layer is not None
+        try:
+            data = self._layer.send(data)
+        except TlsFailure:
+            self.abort()
             return
-        if self._layer is not None:
-            try:
-                data = self._layer.send(data)
-            except TlsFailure:
-                self.abort()
-                return
         self.transport.write(data)
 
     @property
@@ -218,7 +218,7 @@ class Connection(asyncio.Protocol):
         Raises TlsFailure, TimeoutError at the deadline, ServerStops; the connection is of no more use then, and says
         nothing any more.
         """
-        self._handshaking = True
+        self.write = _say_nothing  # what can be said is the handshake's
         while True:
             data = await self.read()
             if self._received:  # it came since, and before we woke up
@@ -235,7 +235,9 @@ class Connection(asyncio.Protocol):
                     self.transport.write(output)
             if done:
                 break
-        self._layer, self._handshaking = layer, False
+        self._layer = layer
+        if not self.lost:
+            self.write = self._write_encrypted
         self._received = early
         if layer.ended:
             self._eof = True
@@ -290,3 +292,7 @@ class Connection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             self._answer(waiter)
+
+
+def _say_nothing(_data: bytes) -> None:
+    """What writing comes to while nobody can be told anything."""

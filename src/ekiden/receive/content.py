@@ -71,8 +71,9 @@ def begin(session: SmtpSession, transaction: Transaction) -> None:
         shows_tls=session.parameters.smtpd_tls_received_header,
         asked_certificate=session.service.tls is not None and session.service.tls.asks_certificate,
     )
-    scan = HeaderScan(session.parameters.header_block_limit)
-    transaction.begin_content(service.content_writer(transaction.queue_id), scan, trace)
+    transaction.scan = HeaderScan(session.parameters.header_block_limit)
+    transaction.writer = service.content_writer(transaction.queue_id)
+    transaction.writer.write(trace)
 
 
 async def take(session: SmtpSession, event: commands.Content) -> None:
@@ -152,7 +153,7 @@ async def queue(session: SmtpSession, transaction: Transaction, conclusion: Conc
             envelope=_envelope(session, transaction, addressed),
             content=content,
             arrived=transaction.started,
-            pending=tuple([Pending(recipient) for recipient in recipients]),
+            pending=tuple(map(Pending, recipients)),
             message_id=transaction.message_id,
             due=transaction.terms.held_until,
             content_filter=session.parameters.content_filter,
@@ -167,7 +168,8 @@ async def queue(session: SmtpSession, transaction: Transaction, conclusion: Conc
 
 
 def _envelope(session: SmtpSession, transaction: Transaction, addressed: Addressed) -> Envelope:
-    terms, client, parameters = transaction.terms, session.origin, session.parameters
+    terms, parameters = transaction.terms, session.parameters
+    client = session.client if session.forwarded is None else session.origin
     tls_optional = transaction.tls_is_optional and parameters.tls_required_enable
     header = b"" if transaction.scan is None else transaction.scan.header
     smtputf8 = detects_smtputf8(parameters, "smtpd", addressed, header)

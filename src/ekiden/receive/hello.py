@@ -30,7 +30,9 @@ async def helo(session: SmtpSession, event: commands.Helo) -> None:
         return
     login, tls = service.login, service.tls
     try:
-        discarded = await service.discarded_keywords(client.address)
+        discarded = service.discarded
+        if service.asks_what_to_discard:
+            discarded = await service.discarded_keywords(client.address)
         mechanisms = () if login is None else await login.announced(session)
     except TableTrouble as trouble:
         await session.refuse(verb, table_refusal(trouble))

@@ -150,16 +150,17 @@ class SmtpService:
         self.banner = self.greeting.render()
         self.helo_reply = server_replies.helo_reply(parameters.myhostname)
         self.offers = Offers(parameters)
-        self._discarded = _keywords(parameters.smtpd_discard_ehlo_keywords)
+        self.discarded = _keywords(parameters.smtpd_discard_ehlo_keywords)  # if no table says anything else
         maps = parameters.smtpd_discard_ehlo_keyword_address_maps
-        self.discard_maps = open_tables(maps, parameters=parameters)
+        self._discard_maps = open_tables(maps, parameters=parameters)
+        self.asks_what_to_discard = bool(self._discard_maps)
         has_footer = parameters.smtpd_reject_footer or parameters.smtpd_reject_footer_maps
         self.footer = RejectFooter(parameters, clock, observer) if has_footer else None
 
     async def discarded_keywords(self, address: str) -> frozenset[str]:
         """The EHLO keywords that the client at ``address`` is not offered. Raises TableTrouble."""
-        found = await self.discard_maps.lookup(address) if self.discard_maps else None
-        return self._discarded if found is None else _keywords(split_words(found))
+        found = await self._discard_maps.lookup(address)
+        return self.discarded if found is None else _keywords(split_words(found))
 
 
 def _encryption(tls: ServerTls | None, parameters: Parameters) -> Encryption:

@@ -55,17 +55,12 @@ class Transaction:
         self.queue_id = ""
         self.message_id = ""
         self.tls_is_optional = False
-        self.scan: HeaderScan | None = None
+        self.scan: HeaderScan | None = None  # this, and what reads and writes the content, once it begins
         self.reader: ContentReader | None = None
         self.examination: Examination | None = None  # the reader of mail from strangers
         self.writer: ContentWriter | None = None
         self.refusal: Refusal | None = None  # why the content will be refused at its end
         self.stage = "END-OF-MESSAGE"  # by what name the log knows that end
-
-    def begin_content(self, writer: ContentWriter, scan: HeaderScan, trace: bytes) -> None:
-        """``trace`` is what goes before the content: our Received: field."""
-        self.writer, self.scan = writer, scan
-        writer.write(trace)
 
     async def take(self, data: bytes) -> None:
         """The next part of the content. Once it is refused the rest is let go."""

@@ -248,7 +248,7 @@ class SmtpServer:
         elif state is State.CONNECTED:
             self._extended = False  # another client's session begins
             self.offer(frozenset())
-        elif state is State.CLOSED:
+        elif state is State.CLOSED and self._lines.waits:
             self._lines.clear()
 
     def _parse(self, line: bytes) -> Question | None:
