@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from ekiden.config.snapshot import Parameters
@@ -161,7 +162,7 @@ class World:
             loop = asyncio.get_running_loop()
             watch = DeadlineWatch(loop, watch_interval_s)
             server = await loop.create_server(
-                lambda: Connection(lambda connection: SmtpSession(self.service, connection).run(), watch, loop),
+                lambda: Connection(partial(SmtpSession, self.service), watch, loop),
                 "127.0.0.1",
                 0,
             )

@@ -85,6 +85,7 @@ class SenderAuthentication:
                 f"authserv_id = {parameters.authserv_id}: must be a name such as that of a host"
             ) from error
         self._exempt = client_list(parameters, "authentication_exempt_clients")
+        self.exempts_some = bool(self._exempt)
         self._decisions = DmarcDecisions(parameters)
         self._trust = ArcTrust(parameters, open_table=open_table)
         self.sealer = ArcSealer(parameters, key_files=key_files)
@@ -102,7 +103,7 @@ class SenderAuthentication:
 
     async def is_exempt(self, client: Client) -> bool:
         """Raises TableTrouble."""
-        return bool(self._exempt) and await self._exempt.matches(client.address, client.name)
+        return self.exempts_some and await self._exempt.matches(client.address, client.name)
 
     def examine(self, client: Client, sender: Address) -> Examination:
         return Examination(self, client, sender)

@@ -33,7 +33,7 @@ async def examine(
         return None
     examination = transaction.examination
     if examination is None:
-        if await authentication.is_exempt(session.client):
+        if authentication.exempts_some and await authentication.is_exempt(session.client):
             return None
         examination = transaction.reader = transaction.examination = authentication.examine(
             session.client, transaction.sender

@@ -13,7 +13,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from ekiden.tls.layer import TlsFailure, TlsLayer
 
@@ -23,6 +23,11 @@ _READ_AHEAD_BYTES = 262_144
 
 class ServerStops(Exception):
     """Raised once out of read(): the server stops, and a session that is between messages should end now."""
+
+
+class Session(Protocol):
+    def run(self) -> Coroutine[Any, Any, None]:
+        """The conversation on a connection, from its beginning to its end."""
 
 
 class DeadlineWatch:
@@ -54,7 +59,7 @@ class DeadlineWatch:
 
 
 class Connection(asyncio.Protocol):
-    """One accepted connection; ``serve`` is the coroutine that holds the conversation."""
+    """One accepted connection; the conversation is its session's to hold."""
 
     __slots__ = (
         "_eof",
@@ -62,7 +67,7 @@ class Connection(asyncio.Protocol):
         "_layer",
         "_paused_reading",
         "_received",
-        "_serve",
+        "_session",
         "_task",
         "_waiter",
         "_watch",
@@ -78,11 +83,11 @@ class Connection(asyncio.Protocol):
 
     def __init__(
         self,
-        serve: Callable[[Connection], Coroutine[Any, Any, None]],
+        session: Callable[[Connection], Session],
         watch: DeadlineWatch,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._serve = serve
+        self._session = session
         self._watch = watch
         self.loop = loop
         self.deadline = float("inf")
@@ -106,7 +111,7 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
         self.write = self.transport.write
         self._watch.add(self)
-        self._task = self.loop.create_task(self._serve(self))
+        self._task = self.loop.create_task(self._session(self).run())
 
     def data_received(self, data: bytes) -> None:
         if self._layer is not None:

@@ -183,9 +183,9 @@ class SmtpSession:
         if problem:
             service.observer.emit(events.ConnectionLost(self.client, problem, self.last_command, service.program))
         refused = self.refused
-        counts = {
-            verb: (count - refused[verb] if verb in refused else count, count) for verb, count in self.counts.items()
-        }
+        counts = {}
+        for verb, count in self.counts.items():
+            counts[verb] = (count - refused[verb] if verb in refused else count, count)
         service.observer.emit(events.Disconnected(self.client, counts, received=self.received, service=service.program))
 
     async def become(self, client: Client) -> None:

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -283,8 +284,7 @@ class Worker:
         loop = asyncio.get_running_loop()
 
         def connection() -> Connection:
-            service = self._services[name]
-            return Connection(lambda accepted: SmtpSession(service, accepted).run(), self._watch, loop)
+            return Connection(partial(SmtpSession, self._services[name]), self._watch, loop)
 
         backlog = self._configuration.parameters.smtpd_listen_backlog
         if listener.socket.family == socket.AF_UNIX:

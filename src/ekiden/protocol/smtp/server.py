@@ -79,8 +79,7 @@ _NAMED_BY_EHLO = frozenset({b"AUTH", b"STARTTLS", b"XCLIENT", b"XFORWARD"})
 
 _BDAT = VERBS[b"BDAT"]
 _LOGIN_STATE = State.LOGIN
-# Those in which what the client says is read in another way than before.
-_READS_OTHERWISE = frozenset({State.CONTENT, State.CONNECTED, State.CLOSED})
+_NOTHING: frozenset[str] = frozenset()
 
 _CONTROL_CHARACTERS = bytes((*range(0x20), 0x7F))
 
@@ -189,7 +188,7 @@ class SmtpServer:
         self._open = None
         if type(question) is Helo:
             self._extended = question.extended and reply.code == 250
-        # A message's has a queue id, and comes once only.
+        # (That to a message has its queue id, and comes once only.)
         move = _move.__wrapped__ if type(question) is EndOfContent else _move
         state, output = move(self.state, type(question), reply, self._rules.soft_bounce)
         if self._output:
@@ -199,8 +198,13 @@ class SmtpServer:
             self.state, self._content = state, None
             if type(question) is Mail:
                 self._mail, self._chunks = question, None
-            elif state in _READS_OTHERWISE:
-                self._enter(state)
+            elif state is State.CONTENT:
+                self._content = DataReceiver(bare_newline=self.bare_newline, size_limit=self._rules.size_limit)
+            elif state is State.CONNECTED:
+                self._extended = False  # another client's session begins
+                self.offer(_NOTHING)
+            elif state is State.CLOSED and self._lines.waits:
+                self._lines.clear()
 
     def offer(self, extensions: frozenset[str]) -> None:
         """What the client may use from now on, by the keywords of EHLO: to be said before its EHLO or HELO is answered.
@@ -241,15 +245,6 @@ class SmtpServer:
             output = b"".join((*self._earlier, output))
             self._earlier.clear()
         return output
-
-    def _enter(self, state: State) -> None:
-        if state is State.CONTENT:
-            self._content = DataReceiver(bare_newline=self.bare_newline, size_limit=self._rules.size_limit)
-        elif state is State.CONNECTED:
-            self._extended = False  # another client's session begins
-            self.offer(frozenset())
-        elif state is State.CLOSED and self._lines.waits:
-            self._lines.clear()
 
     def _parse(self, line: bytes) -> Question | None:
         """What a line means; None for BDAT, whose octets come next."""
