@@ -48,6 +48,7 @@ class Examination:
         self._dkim: DkimVerification | None = None
         self._arc: ArcVerification | None = None
         self._authors: tuple[str, ...] = ()
+        self.seals = authentication.seals
         self.header = b""  # as the client sent it
         self._kept = b""  # as it is stored
 
@@ -65,10 +66,9 @@ class Examination:
 
     async def recipient_refusal(self) -> Refusal | None:
         """What SPF says against any recipient; asks nobody where that could not be refused."""
-        policy = self._authentication.parameters.spf_policy
-        if policy not in ("soft-refuse", "refuse"):
+        if not self._authentication.refuses_by_spf:
             return None
-        return spf_refusal((await self._spf_findings()).mail_from, policy)
+        return spf_refusal((await self._spf_findings()).mail_from, self._authentication.parameters.spf_policy)
 
     def take_header(self, received: bytes, stored: bytes) -> bytes:
         """``received`` as the client sent it, which signatures are about; ``stored`` as it is kept. What to keep."""
@@ -88,7 +88,7 @@ class Examination:
             self._arc.start()
         if parameters.dmarc_policy != "none":
             self._authors = author_domains(received)
-        if authentication.seals:
+        if self.seals:
             authentication.sealer.prepare(self._hashes)
         self._kept = without_own(stored, parameters.authserv_id)
         return self._kept
@@ -101,11 +101,17 @@ class Examination:
         self._hashes.finish()
         authentication, client = self._authentication, self._client
         parameters = authentication.parameters
-        spf = await self._spf_findings() if authentication.checks_spf else None
+        spf = self._spf
+        if spf is None and authentication.checks_spf:
+            spf = await self._spf_findings()
         dkim = () if self._dkim is None else await self._dkim.verdicts()
         arc = None if self._arc is None else await self._arc.verdict()
         mail_from, helo = (None, None) if spf is None else (spf.mail_from, spf.helo)
-        dmarc = None if parameters.dmarc_policy == "none" else await self._dmarc_verdict(mail_from, dkim)
+        dmarc = None
+        if parameters.dmarc_policy != "none":
+            dmarc = authentication.dmarc.known(self._authors, mail_from, dkim)
+            if dmarc is None:
+                dmarc = await self._dmarc_verdict(mail_from, dkim)
         named = iprev(client) if parameters.smtpd_peername_lookup else None
         verdicts = Verdicts(spf=mail_from, spf_helo=helo, dkim=dkim, arc=arc, dmarc=dmarc, iprev=named)
         decision = NOTHING
@@ -120,7 +126,7 @@ class Examination:
     async def sealed(self, conclusion: Conclusion, recipients: Sequence[Recipient]) -> Sealed:
         """An ARC seal on what was found, where the message goes on to others (arc_seal). Raises TableTrouble."""
         authentication, arc = self._authentication, conclusion.verdicts.arc
-        if arc is None or not authentication.seals or not await authentication.seals_for(recipients):
+        if arc is None or not await authentication.seals_for(recipients):
             return NOT_SEALED
         return authentication.sealer.seal(
             self._kept, self._hashes, chain=arc, results=conclusion.results, now=authentication.clock.time()
@@ -145,9 +151,6 @@ class Examination:
 
     async def _dmarc_verdict(self, spf: SpfVerdict | None, dkim: Sequence[DkimVerdict]) -> DmarcVerdict:
         authentication, authors = self._authentication, self._authors
-        known = authentication.dmarc.known(authors, spf, dkim)
-        if known is not None:
-            return known
         try:
             async with asyncio.timeout(authentication.parameters.authentication_time_limit):
                 return await authentication.dmarc.evaluate(authors, spf, dkim)

@@ -45,11 +45,12 @@ class SenderAuthentication:
         resolver: Resolver,
         clock: Clock,
         open_table: Callable[[str], Table],
-        report: Callable[[Evaluated, bytes], None],
+        report: Callable[[Evaluated, bytes], None] | None,
         key_files: Callable[[], KeyFiles] = KeyFiles,
         goes_on: GoesOn | None = None,
     ) -> None:
-        """``report`` takes what is counted for reports to the owners of domains, and the header as it came.
+        """``report`` takes what is counted for reports to the owners of domains, and the header as it came; None where
+        nothing is counted.
 
         ``key_files``: what the files of keys hold now; ``goes_on``: whether mail for an address is for another host;
         None where nothing is sealed for being passed on.
@@ -59,11 +60,12 @@ class SenderAuthentication:
         self.clock = clock
         self.report = report
         self.discovery: Method = "public-suffix" if parameters.dmarc_discovery == "public-suffix" else "tree-walk"
+        self.refuses_by_spf = parameters.spf_policy in ("soft-refuse", "refuse")
         self.checks_spf = parameters.spf_policy != "none" or parameters.dmarc_policy != "none"
         self.spf_limits = SpfLimits(
             void_lookups=parameters.spf_void_lookup_limit,
             time_s=parameters.authentication_time_limit,
-            explains=parameters.spf_policy in ("soft-refuse", "refuse"),  # who else would read it
+            explains=self.refuses_by_spf,  # who else would read it
         )
         self.spf = SpfChecks(
             resolver,

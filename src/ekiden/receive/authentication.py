@@ -39,7 +39,7 @@ async def examine(
             session.client, transaction.sender
         )
         examination.begin()
-    return await examination.recipient_refusal()
+    return await examination.recipient_refusal() if authentication.refuses_by_spf else None
 
 
 async def sign(session: SmtpSession, transaction: Transaction, signer: MessageSigner) -> Refusal | None:
@@ -77,7 +77,8 @@ async def seal(
 def account(session: SmtpSession, transaction: Transaction, conclusion: Conclusion) -> None:
     """The message was taken, or refused because its owner asks for that: its owner may hear of it (RFC 9990)."""
     examination, authentication = transaction.examination, session.service.authentication
-    if examination is None or authentication is None or conclusion.verdicts.dmarc is None:
+    report = None if authentication is None else authentication.report
+    if examination is None or report is None or conclusion.verdicts.dmarc is None:
         return
     decision, parameters = conclusion.decision, session.parameters
     evaluated = Evaluated(
@@ -91,7 +92,7 @@ def account(session: SmtpSession, transaction: Transaction, conclusion: Conclusi
         discovery=parameters.dmarc_discovery,
         is_report=looks_like_report(examination.header),
     )
-    authentication.report(evaluated, examination.header)
+    report(evaluated, examination.header)
 
 
 async def conclude(

@@ -139,7 +139,7 @@ async def queue(session: SmtpSession, transaction: Transaction, conclusion: Conc
     if isinstance(addressed, Refusal):
         return addressed
     recipients, head = addressed.recipients, conclusion.head
-    if transaction.examination is not None:
+    if transaction.examination is not None and transaction.examination.seals:
         sealed = await seal(session, transaction, transaction.examination, conclusion, recipients)
         if isinstance(sealed, Refusal):
             return sealed

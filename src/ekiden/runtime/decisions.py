@@ -124,7 +124,7 @@ class Decisions:
     def sender_authentication(
         self,
         parameters: Parameters,
-        report: Callable[[Evaluated, bytes], None],
+        report: Callable[[Evaluated, bytes], None] | None,
     ) -> SenderAuthentication | None:
         """What mail of strangers is asked by a listener with these parameters. Raises ConfigError."""
         if not SenderAuthentication.is_wanted(parameters):

@@ -62,6 +62,11 @@ class DmarcReports:
     def counts(self) -> AggregateCounts:
         return counts_of(self._parameters, warn=self._warn)
 
+    @property
+    def counts_mail(self) -> bool:
+        """Whether anybody is told of any message."""
+        return self._parameters.dmarc_aggregate_reports or self._failures is not None
+
     def add(self, evaluated: Evaluated, header: bytes = b"") -> None:
         """Count a message whose checks are done, with its header as it came. Never waits."""
         if self._parameters.dmarc_aggregate_reports:

@@ -238,7 +238,8 @@ class Stations:
         """Nobody is a stranger but to smtpd."""
         if service.command != "smtpd":
             return None
-        return self.decisions.sender_authentication(parameters, self.dmarc_reports.add)
+        reports = self.dmarc_reports
+        return self.decisions.sender_authentication(parameters, reports.add if reports.counts_mail else None)
 
     def _server_tls(self, service: Service, parameters: Parameters) -> ServerTls | None:
         if service.command not in ("smtpd", "lmtpd"):

@@ -109,6 +109,16 @@ def test_where_hosts_are_looked_up_is_each_agents_own(transport: str, tmp_path: 
     asyncio.run(work())
 
 
+@pytest.mark.parametrize(
+    ("aggregate", "failure", "counts"), [("yes", "no", True), ("no", "yes", True), ("no", "no", False)]
+)
+def test_what_dmarc_found_is_told_to_whoever_reports_it(aggregate: str, failure: str, counts: bool) -> None:
+    made = stations(f"dmarc_aggregate_reports = {aggregate}\ndmarc_failure_reports = {failure}\n")
+    service = made.smtp_service(Service("25", "inet", command="smtpd"))
+    assert service.authentication is not None
+    assert (service.authentication.report is not None) is counts
+
+
 @honours("smtpd_peername_lookup")
 @pytest.mark.parametrize(("lookup", "name"), [("yes", "client.example"), ("no", "unknown")])
 def test_client_names_are_looked_up_or_not(lookup: str, name: str, tmp_path: Path) -> None:

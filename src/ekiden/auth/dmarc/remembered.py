@@ -52,15 +52,16 @@ def _key(author_domains: Sequence[str], spf: SpfVerdict | None, dkim: Sequence[D
     """
     if len(author_domains) != 1 or len(dkim) > REMEMBERED_SIGNATURES:
         return None
-    passed = [author_domains[0], ""]
+    by_spf = ""
+    by_dkim: tuple[str, ...] = ()
     if spf is not None and spf.identity == "mailfrom":
         if spf.result is Result.TEMPERROR:
             return None
         if spf.result is Result.PASS:
-            passed[1] = spf.domain
+            by_spf = spf.domain
     for signature in dkim:
         if signature.result is Result.TEMPERROR:
             return None
         if signature.result is Result.PASS:
-            passed.append(signature.domain)
-    return tuple(passed)
+            by_dkim += (signature.domain,)
+    return author_domains[0], by_spf, *by_dkim
