@@ -17,8 +17,17 @@ import re
 #   tag-value =  [ tval *( 1*(WSP / FWS) tval ) ]                (tval: printable, but ";")
 # RFC 8616 §4 adds what UTF-8 encodes beyond ASCII to the values.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-# What is left of white space once a field is unfolded is blanks and tabs; no other control belongs here.
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# One spec from the ";" before it to the next: its name and its value. No two parts that can follow each other take the
+# same characters (``*+`` gives nothing back), so that the work is linear. What is left of white space once a field is
+# unfolded is blanks and tabs.
+_SPEC = re.compile(
+    r"""
+    (?:\A|;) [ \t]* ([A-Za-z][A-Za-z0-9_]*) [ \t]* =
+    [ \t]*+ ( (?: [^;\x00-\x20\x7f]+ (?: [ \t]+ [^;\x00-\x20\x7f]+ )* )? ) [ \t]* (?=;|\Z)
+    """,
+    re.VERBOSE,
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # no other control belongs here
 _BLANK = {ord(" "): None, ord("\t"): None}
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _NUMBER = re.compile(r"[0-9]{1,76}")
@@ -34,23 +43,29 @@ def parse_tags(octets: bytes) -> dict[str, str]:
         text = octets.decode("utf-8")
     except UnicodeDecodeError:
         raise TagError("it holds bytes that are no UTF-8") from None
-    text = text.replace("\r\n", "")
-    if _CONTROL.search(text) is not None:
-        raise TagError("it holds control characters")
-    specs = text.split(";")
     # "WSP is allowed anywhere around tags": behind the last ";" too, where records in use have it.
-    if len(specs) > 1 and not specs[-1].strip(" \t"):
-        specs.pop()
-    tags: dict[str, str] = {}
-    for spec in specs:
-        name, equals, value = spec.partition("=")
+    text = text.replace("\r\n", "").rstrip(" \t").removesuffix(";")
+    tags = dict(_SPEC.findall(text))
+    if len(tags) <= text.count(";"):  # a spec is none, or one is there twice
+        raise TagError(_fault(text))
+    return tags
+
+
+def _fault(text: str) -> str:
+    """What is wrong with a tag list that has fewer tags than specs."""
+    if _CONTROL.search(text) is not None:
+        return "it holds control characters"
+    names: set[str] = set()
+    name = ""
+    for spec in text.split(";"):
+        name, equals, _ = spec.partition("=")
         name = name.strip(" \t")
         if not equals or _NAME.fullmatch(name) is None:
-            raise TagError(f"not a tag: {spec.strip(' ')[:40]!r}")
-        if name in tags:
-            raise TagError(f"{name}= is there twice")
-        tags[name] = value.strip(" \t")
-    return tags
+            return f"not a tag: {spec.strip(' ')[:40]!r}"
+        if name in names:
+            break
+        names.add(name)
+    return f"{name}= is there twice"
 
 
 def required(tags: dict[str, str], name: str) -> str:
@@ -63,7 +78,9 @@ def required(tags: dict[str, str], name: str) -> str:
 
 def base64_value(tags: dict[str, str], name: str) -> bytes:
     """What a required tag encodes; white space within does not count (RFC 6376 §2.10). Raises TagError."""
-    text = required(tags, name).translate(_BLANK)
+    text = required(tags, name)
+    if " " in text or "\t" in text:
+        text = text.translate(_BLANK)
     if len(text) % 4 or _BASE64.fullmatch(text) is None:
         raise TagError(f"{name}= is not base64")
     try:

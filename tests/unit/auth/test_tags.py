@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ekiden.auth.tags import TagError, base64_value, list_value, number_value, parse_tags
 
@@ -66,3 +70,30 @@ def test_numbers_have_digits_only_and_not_too_many() -> None:
 def test_lists_are_divided_by_colons() -> None:
     assert list_value("from : to\t:subject") == ("from", "to", "subject")
     assert list_value("") == ("",)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.text("ab1_ \t;=\x01\x7fé\u2003", max_size=24))
+def test_a_list_is_read_as_spec_by_spec(text: str) -> None:
+    specs = text.split(";")
+    if len(specs) > 1 and not specs[-1].strip(" \t"):
+        specs.pop()
+    pairs = [tuple(part.strip(" \t") for part in spec.split("=", 1)) for spec in specs]
+    good = (
+        all(len(pair) == 2 and pair[0].isascii() and pair[0].isidentifier() and pair[0][0] != "_" for pair in pairs)
+        and len({pair[0] for pair in pairs}) == len(pairs)
+        and not set(text) & {"\x01", "\x7f"}
+    )
+    if good:
+        assert list(parse_tags(text.encode()).items()) == pairs
+    else:
+        with pytest.raises(TagError):
+            parse_tags(text.encode())
+
+
+@pytest.mark.parametrize("part", [" ", ";", "a", "a=1;", "a=b ", "=", "a= \t"])
+@pytest.mark.parametrize("end", ["", "\x01", ";", "x y=1"])
+def test_a_giant_list_is_read_in_linear_time(part: str, end: str) -> None:
+    for begin in ("", "a=", ";", "a=b"):
+        with contextlib.suppress(TagError):
+            parse_tags((begin + part * 50_000 + end).encode())
