@@ -41,7 +41,7 @@ def one_input(data: bytes) -> None:
     assert not (chain.sets and chain.trouble)
     for one in chain.sets:
         assert one.seal.validation == ("none" if one.instance == 1 else "pass")
-        assert one.signature.domain.isascii()
+        assert one.signature.signer.domain.isascii()
     if chain.sets:
         hashes = BodyHashes()
         verification = ArcVerification(header, hashes, resolver=_NO_KEYS, now=0.0)

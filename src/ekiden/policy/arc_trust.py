@@ -58,10 +58,10 @@ class ArcTrust:
         author = _Author(dmarc)
         trusted: list[str] = []
         for one in reversed(collect(taken_apart).sets):
-            sealer = one.seal.signature.domain
+            sealer = one.seal.signature.signer.domain
             if not await self._trusted.matches(sealer):
                 break
-            found = author.vouched(_results(taken_apart, one))
+            found = author.vouched(_results(one))
             if found:
                 behind = f", as are all {len(trusted)} who sealed it behind" if trusted else ""
                 reason = f"{sealer} (i={one.instance}) found {found}, and is a trusted sealer{behind}"
@@ -73,9 +73,9 @@ class ArcTrust:
         return Rescue(False, f"its trusted sealers ({', '.join(trusted[:5])}) did not find it good")
 
 
-def _results(header: SignableHeader, one: ArcSet) -> tuple[MethodResult, ...]:
+def _results(one: ArcSet) -> tuple[MethodResult, ...]:
     try:
-        return parse(results_value(header.value(one.results)), lenient=True).results
+        return parse(results_value(one.results.value), lenient=True).results
     except ResultsError:
         return ()
 

@@ -166,7 +166,7 @@ def authors(header: SignableHeader) -> list[Address]:
     found: list[Address] = []
     for field in header.named(b"from")[:AUTHORS_LIMIT]:
         # Each address has a word, an operator and a word at least.
-        listed = parse_addresses(header.value(field), token_limit=100 * AUTHORS_LIMIT)
+        listed = parse_addresses(field.value, token_limit=100 * AUTHORS_LIMIT)
         found += [mailbox.address for mailbox in listed.mailboxes if mailbox.has_domain]
     return found[:AUTHORS_LIMIT]
 

@@ -87,7 +87,7 @@ class Examination:
             )
             self._arc.start()
         if parameters.dmarc_policy != "none":
-            self._authors = author_domains(received)
+            self._authors = author_domains(signable)
         if self.seals:
             authentication.sealer.prepare(self._hashes)
         self._kept = without_own(stored, parameters.authserv_id)

@@ -212,20 +212,20 @@ def test_mox_signature_headers() -> None:
             signature: Signature | None = parse_signature(mox_signature(case["input"]))
         except SignatureError:
             signature = None
-        if signature and f"signature smtputf8={case['smtputf8']} i={signature.identity}" in DIFFERENT:
+        if signature and f"signature smtputf8={case['smtputf8']} i={signature.signer.identity}" in DIFFERENT:
             assert not case["valid"]
             continue
         assert (signature is not None) is case["valid"], case["input"]
         if signature is None:
             continue
         expected = case["expect"]
-        assert signature.algorithm == f"{expected['AlgorithmSign']}-{expected['AlgorithmHash']}"
+        assert signature.signer.algorithm == f"{expected['AlgorithmSign']}-{expected['AlgorithmHash']}"
         assert signature.signature == base64.b64decode(expected["Signature"]["args"][0])
         assert signature.body_hash == base64.b64decode(expected["BodyHash"]["args"][0])
-        assert signature.domain == expected["Domain"]["args"][0]
-        assert signature.selector == (expected["Selector"].get("ASCII") or expected["Selector"]["args"][0])
-        assert list(signature.signed_headers) == expected["SignedHeaders"]
-        form = f"{signature.header_canonicalization}/{signature.body_canonicalization}"
+        assert signature.signer.domain == expected["Domain"]["args"][0]
+        assert signature.signer.selector == (expected["Selector"].get("ASCII") or expected["Selector"]["args"][0])
+        assert list(signature.signer.signed_headers) == expected["SignedHeaders"]
+        form = f"{signature.signer.header_canonicalization}/{signature.signer.body_canonicalization}"
         assert form == expected["Canonicalization"]
         for ours, name in (
             (signature.body_length, "Length"),
@@ -234,7 +234,7 @@ def test_mox_signature_headers() -> None:
         ):
             assert (-1 if ours is None else ours) == expected[name]
         if "Identity" in expected:
-            assert signature.identity_domain == expected["Identity"]["_items"][1]["args"][0]
+            assert signature.signer.identity_domain == expected["Identity"]["_items"][1]["args"][0]
 
 
 TEST_KEY = "test._domainkey.football.example.com"

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from ekiden.auth.dkim.canonical import SignableHeader
+from ekiden.auth.dkim.canonical import SignableField, SignableHeader
 from ekiden.auth.dkim.signature import (
     Signature,
     algorithm_value,
@@ -20,15 +20,15 @@ from ekiden.auth.dkim.signature import (
     canonicalizations,
     domain_value,
     header_names,
+    make_signer,
     selector_value,
 )
 from ekiden.auth.tags import TagError, base64_value, number_value, parse_tags, required
-from ekiden.message.header_fields import Field
 
 _T = TypeVar("_T")
 
 SETS_LIMIT = 50  # RFC 8617 §4.2.1
-RESULTS, MESSAGE_SIGNATURE, SEAL = b"arc-authentication-results", b"arc-message-signature", b"arc-seal"
+_KINDS = RESULTS, MESSAGE_SIGNATURE, SEAL = b"arc-authentication-results", b"arc-message-signature", b"arc-seal"
 
 _INSTANCE = re.compile(r"[0-9]{1,2}")
 # RFC 8617 §4.1.1   arc-authres-header = "ARC-Authentication-Results:" [CFWS] arc-info
@@ -46,10 +46,10 @@ class Seal(Struct, frozen=True):
 
 class ArcSet(Struct, frozen=True):
     instance: int
-    results: Field
-    message_signature: Field
+    results: SignableField
+    message_signature: SignableField
     signature: Signature  # what message_signature says
-    seal_field: Field
+    seal_field: SignableField
     seal: Seal
 
 
@@ -68,11 +68,9 @@ class _Trouble(Exception):
 
 def collect(header: SignableHeader) -> Chain:
     """RFC 8617 §5.2, steps 1 and 2."""
-    kinds = (RESULTS, MESSAGE_SIGNATURE, SEAL)
-    counts = [len(header.named(kind)) for kind in kinds]
-    if not any(counts):
+    if not header.has_any(_KINDS):
         return Chain()
-    if max(counts) > SETS_LIMIT:
+    if any(len(header.named(kind)) > SETS_LIMIT for kind in _KINDS):
         return Chain(highest=SETS_LIMIT + 1, trouble=f"it has more than {SETS_LIMIT} sets")
     fields = _Fields(header)
     try:
@@ -87,21 +85,21 @@ class _Fields:
     def __init__(self, header: SignableHeader) -> None:
         self.highest = 0
         self._troubles: list[str] = []
-        self._results: dict[int, Field] = {}
-        self._signatures: dict[int, tuple[Field, Signature]] = {}
-        self._seals: dict[int, tuple[Field, Seal]] = {}
+        self._results: dict[int, SignableField] = {}
+        self._signatures: dict[int, tuple[SignableField, Signature]] = {}
+        self._seals: dict[int, tuple[SignableField, Seal]] = {}
         for field in header.named(RESULTS):
-            self._add(self._results, results_instance(header.value(field)), field, "ARC-Authentication-Results")
+            self._add(self._results, results_instance(field.value), field, "ARC-Authentication-Results")
         for field in header.named(MESSAGE_SIGNATURE):
             try:
-                instance, signature = parse_message_signature(header.value(field))
+                instance, signature = parse_message_signature(field.value)
             except TagError as error:
                 self._troubles.append(f"an ARC-Message-Signature is broken: {error}")
                 continue
             self._add(self._signatures, instance, (field, signature), "ARC-Message-Signature")
         for field in header.named(SEAL):
             try:
-                seal = parse_seal(header.value(field))
+                seal = parse_seal(field.value)
             except TagError as error:
                 self._troubles.append(f"an ARC-Seal is broken: {error}")
                 continue
@@ -122,7 +120,7 @@ class _Fields:
     def sets(self) -> tuple[ArcSet, ...]:
         """Raises _Trouble."""
         if self.failed:
-            sealer = self._seals[self.highest][1].signature.domain
+            sealer = self._seals[self.highest][1].signature.signer.domain
             raise _Trouble(f"{sealer}, which sealed it last (i={self.highest}), found that it had failed")
         if self._troubles:
             raise _Trouble(self._troubles[0])
@@ -163,18 +161,12 @@ def parse_message_signature(value: bytes) -> tuple[int, Signature]:
     if "arc-seal" in lowered:
         # RFC 8617 §4.1.2: ARC-Seal fields MUST NOT be included.
         raise TagError("it covers ARC-Seal fields")
-    header_form, body_form = canonicalizations(tags)
+    forms = canonicalizations(tags)
+    signature, body_hash = base64_value(tags, "b"), body_hash_value(tags, algorithm)
     return instance, Signature(
-        algorithm,
-        base64_value(tags, "b"),
-        body_hash_value(tags, algorithm),
-        domain,
-        selector_value(tags),
-        names,
-        header_form,
-        body_form,
-        f"@{domain}",
-        domain,
+        make_signer(algorithm, domain, selector_value(tags), names, forms),
+        signature,
+        body_hash,
         number_value(tags, "l"),
         number_value(tags, "t"),
         number_value(tags, "x"),
@@ -191,19 +183,10 @@ def parse_seal(value: bytes) -> Seal:
     validation = required(tags, "cv")
     if validation not in ("none", "pass", "fail"):
         raise TagError("cv= is neither none nor pass nor fail")
-    domain = domain_value(tags)
-    signature = Signature(
-        algorithm_value(tags),
-        base64_value(tags, "b"),
-        b"",
-        domain,
-        selector_value(tags),
-        (),
-        identity=f"@{domain}",
-        identity_domain=domain,
-        signed_at=number_value(tags, "t"),
-    )
-    return Seal(instance, signature, validation)
+    domain, algorithm = domain_value(tags), algorithm_value(tags)
+    octets = base64_value(tags, "b")
+    signer = make_signer(algorithm, domain, selector_value(tags))
+    return Seal(instance, Signature(signer, octets, signed_at=number_value(tags, "t")), validation)
 
 
 def _instance(tags: dict[str, str]) -> int:

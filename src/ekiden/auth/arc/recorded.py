@@ -30,7 +30,7 @@ class Recorded(Struct, frozen=True):
 def recorded(header: SignableHeader, authserv_id: str) -> Recorded | None:
     """None where no field is of ours, or it says nothing of a chain."""
     for field in header.named(b"authentication-results"):
-        value = header.value(field)
+        value = field.value
         try:
             read = parse(value)
         except ResultsError:
@@ -48,7 +48,7 @@ def recorded(header: SignableHeader, authserv_id: str) -> Recorded | None:
 def is_sealed(header: SignableHeader, found: Recorded) -> bool:
     """The newest set tells just that: the seal was put on as the message came in."""
     sets = collect(header).sets
-    return bool(sets) and _results(results_value(header.value(sets[-1].results))) == found.results
+    return bool(sets) and _results(results_value(sets[-1].results.value)) == found.results
 
 
 def _results(value: bytes) -> str:

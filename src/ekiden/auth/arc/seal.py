@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ekiden.auth.arc.chain import SETS_LIMIT, Chain, collect
 from ekiden.auth.dkim.body_hash import BodyHash, BodyHashes
-from ekiden.auth.dkim.canonical import RELAXED, SignableHeader, own_input, relaxed_field
+from ekiden.auth.dkim.canonical import RELAXED, SignableHeader, own_input, picks, relaxed_field
 from ekiden.auth.dkim.folded import FoldedTags
 from ekiden.auth.dkim.keys import SigningKey
 from ekiden.auth.dkim.sign import FIELDS_OF_A_NAME_LIMIT, SIGNED
@@ -82,7 +82,7 @@ class ArcSealing:
         behind.add(f"i={instance};")
         behind.add(f"s={self._key.selector};")
         behind.add(f"t={self._now}")
-        return self._signed(before, behind, header.signed(names, RELAXED))
+        return self._signed(before, behind, header.canonical(header.pick(picks(names)), RELAXED))
 
     def _seal(self, instance: int, validation: str, sealed: bytes) -> bytes:
         """RFC 8617 §5.1.1."""
@@ -139,8 +139,5 @@ def _covered_names(header: SignableHeader, covered: Sequence[str]) -> list[str]:
 
 def _covered_sets(header: SignableHeader, chain: Chain) -> bytes:
     """RFC 8617 §5.1.1: the sets in their order, each as results, message signature, seal."""
-    return b"".join(
-        header.canonical(field, RELAXED)
-        for one in chain.sets
-        for field in (one.results, one.message_signature, one.seal_field)
-    )
+    fields = [field for one in chain.sets for field in (one.results, one.message_signature, one.seal_field)]
+    return header.canonical(fields, RELAXED)

@@ -19,9 +19,8 @@ from ekiden.auth.dkim.body_hash import BodyHash, BodyHashes
 from ekiden.auth.dkim.canonical import RELAXED, SignableHeader, own_input
 from ekiden.auth.dkim.key_lookup import KeyLookups
 from ekiden.auth.dkim.key_record import KeyRecord
-from ekiden.auth.dkim.signature import Signature
+from ekiden.auth.dkim.signature import Signature, Signer
 from ekiden.auth.verdict import ArcVerdict, Result
-from ekiden.dns.name import dns_name
 from ekiden.dns.resolver import Resolver
 
 
@@ -66,16 +65,16 @@ class ArcVerification:
         self._bodies: dict[int, BodyHash] = {}
         if not self._trouble:
             for one in self._sets[-limits.message_signatures :]:
-                wanted = one.signature
+                signer = one.signature.signer
                 self._bodies[one.instance] = hashes.want(
-                    wanted.body_canonicalization, wanted.hash_name, wanted.body_length
+                    signer.body_canonicalization, signer.hash_name, one.signature.body_length
                 )
 
     def start(self) -> None:
         """Begins the look-ups, one for each name. Needs a running event loop."""
         if not self._trouble:
-            for name in self._names():
-                self._lookups.begin(name)
+            for signer in self._signers():
+                self._lookups.begin(signer)
 
     def cancel(self) -> None:
         """Nobody waits for the verdict any more."""
@@ -105,53 +104,51 @@ class ArcVerification:
         return self._verdict(Result.PASS, f"all {len(self._sets)} seals hold", oldest)
 
     def _verdict(self, result: Result, reason: str, oldest_pass: int = 0) -> ArcVerdict:
-        sealers = tuple(one.seal.signature.domain for one in self._sets)
+        sealers = tuple(one.seal.signature.signer.domain for one in self._sets)
         return ArcVerdict(result, min(self._highest, SETS_LIMIT), sealers, oldest_pass, reason)
 
     def _unacceptable(self) -> str:
         """What is wrong with well-formed sets before any key is known."""
         for one in self._sets:
             for signature, field in ((one.signature, "ARC-Message-Signature"), (one.seal.signature, "ARC-Seal")):
-                if signature.hash_name != "sha256":
+                signer = signature.signer
+                if signer.hash_name != "sha256":
                     # RFC 8301 §3.1: rsa-sha1 MUST NOT be used.
-                    return f"{field} i={one.instance} is by {signature.algorithm}, which proves nothing any more"
-                if dns_name(signature.key_name) is None:
+                    return f"{field} i={one.instance} is by {signer.algorithm}, which proves nothing any more"
+                if not signer.key_name:
                     return f"s= and d= of {field} i={one.instance} are too long for a name in DNS"
         if self._sets:
             expires = self._sets[-1].signature.expires_at
             if expires is not None and expires + self._limits.clock_skew_s < self._now:
                 return f"its newest message signature has expired (x={expires})"
-        if len(self._names()) > self._limits.names:
+        if len({signer.key_name for signer in self._signers()}) > self._limits.names:
             return f"it names more than {self._limits.names} keys"
         return ""
 
-    def _names(self) -> dict[str, None]:
+    def _signers(self) -> list[Signer]:
         newest = self._sets[-self._limits.message_signatures :]
-        signatures = [*(one.seal.signature for one in self._sets), *(one.signature for one in newest)]
-        return dict.fromkeys(_key_name(signature) for signature in signatures)
+        return [*(one.seal.signature.signer for one in self._sets), *(one.signature.signer for one in newest)]
 
     async def _message_signature(self, one: ArcSet) -> _Found:
-        what = f"the message signature i={one.instance} of {one.signature.domain}"
-        body, signature = self._bodies[one.instance], one.signature
+        what = f"the message signature i={one.instance} of {one.signature.signer.domain}"
+        body, signature, signer = self._bodies[one.instance], one.signature, one.signature.signer
         if not body.digest:
             raise RuntimeError("a verdict is asked for before the body has ended")
         # RFC 6376 §3.5: l= MUST NOT be larger than the canonical body.
         if body.digest != signature.body_hash or (signature.body_length or 0) > body.octets:
             return _Found(Result.FAIL, f"{what} does not hold: the body differs from what was signed")
-        if len(self._header.named(b"from")) > [name.lower() for name in signature.signed_headers].count("from"):
+        if len(self._header.named(b"from")) > signer.authors:
             # RFC 6376 §8.15: what was added above is what people see.
             return _Found(Result.FAIL, f"{what} leaves a From field out, which was added")
-        form = signature.header_canonicalization
-        signed = self._header.signed(signature.signed_headers, form, but=one.message_signature)
-        signed += own_input(self._header.raw(one.message_signature), form)
+        signed = self._header.hash_input(signer.picks, signer.header_canonicalization, one.message_signature)
         return await self._by_key(signature, hashlib.sha256(signed).digest(), what)
 
     async def _seal(self, one: ArcSet, digest: bytes) -> _Found:
         signature = one.seal.signature
-        return await self._by_key(signature, digest, f"the seal i={one.instance} of {signature.domain}")
+        return await self._by_key(signature, digest, f"the seal i={one.instance} of {signature.signer.domain}")
 
     async def _by_key(self, signature: Signature, digest: bytes, what: str) -> _Found:
-        keys = await self._lookups.keys(signature, _key_name(signature))
+        keys = await self._lookups.keys(signature.signer)
         if keys.result is not Result.NONE:
             result = Result.TEMPERROR if keys.result is Result.TEMPERROR else Result.FAIL
             return _Found(result, f"{what} has no key: {keys.trouble}")
@@ -168,7 +165,7 @@ class ArcVerification:
         if record.key_type == "rsa" and not limits.key_bits_minimum <= record.bits <= limits.key_bits_maximum:
             # RFC 8301 §3.2: keys of less than 1024 bits MUST NOT be accepted.
             return f"is by a key of {record.bits} bits, which is not accepted"
-        if not record.holds_digest(signature.signature, digest):
+        if not record.holds(signature.signature, digest):
             return "does not hold: the fields differ from what was signed, or another key signed"
         return ""
 
@@ -177,12 +174,11 @@ class ArcVerification:
         digests: list[bytes] = []
         so_far = hashlib.sha256()
         for one in self._sets:
-            so_far.update(self._header.canonical(one.results, RELAXED))
-            so_far.update(self._header.canonical(one.message_signature, RELAXED))
+            so_far.update(self._header.canonical([one.results, one.message_signature], RELAXED))
             own = so_far.copy()
-            own.update(own_input(self._header.raw(one.seal_field), RELAXED))
+            own.update(own_input(one.seal_field.raw, RELAXED))
             digests.append(own.digest())
-            so_far.update(self._header.canonical(one.seal_field, RELAXED))
+            so_far.update(self._header.canonical([one.seal_field], RELAXED))
         return digests
 
     async def _oldest_pass(self) -> int:
@@ -198,7 +194,3 @@ class ArcVerification:
 class _Found(Struct, frozen=True):
     result: Result  # PASS, FAIL or TEMPERROR
     reason: str = ""
-
-
-def _key_name(signature: Signature) -> str:
-    return dns_name(signature.key_name) or signature.key_name

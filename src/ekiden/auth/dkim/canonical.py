@@ -8,10 +8,11 @@ Never: raises for a hostile header; covers a field twice for one signature, so w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 
-from ekiden.message.header_fields import Field, fields
+from msgspec import Struct
+
+from ekiden.message.header_fields import divided
 
 SIMPLE = "simple"
 RELAXED = "relaxed"
@@ -19,70 +20,101 @@ RELAXED = "relaxed"
 _FOLD = re.compile(rb"\r\n(?=[ \t])")  # RFC 5322 §2.2.3
 _BLANKS = re.compile(rb"[ \t]+")
 _NOT_WSP = b"\r\n\x0b\x0c"  # bytes.split() divides at these, RFC 6376 does not: its white space is blank and tab
-_FWS = b" \t\r\n"
+_OWN_VALUE = re.compile(rb"(?:\A|;)[ \t\r\n]*b[ \t\r\n]*=([^;]*)")  # of b=
+
+# A name of a field in lower case, and which field of this name is meant, counted from the bottom, that one being 1.
+Pick = tuple[bytes, int]
+
+
+class SignableField(Struct, eq=False):
+    """A field is the same only as itself, however many are alike."""
+
+    name: bytes  # in lower case
+    begin: bytes  # as it is up to the colon, which is included
+    value: bytes  # what is behind it, folded as it is, with the line end
+    relaxed: bytes = b""  # its canonical form, once it was asked for
+
+    @property
+    def raw(self) -> bytes:
+        return self.begin + self.value
 
 
 class SignableHeader:
     """Fields are taken for as many signatures as there are; each is made canonical once."""
 
-    __slots__ = ("_by_name", "_relaxed", "fields", "octets")
+    __slots__ = ("_by_name", "_plain", "fields", "octets")
 
     def __init__(self, header: bytes) -> None:
         self.octets = header
-        self.fields: tuple[Field, ...] = tuple(fields(header))
-        self._by_name: dict[bytes, list[Field]] = {}
+        self.fields = [SignableField(name, begin, value) for begin, name, value in divided(header)]
+        self._plain: bool | None = None  # not known yet
+        by_name = self._by_name = dict[bytes, list[SignableField]]()
         for field in self.fields:
-            self._by_name.setdefault(field.name, []).append(field)
-        self._relaxed: dict[int, bytes] = {}
+            if field.name in by_name:
+                by_name[field.name].append(field)
+            else:
+                by_name[field.name] = [field]
 
-    def named(self, name: bytes) -> list[Field]:
+    def named(self, name: bytes) -> Sequence[SignableField]:
         """The fields of this name (lower case), from the top down."""
-        return self._by_name.get(name, [])
+        return self._by_name.get(name, ())
 
-    def raw(self, field: Field) -> bytes:
-        return self.octets[field.start : field.end]
+    def has_any(self, names: Iterable[bytes]) -> bool:
+        """There is a field of one of these names (lower case)."""
+        return not self._by_name.keys().isdisjoint(names)
 
-    def value(self, field: Field) -> bytes:
-        """What is behind the colon, folded as it is, with the line end."""
-        return self.octets[field.value : field.end]
-
-    def pick(self, names: Iterable[str], *, but: Field | None = None) -> list[Field]:
-        """The fields that h= names, in its order: each name takes the lowest field that is not taken yet.
+    def pick(self, picks: Sequence[Pick], *, but: SignableField | None = None) -> list[SignableField]:
+        """The fields that h= names, in its order.
 
         A name that has no field left stands for nothing (RFC 6376 §5.4.2). ``but`` is the signature that is being
         verified: it was not there when it was made, and never signs itself.
         """
-        left: dict[bytes, list[Field]] = {}
-        picked: list[Field] = []
-        for key in _keys(tuple(names)):
-            stack = left.get(key)
-            if stack is None:
-                found = self._by_name.get(key)
-                if found is None:  # as most names that are signed so that nobody adds a field
-                    continue
-                stack = left[key] = [field for field in found if field is not but]
-            if stack:
-                picked.append(stack.pop())
-        return picked
+        by_name = self._by_name
+        if but is not None and (but.name, 1) in picks:
+            by_name = by_name | {but.name: [field for field in by_name[but.name] if field is not but]}
+        return [by_name[name][-nth] for name, nth in picks if name in by_name and nth <= len(by_name[name])]
 
-    def canonical(self, field: Field, canonicalization: str) -> bytes:
-        """One field with its CRLF."""
+    def canonical(self, fields: Iterable[SignableField], canonicalization: str) -> bytes:
+        """Each with its CRLF."""
         if canonicalization == SIMPLE:
-            return simple_field(self.raw(field))
-        known = self._relaxed.get(field.start)
-        if known is None:
-            known = self._relaxed[field.start] = relaxed_field(self.raw(field))
-        return known
+            return b"".join([simple_field(field.raw) for field in fields])
+        if self._plain is None:
+            self._plain = self._is_plain()
+        forms: list[bytes] = []
+        for field in fields:
+            if not field.relaxed:
+                words = b" ".join(field.value.split())
+                field.relaxed = b"%b:%b\r\n" % (field.name, words) if self._plain else relaxed_field(field.raw)
+            forms.append(field.relaxed)
+        return b"".join(forms)
 
-    def signed(self, names: Iterable[str], canonicalization: str, *, but: Field | None = None) -> bytes:
-        """The fields that h= names in canonical form; the signature field itself comes behind them (own_input)."""
-        return b"".join([self.canonical(field, canonicalization) for field in self.pick(names, but=but)])
+    def hash_input(self, picks: Sequence[Pick], canonicalization: str, signature: SignableField) -> bytes:
+        """What ``signature`` was made over: the fields that it names, and at their end itself (RFC 6376 §3.7)."""
+        own = SignableField(signature.name, signature.begin, _without_own_value(signature.value))
+        return self.canonical([*self.pick(picks, but=signature), own], canonicalization)[:-2]
+
+    def _is_plain(self) -> bool:
+        """All of it is fields in lines with CRLF, so that bytes.split() divides a value into the words of RFC 6376."""
+        octets = self.octets
+        lines = octets.count(b"\n")
+        return (
+            octets.endswith(b"\r\n")
+            and b"\x0b" not in octets
+            and b"\x0c" not in octets
+            and lines == octets.count(b"\r\n") == octets.count(b"\r")
+            and lines == len(self.fields) + octets.count(b"\n ") + octets.count(b"\n\t")
+        )
 
 
-@lru_cache(512)  # a domain signs the same names in all of its mail
-def _keys(names: tuple[str, ...]) -> tuple[bytes, ...]:
-    """As fields are known by them."""
-    return tuple([name.encode().lower() for name in names])
+def picks(names: Iterable[str]) -> tuple[Pick, ...]:
+    """What h= stands for: each name takes the lowest field that is not taken yet (RFC 6376 §5.4.2)."""
+    taken: dict[bytes, int] = {}
+    found: list[Pick] = []
+    for name in names:
+        key = name.encode().lower()
+        taken[key] = taken.get(key, 0) + 1
+        found.append((key, taken[key]))
+    return tuple(found)
 
 
 def simple_field(raw: bytes) -> bytes:
@@ -104,12 +136,11 @@ def relaxed_field(raw: bytes) -> bytes:
 
 def own_input(raw: bytes, canonicalization: str) -> bytes:
     """A signature field as it covers itself: the value of b= deleted, no CRLF at its end (RFC 6376 §3.7)."""
-    field_name, colon, value = raw.partition(b":")
-    specs = value.split(b";")
-    for at, spec in enumerate(specs):
-        name, equals, _ = spec.partition(b"=")
-        if name.strip(_FWS) == b"b" and equals:
-            specs[at] = name + equals
-            break
-    emptied = field_name + colon + b";".join(specs)
+    name, colon, value = raw.partition(b":")
+    emptied = name + colon + _without_own_value(value)
     return (simple_field(emptied) if canonicalization == SIMPLE else relaxed_field(emptied))[:-2]
+
+
+def _without_own_value(value: bytes) -> bytes:
+    own = _OWN_VALUE.search(value)
+    return value if own is None else value[: own.start(1)] + value[own.end(1) :]

@@ -1,7 +1,7 @@
-"""Asks DNS for the keys of signatures, and picks those that are for a signature (RFC 6376 §6.1.2).
+"""Asks DNS for the keys of signatures, and picks those that are for a signer (RFC 6376 §6.1.2).
 
-In:   the names of keys, as signatures of DKIM and ARC have them; a Resolver.
-Out:  for each signature the key records that may be used for it, or what is wrong, in plain words.
+In:   those who signed, as signatures of DKIM and ARC name them; a Resolver.
+Out:  for each signer the key records that may be used for it, or what is wrong, in plain words.
 Never: asks for a name twice; takes silence of DNS for the absence of a key.
 """
 
@@ -12,7 +12,7 @@ import asyncio
 from msgspec import Struct
 
 from ekiden.auth.dkim.key_record import KeyRecord, KeyRecordError, NotKeyRecord, parse_key_record
-from ekiden.auth.dkim.signature import Signature
+from ekiden.auth.dkim.signature import Signer
 from ekiden.auth.verdict import Result
 from ekiden.dns.cache import remembered_txt
 from ekiden.dns.resolver import Answer, DnsTrouble, Found, Resolver
@@ -39,8 +39,9 @@ class KeyLookups:
         self._time_s = time_s
         self._answers: dict[str, Answer[bytes] | asyncio.Task[Answer[bytes] | DnsTrouble]] = {}
 
-    def begin(self, name: str) -> None:
+    def begin(self, signer: Signer) -> None:
         """Begins a look-up, of each name once. Needs a running event loop."""
+        name = signer.key_name
         if name not in self._answers:
             known = remembered_txt(self._resolver, name)
             self._answers[name] = asyncio.ensure_future(self._ask(name)) if known is None else known
@@ -50,9 +51,9 @@ class KeyLookups:
             if isinstance(answer, asyncio.Task):
                 answer.cancel()
 
-    async def keys(self, signature: Signature, name: str) -> Keys:
-        """``name``: where the key of ``signature`` is, in the form in which DNS is asked for it."""
-        self.begin(name)
+    async def keys(self, signer: Signer) -> Keys:
+        """Of a look-up that was begun."""
+        name = signer.key_name
         begun = self._answers[name]
         answer = await begun if isinstance(begun, asyncio.Task) else begun
         if isinstance(answer, DnsTrouble):
@@ -60,7 +61,7 @@ class KeyLookups:
             return Keys((), Result.TEMPERROR, f"no answer about the key {name}: {answer}")
         if answer.found is not Found.RECORDS:
             return Keys((), Result.PERMERROR, f"there is no key {name} ({answer.found.value})")
-        return self._fit(signature, name, answer.records)
+        return self._fit(signer, answer.records)
 
     async def _ask(self, name: str) -> Answer[bytes] | DnsTrouble:
         try:
@@ -71,8 +72,9 @@ class KeyLookups:
         except TimeoutError:
             return DnsTrouble(f"not within {self._time_s:g} s")
 
-    def _fit(self, signature: Signature, name: str, texts: tuple[bytes, ...]) -> Keys:
-        """Those of a name's records that are for the signature; or what is wrong with the first that is not."""
+    def _fit(self, signer: Signer, texts: tuple[bytes, ...]) -> Keys:
+        """Those of a name's records that are for the signer; or what is wrong with the first that is not."""
+        name = signer.key_name
         fit: list[KeyRecord] = []
         trouble = ""
         for text in texts[: self._records]:
@@ -83,7 +85,7 @@ class KeyLookups:
             except KeyRecordError as error:
                 trouble = trouble or f"{error} ({name})"
                 continue
-            unfit = record.unfit(signature)
+            unfit = record.unfit(signer)
             if unfit:
                 trouble = trouble or f"{unfit} ({name})"
             else:

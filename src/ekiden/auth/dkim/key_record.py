@@ -1,13 +1,12 @@
 """The public key of a selector, as its TXT record has it (RFC 6376 §3.6.1, RFC 8301 §3.2, RFC 8463 §4).
 
-In:   the text of a TXT record; the signature that it is asked about.
-Out:  a KeyRecord with the key loaded; whether the key may be used for the signature, and if not, why.
+In:   the text of a TXT record; the signer that it is asked about.
+Out:  a KeyRecord with the key loaded; whether the key may be used for what was signed, and if not, why.
 Never: raises anything but KeyRecordError; loads a key twice that it has seen lately.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from functools import lru_cache
 
@@ -20,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from msgspec import Struct
 
-from ekiden.auth.dkim.signature import Signature
+from ekiden.auth.dkim.signature import Signer
 from ekiden.auth.tags import TagError, base64_value, list_value, parse_tags
 
 RECORD_OCTETS_LIMIT = 8192  # an RSA key of 16384 bits takes a third of it
@@ -45,39 +44,40 @@ class NotKeyRecord(KeyRecordError):
 
 
 class KeyRecord(Struct, frozen=True):
-    key: RSAPublicKey | Ed25519PublicKey | None  # None: revoked (an empty p=)
     key_type: str = "rsa"  # k=
-    bits: int = 0
+    rsa: RSAPublicKey | None = None  # neither of the two, and no bits: revoked (an empty p=)
+    ed25519: Ed25519PublicKey | None = None
+    bits: int = 0  # of the key
     hashes: tuple[str, ...] | None = None  # h=; None: all
     services: tuple[str, ...] = ("*",)  # s=
     testing: bool = False  # t=y
     strict: bool = False  # t=s: i= is d=, not below it
 
-    def unfit(self, signature: Signature) -> str:
-        """Why this key is not for ``signature`` (RFC 6376 §6.1.2), "" where it is."""
-        if self.key is None:
+    @property
+    def key(self) -> RSAPublicKey | Ed25519PublicKey | None:
+        return self.ed25519 if self.rsa is None else self.rsa
+
+    def unfit(self, signer: Signer) -> str:
+        """Why this key is not for signatures of ``signer`` (RFC 6376 §6.1.2), "" where it is."""
+        if not self.bits:
             return "the key is revoked"
-        if self.key_type != signature.key_type:
-            return f"the key is for {self.key_type}, the signature for {signature.key_type}"
-        if self.hashes is not None and signature.hash_name not in self.hashes:
-            return f"the key is not for {signature.hash_name} (h=)"
+        if self.key_type != signer.key_type:
+            return f"the key is for {self.key_type}, the signature for {signer.key_type}"
+        if self.hashes is not None and signer.hash_name not in self.hashes:
+            return f"the key is not for {signer.hash_name} (h=)"
         if "*" not in self.services and "email" not in self.services:
             return "the key is not for mail (s=)"
-        if self.strict and signature.identity_domain != signature.domain:
+        if self.strict and signer.identity_domain != signer.domain:
             return "the key is for its own domain only (t=s), and i= names one below"
         return ""
 
-    def holds(self, signature: bytes, data: bytes) -> bool:
-        """``signature`` is that of SHA-256 over ``data`` (RFC 6376 §3.3.2, RFC 8463 §3)."""
-        return self.holds_digest(signature, hashlib.sha256(data).digest())
-
-    def holds_digest(self, signature: bytes, digest: bytes) -> bool:
-        """``digest`` is of SHA-256."""
+    def holds(self, signature: bytes, digest: bytes) -> bool:
+        """``signature`` is that of a SHA-256 ``digest`` (RFC 6376 §3.3.2, RFC 8463 §3)."""
         try:
-            if isinstance(self.key, RSAPublicKey):
-                self.key.verify(signature, digest, _PADDING, _DIGEST)
-            elif self.key is not None:
-                self.key.verify(signature, digest)
+            if self.rsa is not None:
+                self.rsa.verify(signature, digest, _PADDING, _DIGEST)
+            elif self.ed25519 is not None:
+                self.ed25519.verify(signature, digest)
             else:
                 return False
         except (InvalidSignature, ValueError):
@@ -86,10 +86,10 @@ class KeyRecord(Struct, frozen=True):
 
     def made(self, signature: bytes) -> bool | None:
         """The key did sign something with it; None where that cannot be told (Ed25519)."""
-        if not isinstance(self.key, RSAPublicKey):
+        if self.rsa is None:
             return None
         try:
-            self.key.recover_data_from_signature(signature, _PADDING, _SHA256)
+            self.rsa.recover_data_from_signature(signature, _PADDING, _SHA256)
         except (InvalidSignature, ValueError):
             return False
         return True
@@ -134,16 +134,16 @@ def _record(tags: dict[str, str]) -> KeyRecord:
         raise TagError(f"key type {key_type[:20]!r} is not known")
     octets = base64_value(tags, "p")
     flags = list_value(tags.get("t", ""))
-    key: RSAPublicKey | Ed25519PublicKey | None = None
-    bits = 0
+    rsa, ed25519, bits = None, None, 0
     if octets and key_type == "ed25519":
-        key, bits = _ed25519_key(octets), _ED25519_BITS
+        ed25519, bits = _ed25519_key(octets), _ED25519_BITS
     elif octets:
-        key = _rsa_key(octets)
-        bits = key.key_size
+        rsa = _rsa_key(octets)
+        bits = rsa.key_size
     return KeyRecord(
-        key,
         key_type,
+        rsa,
+        ed25519,
         bits,
         list_value(tags["h"]) if "h" in tags else None,
         list_value(tags.get("s", "*")),

@@ -18,10 +18,9 @@ from functools import lru_cache
 from msgspec import Struct
 
 from ekiden.auth.dkim.body_hash import BodyHashes
-from ekiden.auth.dkim.canonical import RELAXED, SignableHeader, relaxed_field
+from ekiden.auth.dkim.canonical import RELAXED, SignableField, SignableHeader, relaxed_field
 from ekiden.auth.dkim.folded import FoldedTags
 from ekiden.auth.dkim.keys import SigningKey
-from ekiden.message.header_fields import Field
 
 # RFC 6376 §5.4.1, and what decides how a body is shown; RFC 8058 §4 asks for the two List-Unsubscribe fields.
 SIGNED = (
@@ -97,7 +96,7 @@ class DkimSigning:
         names, fields = covered(header, options.signed, options.oversigned)
         # What all signatures have in common is hashed once; each goes on with its own field.
         form = options.header_canonicalization
-        begun = hashlib.sha256(b"".join([header.canonical(field, form) for field in fields]))
+        begun = hashlib.sha256(header.canonical(fields, form))
         body = base64.b64encode(self._body.digest).decode()
         return b"".join(
             _field_of_version_1(key, names, body, begun.copy(), now=self._now, options=options) for key in self._keys
@@ -106,13 +105,13 @@ class DkimSigning:
 
 def covered(
     header: SignableHeader, signed: Sequence[str], oversigned: Sequence[str]
-) -> tuple[tuple[str, ...], list[Field]]:
+) -> tuple[tuple[str, ...], list[SignableField]]:
     """What h= lists, and the fields that it stands for in their order, those of a name from the bottom up (§5.4.2).
 
     Each name is there as often as the field is, and once more where it is oversigned.
     """
     names: list[str] = []
-    fields: list[Field] = []
+    fields: list[SignableField] = []
     for name, key, once_more, absence in _plan(tuple(signed), tuple(oversigned)):
         there = header.named(key)
         if there:

@@ -2,7 +2,8 @@
 
 In:   the value of the field, folded or not.
 Out:  a Signature whose tags are there, well formed and agree with each other; whether it holds is another question.
-Never: raises anything but SignatureError, which says in plain words what is wrong.
+Never: raises anything but SignatureError, which says in plain words what is wrong; judges the tags of a signer again
+       that are the same in all of its mail.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 
 from msgspec import Struct
 
-from ekiden.auth.dkim.canonical import RELAXED, SIMPLE
+from ekiden.auth.dkim.canonical import RELAXED, SIMPLE, Pick, picks
 from ekiden.auth.tags import TagError, base64_value, list_value, number_value, parse_tags, required
 from ekiden.dns.name import dns_name
 
@@ -36,37 +37,32 @@ class SignatureError(ValueError):
         self.selector = selector
 
 
-class Signature(Struct, frozen=True):
-    """Names of domains are in A-labels and lower case."""
+class Signer(Struct, frozen=True):
+    """Who signs what, and how: what is the same in many signatures. Names of domains are in A-labels and lower case."""
 
     algorithm: str  # a=
-    signature: bytes  # b=
-    body_hash: bytes  # bh=
     domain: str  # d=
     selector: str  # s=
-    signed_headers: tuple[str, ...]  # h=, as written
+    signed_headers: tuple[str, ...] = ()  # h=, as written
     header_canonicalization: str = SIMPLE  # c=
     body_canonicalization: str = SIMPLE
     identity: str = ""  # i=, decoded
     identity_domain: str = ""
+    # What follows from them:
+    key_type: str = ""  # as k= of a key record has it
+    hash_name: str = ""  # as h= of a key record has it
+    key_name: str = ""  # where the key record is, in the form in which DNS is asked for it; "": no such name can exist
+    picks: tuple[Pick, ...] = ()  # what h= stands for
+    authors: int = 0  # how many From fields h= names
+
+
+class Signature(Struct, frozen=True):
+    signer: Signer
+    signature: bytes  # b=
+    body_hash: bytes = b""  # bh=
     body_length: int | None = None  # l=, octets of the canonical body
     signed_at: int | None = None  # t=, seconds since 1970
     expires_at: int | None = None  # x=
-
-    @property
-    def key_type(self) -> str:
-        """As k= of a key record has it."""
-        return self.algorithm.partition("-")[0]
-
-    @property
-    def hash_name(self) -> str:
-        """As h= of a key record has it."""
-        return self.algorithm.partition("-")[2]
-
-    @property
-    def key_name(self) -> str:
-        """Where the key record is."""
-        return key_name(self.domain, self.selector)
 
 
 def key_name(domain: str, selector: str) -> str:
@@ -76,49 +72,81 @@ def key_name(domain: str, selector: str) -> str:
 
 def parse_signature(value: bytes) -> Signature:
     """Raises SignatureError."""
-    domain = selector = ""
     try:
         tags = parse_tags(value)
+    except TagError as error:
+        raise SignatureError(str(error)) from None
+    signer_of = _known_signer if len(value) <= _KNOWN_OCTETS else _signer
+    signer = signer_of(*map(tags.get, _SIGNER_TAGS))
+    try:
+        signature = base64_value(tags, "b")
+        body_hash = body_hash_value(tags, signer.algorithm)
+        # Most signatures have one of these at most.
+        signed_at = number_value(tags, "t") if "t" in tags else None
+        expires_at = number_value(tags, "x") if "x" in tags else None
+        body_length = number_value(tags, "l") if "l" in tags else None
+        if signed_at is not None and expires_at is not None and expires_at <= signed_at:
+            raise TagError("it expires (x=) before it was made (t=)")
+    except TagError as error:
+        raise SignatureError(str(error), signer.domain, signer.selector) from None
+    return Signature(signer, signature, body_hash, body_length, signed_at, expires_at)
+
+
+_SIGNER_TAGS = ("v", "a", "c", "d", "h", "i", "q", "s")
+
+
+def _signer(*values: str | None) -> Signer:
+    """``values`` are those of _SIGNER_TAGS. Raises SignatureError."""
+    tags = {name: value for name, value in zip(_SIGNER_TAGS, values, strict=True) if value is not None}
+    domain = selector = ""
+    try:
         # RFC 6376 §3.5: v= must be "1", which is compared as a string.
         if required(tags, "v") != "1":
             raise TagError(f"version {tags['v'][:20]!r} is not known")
         domain = domain_value(tags)
         selector = selector_value(tags)
-        return _signature(tags, domain, selector)
+        algorithm = algorithm_value(tags)
+        names = header_names(tags)
+        if "from" not in map(str.lower, names):
+            # RFC 6376 §5.4, §6.1.1
+            raise TagError("From is not among the signed fields (h=)")
+        forms = canonicalizations(tags)
+        # RFC 6376 §3.5: methods that are not known are passed over.
+        if "dns/txt" not in list_value(tags.get("q", "dns/txt")):
+            raise TagError("q= names no way to ask for the key that is known")
+        return make_signer(algorithm, domain, selector, names, forms, _identity(tags, domain))
     except TagError as error:
         raise SignatureError(str(error), domain, selector) from None
 
 
-def _signature(tags: dict[str, str], domain: str, selector: str) -> Signature:
-    algorithm = algorithm_value(tags)
-    signature = base64_value(tags, "b")
-    body_hash = body_hash_value(tags, algorithm)
-    names = header_names(tags)
-    if "from" not in map(str.lower, names):
-        # RFC 6376 §5.4, §6.1.1
-        raise TagError("From is not among the signed fields (h=)")
-    header_form, body_form = canonicalizations(tags)
-    # RFC 6376 §3.5: methods that are not known are passed over.
-    if "dns/txt" not in list_value(tags.get("q", "dns/txt")):
-        raise TagError("q= names no way to ask for the key that is known")
-    signed_at, expires_at = number_value(tags, "t"), number_value(tags, "x")
-    if signed_at is not None and expires_at is not None and expires_at <= signed_at:
-        raise TagError("it expires (x=) before it was made (t=)")
-    identity, identity_domain = _identity(tags, domain)
-    return Signature(
+# Who signs mail signs all of it alike. Longer fields than this are not in use, and must not fill the memory.
+_known_signer = functools.lru_cache(maxsize=256)(_signer)
+_KNOWN_OCTETS = 2048
+
+
+def make_signer(
+    algorithm: str,
+    domain: str,
+    selector: str,
+    names: tuple[str, ...] = (),
+    forms: tuple[str, str] = (SIMPLE, SIMPLE),
+    identity: tuple[str, str] | None = None,
+) -> Signer:
+    """Of values that are good; ``identity`` is the domain's where there is none (i=)."""
+    key_type, _, hash_name = algorithm.partition("-")
+    chosen = picks(names)
+    return Signer(
         algorithm,
-        signature,
-        body_hash,
         domain,
         selector,
         names,
-        header_form,
-        body_form,
-        identity,
-        identity_domain,
-        number_value(tags, "l"),
-        signed_at,
-        expires_at,
+        *forms,
+        *(identity or (f"@{domain}", domain)),
+        key_type,
+        hash_name,
+        dns_name(key_name(domain, selector)) or "",
+        chosen,
+        sum(name == b"from" for name, _ in chosen),
     )
 
 
@@ -157,21 +185,11 @@ def selector_value(tags: dict[str, str]) -> str:
 
 def header_names(tags: dict[str, str]) -> tuple[str, ...]:
     """h=, as written. Raises TagError."""
-    text = required(tags, "h")
-    return _common_names(text) if len(text) <= _COMMON_NAMES_CHARACTERS else _header_names(text)
-
-
-def _header_names(text: str) -> tuple[str, ...]:
-    names = list_value(text)
+    names = list_value(required(tags, "h"))
     for name in names:
         if _HEADER_NAME.fullmatch(name) is None:
             raise TagError("h= is not a list of header fields")
     return names
-
-
-# Who signs mail signs all of it alike.
-_common_names = functools.lru_cache(maxsize=256)(_header_names)
-_COMMON_NAMES_CHARACTERS = 1000
 
 
 def canonicalizations(tags: dict[str, str]) -> tuple[str, str]:
@@ -183,11 +201,11 @@ def canonicalizations(tags: dict[str, str]) -> tuple[str, str]:
     return header_form, body_form or SIMPLE
 
 
-def _identity(tags: dict[str, str], domain: str) -> tuple[str, str]:
+def _identity(tags: dict[str, str], domain: str) -> tuple[str, str] | None:
     """i= and its domain, which is d= or below it (RFC 6376 §3.5). Raises TagError."""
     text = tags.get("i")
     if text is None:
-        return f"@{domain}", domain
+        return None
     # RFC 6376 §2.11: white space within does not count. Octets of UTF-8 may be written either way.
     octets = _FWS.sub("", text).encode()
     try:

@@ -8,22 +8,21 @@ Never: raises for what senders or their domains wrote; calls a signature failed,
 from __future__ import annotations
 
 import base64
+import hashlib
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ekiden.auth.dkim.body_hash import BodyHash, BodyHashes
-from ekiden.auth.dkim.canonical import SignableHeader, own_input
+from ekiden.auth.dkim.canonical import SignableField, SignableHeader
 from ekiden.auth.dkim.key_lookup import KeyLookups, Keys
 from ekiden.auth.dkim.key_record import KeyRecord
 from ekiden.auth.dkim.signature import Signature, SignatureError, parse_signature
 from ekiden.auth.verdict import DkimVerdict, Result
-from ekiden.dns.name import dns_name
 from ekiden.dns.resolver import Resolver
-from ekiden.message.header_fields import Field
 
 _FIELD = b"dkim-signature"
 _NAMES_SHOWN = 160  # characters of h= in a reason
-_B_SHOWN = 8  # RFC 8601 §2.7.1: header.b
+_B_OCTETS = 6  # what the first eight characters of b= encode, which are shown (RFC 8601 §2.7.1: header.b)
 
 
 class DkimLimits(Struct, frozen=True):
@@ -61,13 +60,15 @@ class DkimVerification:
         self._now = now
         found = self._header.named(_FIELD)
         self.left_out = max(0, len(found) - limits.signatures)  # signatures that are not looked at
+        self._started = False
         self._checks = [self._check(field, hashes) for field in found[: limits.signatures]]
 
     def start(self) -> None:
         """Begins the look-ups, one for each name. Needs a running event loop."""
+        self._started = True
         for check in self._checks:
             if isinstance(check, _Check):
-                self._lookups.begin(check.key_name)
+                self._lookups.begin(check.signature.signer)
 
     def cancel(self) -> None:
         """Nobody waits for the verdicts any more."""
@@ -75,109 +76,97 @@ class DkimVerification:
 
     async def verdicts(self) -> tuple[DkimVerdict, ...]:
         """From the topmost signature down. The body must have ended (``hashes.finish()``)."""
-        self.start()
+        if not self._started:
+            self.start()
         verdicts: list[DkimVerdict] = []
         for check in self._checks:
             if isinstance(check, _Check):
-                verdicts.append(self._judge(check, await self._lookups.keys(check.signature, check.key_name)))
+                verdicts.append(self._judge(check, await self._lookups.keys(check.signature.signer)))
             else:
                 verdicts.append(check)
         if self.left_out and verdicts:
             last = verdicts[-1]
             more = f"{self.left_out} more signatures were left out, the limit is {self._limits.signatures}"
-            verdicts[-1] = _changed(last, last.result, f"{last.reason}; {more}")
+            verdicts[-1] = structs.replace(last, reason=f"{last.reason}; {more}")
         return tuple(verdicts)
 
-    def _check(self, field: Field, hashes: BodyHashes) -> _Check | DkimVerdict:
+    def _check(self, field: SignableField, hashes: BodyHashes) -> _Check | DkimVerdict:
         """What is to be found out about one signature, or its verdict where the field itself says enough."""
         try:
-            signature = parse_signature(self._header.value(field))
+            signature = parse_signature(field.value)
         except SignatureError as error:
             return DkimVerdict(
                 Result.PERMERROR, error.domain, error.selector, reason=f"the signature field is broken: {error}"
             )
-        verdict = DkimVerdict(
-            Result.NONE,
-            signature.domain,
-            signature.selector,
-            signature.identity,
-            signature.algorithm,
-            base64.b64encode(signature.signature[:_B_SHOWN]).decode()[:_B_SHOWN],
-            signed_headers=signature.signed_headers,
-            body_length=signature.body_length,
-        )
-        key_name = dns_name(signature.key_name)
-        if signature.algorithm == "rsa-sha1":
+        signer = signature.signer
+        if signer.algorithm == "rsa-sha1":
             # RFC 8301 §3.1: it MUST NOT be used; §3.2: such signatures have permanently failed.
-            return _changed(verdict, Result.PERMERROR, "rsa-sha1 proves nothing any more")
-        if key_name is None:
-            return _changed(verdict, Result.PERMERROR, "s= and d= are too long for a name in DNS")
+            return _verdict(signature, Result.PERMERROR, "rsa-sha1 proves nothing any more")
+        if not signer.key_name:
+            return _verdict(signature, Result.PERMERROR, "s= and d= are too long for a name in DNS")
         skew = self._limits.clock_skew_s
         if signature.expires_at is not None and signature.expires_at + skew < self._now:
-            return _changed(verdict, Result.FAIL, f"the signature has expired (x={signature.expires_at})")
+            return _verdict(signature, Result.FAIL, f"the signature has expired (x={signature.expires_at})")
         if signature.signed_at is not None and signature.signed_at - skew > self._now:
-            return _changed(verdict, Result.POLICY, f"the signature is from the future (t={signature.signed_at})")
-        wanted = hashes.want(signature.body_canonicalization, signature.hash_name, signature.body_length)
-        return _Check(field, signature, wanted, key_name, verdict)
+            return _verdict(signature, Result.POLICY, f"the signature is from the future (t={signature.signed_at})")
+        wanted = hashes.want(signer.body_canonicalization, signer.hash_name, signature.body_length)
+        return _Check(field, signature, wanted)
 
     def _judge(self, check: _Check, keys: Keys) -> DkimVerdict:
-        verdict = _changed(check.verdict, keys.result, keys.trouble)
+        verdict = None
         for record in keys.records:
             verdict = self._against(check, record)
             if verdict.result is Result.PASS:
                 break
-        return verdict
+        return verdict or _verdict(check.signature, keys.result, keys.trouble)
 
     def _against(self, check: _Check, record: KeyRecord) -> DkimVerdict:
         """The signature and the body against one key that is for it."""
-        signature, limits = check.signature, self._limits
-        verdict = _changed(check.verdict, Result.NONE, "", record)
+        signature, signer, limits = check.signature, check.signature.signer, self._limits
         if record.key_type == "rsa" and record.bits > limits.key_bits_maximum:
-            return _changed(verdict, Result.POLICY, f"a key of {record.bits} bits is more than is looked at")
+            reason = f"a key of {record.bits} bits is more than is looked at"
+            return _verdict(signature, Result.POLICY, reason, record)
         if not check.body.digest:
             raise RuntimeError("a verdict is asked for before the body has ended")
-        form = signature.header_canonicalization
-        signed = self._header.signed(signature.signed_headers, form, but=check.field)
-        signed += own_input(self._header.raw(check.field), form)
+        signed = self._header.hash_input(signer.picks, signer.header_canonicalization, check.field)
         trouble = []
         # RFC 6376 §3.5: l= MUST NOT be larger than the canonical body.
         if check.body.digest != signature.body_hash or (signature.body_length or 0) > check.body.octets:
             trouble.append(_body_differs(check))
-        if not record.holds(signature.signature, signed):
+        if not record.holds(signature.signature, hashlib.sha256(signed).digest()):
             trouble.append(_header_differs(check, record))
         if trouble:
-            return _changed(verdict, Result.FAIL, "; ".join(trouble))
+            return _verdict(signature, Result.FAIL, "; ".join(trouble), record)
         # RFC 6376 §8.15: a field that was added above the signed one is what people see.
-        if len(self._header.named(b"from")) > [name.lower() for name in signature.signed_headers].count("from"):
-            return _changed(
-                verdict, Result.POLICY, "the signature holds, but a From field was added that it leaves out"
-            )
+        if len(self._header.named(b"from")) > signer.authors:
+            reason = "the signature holds, but a From field was added that it leaves out"
+            return _verdict(signature, Result.POLICY, reason, record)
         if record.key_type == "rsa" and record.bits < limits.key_bits_minimum:
-            return _changed(verdict, Result.POLICY, f"the signature holds, but its key has only {record.bits} bits")
-        said = f"{len(signature.signed_headers)} names of header fields and {_extent(check)} are signed"
-        return _changed(verdict, Result.PASS, f"{said} by a key of {record.bits} bits")
+            reason = f"the signature holds, but its key has only {record.bits} bits"
+            return _verdict(signature, Result.POLICY, reason, record)
+        said = f"{len(signer.signed_headers)} names of header fields and {_extent(check)} are signed"
+        return _verdict(signature, Result.PASS, f"{said} by a key of {record.bits} bits", record)
 
 
 class _Check(Struct, frozen=True):
-    field: Field
+    field: SignableField
     signature: Signature
     body: BodyHash
-    key_name: str
-    verdict: DkimVerdict  # as far as the field says
 
 
-def _changed(verdict: DkimVerdict, result: Result, reason: str, record: KeyRecord | None = None) -> DkimVerdict:
+def _verdict(signature: Signature, result: Result, reason: str, record: KeyRecord | None = None) -> DkimVerdict:
+    signer = signature.signer
     return DkimVerdict(
         result,
-        verdict.domain,
-        verdict.selector,
-        verdict.identity,
-        verdict.algorithm,
-        verdict.signature,
-        verdict.testing if record is None else record.testing,
-        verdict.key_bits if record is None else record.bits,
-        verdict.signed_headers,
-        verdict.body_length,
+        signer.domain,
+        signer.selector,
+        signer.identity,
+        signer.algorithm,
+        base64.b64encode(signature.signature[:_B_OCTETS]).decode(),
+        record is not None and record.testing,
+        record.bits if record is not None else 0,
+        signer.signed_headers,
+        signature.body_length,
         reason,
     )
 
@@ -190,7 +179,7 @@ def _extent(check: _Check) -> str:
 
 
 def _body_differs(check: _Check) -> str:
-    length, octets, form = check.signature.body_length, check.body.octets, check.signature.body_canonicalization
+    length, octets, form = check.signature.body_length, check.body.octets, check.signature.signer.body_canonicalization
     if length is None:
         return f"the body differs from what was signed ({form}, canonical length {octets})"
     if length > octets:
@@ -199,12 +188,12 @@ def _body_differs(check: _Check) -> str:
 
 
 def _header_differs(check: _Check, record: KeyRecord) -> str:
-    names = ":".join(check.signature.signed_headers)
+    names = ":".join(check.signature.signer.signed_headers)
     if len(names) > _NAMES_SHOWN:
         names = names[:_NAMES_SHOWN] + "..."
     made = record.made(check.signature.signature)
     if made is None:
         return f"header fields differ from what was signed, or another key signed (h={names})"
     if not made:
-        return f"the signature was not made with the key {check.key_name}, or it is damaged"
+        return f"the signature was not made with the key {check.signature.signer.key_name}, or it is damaged"
     return f"header fields differ from what was signed (h={names})"

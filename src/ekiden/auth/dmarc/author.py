@@ -1,6 +1,6 @@
 """Whose name a message bears: the domains of its From fields (RFC 9989 §5.3.1, RFC 5322 §3.6.2).
 
-In:   the header as received, lines ended by CRLF.
+In:   the header as received, lines ended by CRLF; one that was taken apart already serves as well.
 Out:  each domain once, in A-labels and lower case, in the order in which they come; UNREAD at the end where there are
       more than anybody means.
 Never: raises; takes more than linear time.
@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from ekiden.auth.dkim.canonical import SignableHeader
 from ekiden.dns.name import host_name
 from ekiden.message.address_list import parse_addresses
 
@@ -23,13 +24,11 @@ SPELLINGS_LIMIT = 50  # of domains that are looked at, right or wrong
 TOKENS_LIMIT = 10_240  # words and signs of one field
 UNREAD = ""  # in the place of a domain
 
-# One field with its folded lines, behind a line end: what begins with a certain octet is found five times as fast as
-# what begins a line (^). White space before the colon is obsolete syntax (RFC 5322 §4.5), and is read.
-_FROM = re.compile(rb"\n[Ff][Rr][Oo][Mm][ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)")
+_NO_FIELD = re.compile(rb"\n(?![ \t]).*", re.DOTALL)  # what follows the lines of a field up to the next
 # What nearly all messages have: a name of plain words or in quotes, and one address. The general way finds the same.
 _PLAIN = re.compile(
     rb'[ \t]*(?:(?:"[^"\\\r\n]*"|[A-Za-z0-9 =?_\-\']*)[ \t]*<[A-Za-z0-9+_=.\-]+@([A-Za-z0-9.\-]+)>'
-    rb"|[A-Za-z0-9+_=.\-]+@([A-Za-z0-9.\-]+))[ \t]*\r?"
+    rb"|[A-Za-z0-9+_=.\-]+@([A-Za-z0-9.\-]+))[ \t]*\r?\n?"
 )
 
 
@@ -38,12 +37,14 @@ _REMEMBERED = 1024
 _REMEMBERED_OCTETS = 256
 
 
-def author_domains(header: bytes) -> tuple[str, ...]:
+def author_domains(header: bytes | SignableHeader) -> tuple[str, ...]:
     """Empty: there is no From field, or no address with a domain in it."""
-    values = _FROM.findall(b"\n" + header)
-    if len(values) == 1 and len(values[0]) <= _REMEMBERED_OCTETS:
-        return _domains_of_one(values[0])
-    return _domains_of(values)
+    if isinstance(header, bytes):
+        header = SignableHeader(header)
+    fields = header.named(b"from")
+    if len(fields) == 1 and len(fields[0].value) <= _REMEMBERED_OCTETS:
+        return _domains_of_one(fields[0].value)
+    return _domains_of([field.value for field in fields])
 
 
 def _domains_of(values: Iterable[bytes]) -> tuple[str, ...]:
@@ -76,6 +77,7 @@ def _domains(value: bytes) -> tuple[list[str], bool]:
     plain = _PLAIN.fullmatch(value)
     if plain is not None:
         return [(plain[1] or plain[2]).decode("ascii")], True
+    value = _NO_FIELD.sub(b"", value)
     addresses = parse_addresses(value, token_limit=TOKENS_LIMIT)
     all_read = addresses.read == len(value)
     # Where reading ended, it may have ended within an address.

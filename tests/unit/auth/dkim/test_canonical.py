@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ekiden.auth.dkim.canonical import SignableHeader, own_input, relaxed_field, simple_field
+from ekiden.auth.dkim.canonical import SignableHeader, own_input, picks, relaxed_field, simple_field
+from ekiden.message.header_fields import fields
 
 HEADER = (
     b"DKIM-Signature: v=1; b=new\r\n"
@@ -14,6 +17,23 @@ HEADER = (
     b"received: first\r\n"
     b"SUBJect: AbC\r\n"
     b"From: a@x.test\r\n"
+)
+
+_PARTS = (
+    b"A:",
+    b"a :",
+    b"B",
+    b" ",
+    b"\t",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"x",
+    b"; b=",
+    b";b =\r\n\ty",
+    b"\x0b",
+    b": ",
+    b"\r\n a",
 )
 
 
@@ -49,7 +69,7 @@ def test_simple_fields_are_as_they_are() -> None:
 
 def picked(names: str) -> list[bytes]:
     header = SignableHeader(HEADER)
-    return [header.raw(field) for field in header.pick(names.split(":"), but=header.fields[0])]
+    return [field.raw for field in header.pick(picks(names.split(":")), but=header.fields[0])]
 
 
 def test_fields_are_taken_from_the_bottom_up_in_the_order_of_the_names() -> None:
@@ -70,8 +90,9 @@ def test_a_signature_does_not_cover_itself_as_a_field() -> None:
 
 def test_signed_bytes_are_the_canonical_fields() -> None:
     header = SignableHeader(HEADER)
-    assert header.signed(["subject", "from"], "relaxed") == b"subject:AbC\r\nfrom:a@x.test\r\n"
-    assert header.signed(["subject", "from"], "simple") == b"SUBJect: AbC\r\nFrom: a@x.test\r\n"
+    named = header.pick(picks(["subject", "from"]))
+    assert header.canonical(named, "relaxed") == b"subject:AbC\r\nfrom:a@x.test\r\n"
+    assert header.canonical(named, "simple") == b"SUBJect: AbC\r\nFrom: a@x.test\r\n"
 
 
 @pytest.mark.parametrize(
@@ -88,3 +109,28 @@ def test_signed_bytes_are_the_canonical_fields() -> None:
 def test_the_signature_covers_its_own_field_without_its_value(raw: bytes, simple: bytes) -> None:
     assert own_input(raw, "simple") == simple
     assert own_input(raw, "relaxed") == relaxed_field(simple + b"\r\n")[:-2]
+
+
+def test_odd_white_space_anywhere_leaves_every_field_right() -> None:
+    for odd in (b"X: \x0b\r\n", b"X: a\r b\r\n", b"X: a\n b\r\n", b"X: a\r\n\r\n", b"X: a\r\nno field\r\n", b"X: a"):
+        header = SignableHeader(b"Y: a\x0c  b\r\n\tc\r\n" + odd)
+        assert header.canonical(header.fields, "relaxed") == b"".join(
+            relaxed_field(field.raw) for field in header.fields
+        )
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(st.sampled_from(_PARTS), max_size=14).map(b"".join))
+def test_a_header_taken_apart_is_canonical_as_its_fields_are(octets: bytes) -> None:
+    header = SignableHeader(octets)
+    assert [(one.name, octets[one.start : one.end]) for one in fields(octets)] == [
+        (field.name, field.raw) for field in header.fields
+    ]
+    for field in header.fields:
+        assert header.canonical([field], "relaxed") == relaxed_field(field.raw)
+        covered = b"".join(map(relaxed_field, (one.raw for one in header.fields if one is not field)))
+        names = [one.name.decode() for one in reversed(header.fields)]
+        assert header.hash_input(picks(names), "relaxed", field).endswith(own_input(field.raw, "relaxed"))
+        assert len(header.hash_input(picks(names), "relaxed", field)) == len(covered) + len(
+            own_input(field.raw, "relaxed")
+        )

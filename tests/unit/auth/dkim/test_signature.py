@@ -27,12 +27,12 @@ def field(**changes: str | None) -> bytes:
 
 def test_the_defaults() -> None:
     signature = parse_signature(field())
-    assert signature.algorithm == "rsa-sha256"
-    assert (signature.key_type, signature.hash_name) == ("rsa", "sha256")
-    assert signature.key_name == "sel._domainkey.x.test"
-    assert (signature.header_canonicalization, signature.body_canonicalization) == ("simple", "simple")
-    assert (signature.identity, signature.identity_domain) == ("@x.test", "x.test")
-    assert signature.signed_headers == ("From", "to")
+    assert signature.signer.algorithm == "rsa-sha256"
+    assert (signature.signer.key_type, signature.signer.hash_name) == ("rsa", "sha256")
+    assert signature.signer.key_name == "sel._domainkey.x.test"
+    assert (signature.signer.header_canonicalization, signature.signer.body_canonicalization) == ("simple", "simple")
+    assert (signature.signer.identity, signature.signer.identity_domain) == ("@x.test", "x.test")
+    assert signature.signer.signed_headers == ("From", "to")
     assert signature.signature == b"test\n"
     assert signature.body_length is signature.signed_at is signature.expires_at is None
 
@@ -41,18 +41,21 @@ def test_every_tag() -> None:
     signature = parse_signature(
         field(c="relaxed", i="=6Ae@a.b.x.test", q="other : dns/txt", l="017", t="10", x="11", z="From:x|To:y", new="=")
     )
-    assert (signature.header_canonicalization, signature.body_canonicalization) == ("relaxed", "simple")
-    assert (signature.identity, signature.identity_domain) == ("je@a.b.x.test", "a.b.x.test")
+    assert (signature.signer.header_canonicalization, signature.signer.body_canonicalization) == ("relaxed", "simple")
+    assert (signature.signer.identity, signature.signer.identity_domain) == ("je@a.b.x.test", "a.b.x.test")
     assert (signature.body_length, signature.signed_at, signature.expires_at) == (17, 10, 11)
 
 
 def test_names_in_u_labels() -> None:
     signature = parse_signature(field(d="BÜCHER.test", s="größe", i="jürgen@post.bücher.test"))
-    assert signature.domain == "xn--bcher-kva.test"
-    assert signature.key_name == "xn--gre-6ka8i._domainkey.xn--bcher-kva.test"
-    assert (signature.identity, signature.identity_domain) == ("jürgen@post.bücher.test", "post.xn--bcher-kva.test")
+    assert signature.signer.domain == "xn--bcher-kva.test"
+    assert signature.signer.key_name == "xn--gre-6ka8i._domainkey.xn--bcher-kva.test"
+    assert (signature.signer.identity, signature.signer.identity_domain) == (
+        "jürgen@post.bücher.test",
+        "post.xn--bcher-kva.test",
+    )
     quoted = parse_signature(field(d="bücher.test", i="j=C3=BCrgen@xn--bcher-kva.test"))
-    assert quoted.identity == "jürgen@xn--bcher-kva.test"
+    assert quoted.signer.identity == "jürgen@xn--bcher-kva.test"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +118,17 @@ def test_the_error_names_the_signature_where_that_could_be_read() -> None:
 
 def test_a_giant_field_is_read_in_linear_time() -> None:
     names = ":".join(["from"] + ["a" * 10] * 90_000)
-    assert len(parse_signature(field(h=names)).signed_headers) == 90_001
+    assert len(parse_signature(field(h=names)).signer.signed_headers) == 90_001
     with pytest.raises(SignatureError):
         parse_signature(field(d="a." * 500_000))
+
+
+def test_a_signer_is_remembered_and_a_changed_one_is_another() -> None:
+    one, other = parse_signature(field(t="10")), parse_signature(field(t="11", b="AAAA"))
+    assert one.signer is other.signer
+    assert (one.signed_at, other.signed_at, other.signature) == (10, 11, b"\0\0\0")
+    assert parse_signature(field(s="other")).signer.key_name == "other._domainkey.x.test"
+    assert parse_signature(field(h="from")).signer.picks == ((b"from", 1),)
+    giant = field(h=":".join(["from"] * 1000))
+    assert parse_signature(giant).signer is not parse_signature(giant).signer
+    assert parse_signature(giant).signer.authors == 1000
