@@ -59,9 +59,8 @@ class SrsError(ValueError):
         self.flaw = flaw
 
 
-def is_srs(local: str) -> bool:
-    """Whether a local part looks like one of this scheme, whoever made it."""
-    return _SRS.match(local) is not None
+# Whether a local part looks like one of this scheme, whoever made it: then it is a match, as nearly none is.
+is_srs = _SRS.match
 
 
 class Srs:

@@ -36,7 +36,7 @@ class AddressRewriting:
     def address(self, address: Address) -> Address:
         """An address of the envelope in its standard form; the null address stays what it is."""
         domain = address.domain
-        if domain and not domain.endswith(".") and (not self._append_dot or "." in domain or domain[0] == "["):
+        if domain and domain[-1] != "." and (not self._append_dot or "." in domain or domain[0] == "["):
             return address
         local = address.local
         if not domain and not local:

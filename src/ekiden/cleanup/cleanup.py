@@ -97,7 +97,6 @@ class Cleanup:
         self._empty_recipient = self._one_address("empty_address_recipient", parameters.empty_address_recipient)
         self._aliases = self._virtual_aliases() if parameters.virtual_alias_maps else None
         self._has_maps = bool(self._canonical) or bool(self._masquerade)
-        self._maps_envelope = self._has_maps or self._srs is not None
         self._has_copies = bool(self._always_copy) or bool(self._sender_copies) or bool(self._recipient_copies)
         self._prepare_header()
         self.characters = self._character_rules()
@@ -107,12 +106,12 @@ class Cleanup:
     async def envelope(self, sender: Address, recipients: Sequence[Recipient], way: Way) -> Addressed | Refusal:
         """The steps of cleanup(8), in its order."""
         try:
-            if way.maps and self._maps_envelope:
+            if way.maps and self._has_maps:
                 sender = await self._sender(sender, way)
                 found = [await self._recipient(recipient, way) for recipient in recipients]
             else:
                 sender = self._local.address(sender)
-                found = [self._standard_recipient(recipient) for recipient in recipients]
+                found = [self._unmapped_recipient(recipient, way) for recipient in recipients]
             if way.copies and self._has_copies:
                 found += await self._copies(sender, found, way)
             if way.maps and self._aliases is not None:
@@ -136,20 +135,27 @@ class Cleanup:
 
     async def _recipient(self, recipient: Recipient, way: Way) -> Recipient:
         """Standard form, canonical, masquerade; or whom a sender of forwarded mail stands for."""
-        standard = self._standard_recipient(recipient)
-        given = address = standard.address
-        if way.maps and self._srs is not None and (stood_for := self._srs.reversed(address)) is not None:
+        if not (way.maps and self._has_maps):
+            return self._unmapped_recipient(recipient, way)
+        address = self._standard_recipient(recipient.address)
+        if self._srs is not None and (stood_for := self._srs.reversed(address)) is not None:
             address = stood_for
-        elif way.maps and self._has_maps:
+        else:
             address = await self._mapped(address, "envelope_recipient")
-        return standard if address is given else standard.readdressed(address)
+        return recipient if address is recipient.address else recipient.readdressed(address)
 
-    def _standard_recipient(self, recipient: Recipient) -> Recipient:
-        given = recipient.address
-        address = self._local.address(given)
-        if self._empty_recipient is not None and address.is_null:
-            address = self._empty_recipient
-        return recipient if address is given else recipient.readdressed(address)
+    def _unmapped_recipient(self, recipient: Recipient, way: Way) -> Recipient:
+        """As _recipient, where no table has to be asked."""
+        address = self._standard_recipient(recipient.address)
+        if way.maps and self._srs is not None:
+            address = self._srs.reversed(address) or address
+        return recipient if address is recipient.address else recipient.readdressed(address)
+
+    def _standard_recipient(self, address: Address) -> Address:
+        address = self._local.address(address)
+        if not address.domain and self._empty_recipient is not None and address.is_null:
+            return self._empty_recipient
+        return address
 
     async def _mapped(self, address: Address, which: str) -> Address:
         for maps, classes in self._canonical:

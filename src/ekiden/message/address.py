@@ -28,11 +28,12 @@ class Address(Struct, frozen=True):
     def is_null(self) -> bool:
         return not self.local and not self.domain
 
+    @lru_cache(maxsize=1024)  # noqa: B019 - written several times for a message; most addresses come again
     def __str__(self) -> str:
         """The address on the wire and in the log, without angle brackets; the local part quoted where needed."""
         if not self.local:
             return f'""@{self.domain}' if self.domain else ""
-        local = _wire_local(self.local)
+        local = self.local if _DOT_STRING.fullmatch(self.local) is not None else quote_local(self.local)
         return f"{local}@{self.domain}" if self.domain else local
 
     @property
@@ -51,12 +52,6 @@ NULL_SENDER = Address("", "")
 def composed(text: str) -> str:
     """``text`` with its letters composed (NFC, RFC 5198 §3), as names are compared; they travel as they came."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
-@lru_cache(maxsize=4096)
-def _wire_local(local: str) -> str:
-    """An address is written out several times for each message, and most of them come again."""
-    return local if _DOT_STRING.fullmatch(local) is not None else quote_local(local)
 
 
 def quote_local(local: str) -> str:

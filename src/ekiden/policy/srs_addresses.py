@@ -52,7 +52,7 @@ class SrsAddresses:
 
     def is_ours(self, address: Address) -> bool:
         """Whether an address would be one of ours, by its looks."""
-        return bool(self.domain) and is_srs(address.local) and dns_name(address.domain) == self.domain
+        return is_srs(address.local) is not None and bool(self.domain) and dns_name(address.domain) == self.domain
 
     def sender_for(self, sender: Address) -> Address:
         """The sender of forwarded mail. Raises SrsError, and TableTrouble where there is no secret."""
@@ -60,6 +60,8 @@ class SrsAddresses:
 
     def reversed(self, address: Address) -> Address | None:
         """Whom an address of ours stands for; None for all others, also when that cannot be told now."""
+        if is_srs(address.local) is None:  # nearly every address
+            return None
         srs = self._now() if self.is_ours(address) else None
         try:
             return None if srs is None else srs.reverse(address, self._time())

@@ -45,14 +45,15 @@ class KnownRecipients:
 
         self._origin = domain_key(parameters.myorigin)  # the domain of names that have none
         self._delimiter = parameters.recipient_delimiter
-        self._aliases = open_tables(parameters.virtual_alias_maps)
+        aliases = open_tables(parameters.virtual_alias_maps)
         # Cleanup replaces these, so nobody knows here whether they are anybody's.
-        self._canonical = open_tables(
+        canonical = open_tables(
             [
                 *(parameters.recipient_canonical_maps if _RECIPIENT in parameters.recipient_canonical_classes else ()),
                 *(parameters.canonical_maps if _RECIPIENT in parameters.canonical_classes else ()),
             ]
         )
+        self._mapping = [maps for maps in (aliases, canonical) if maps]
         words = parameters.local_recipient_maps
         aliases_wanted = not set(parameters.alias_maps).isdisjoint(words)
         # Aliases that nobody can read for us must not make their recipients unknown.
@@ -64,6 +65,16 @@ class KnownRecipients:
         self._mailboxes = open_tables(parameters.virtual_mailbox_maps)
         self._relay = open_tables(parameters.relay_recipient_maps)
         self._always = frozenset({"postmaster", parameters.double_bounce_sender.lower()})
+        # Classes of which any recipient is good, and no table has to be asked about one.
+        self.unlisted = frozenset({DomainClass.DEFAULT}) | frozenset(
+            klass
+            for klass, is_listed in (
+                (DomainClass.LOCAL, self._checks_local),
+                (DomainClass.VIRTUAL_MAILBOX, self._mailboxes),
+                (DomainClass.RELAY, self._relay),
+            )
+            if not is_listed and not self._mapping
+        )
         self._show_table = parameters.show_user_unknown_table_name
         self._codes = {
             DomainClass.LOCAL: parameters.unknown_local_recipient_reject_code,
@@ -74,9 +85,11 @@ class KnownRecipients:
 
     async def is_mapped(self, address: Address, domain: str, klass: DomainClass) -> bool:
         """Whether virtual_alias_maps or canonical maps make another address of it. Raises TableTrouble."""
+        if not self._mapping:
+            return False
         asked = self._asked(address, domain)
         is_local = _yes if klass is DomainClass.LOCAL else None
-        for maps in (self._aliases, self._canonical):
+        for maps in self._mapping:
             if await find_alias(maps, asked, delimiter=self._delimiter, is_local=is_local) is not None:
                 return True
         return False

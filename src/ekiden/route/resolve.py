@@ -139,7 +139,9 @@ class Router:
             klass = self._classes.known.get(domain) or await self._classes.of(domain)
             if klass is DomainClass.VIRTUAL_ALIAS:  # transport_maps do not change what aliases had to say
                 return failed(_USER_UNKNOWN, self._no_alias)
-            default = self._default(klass, domain)
+            default = self._defaults[klass]
+            if not default.next_hop:
+                default = Transport(default.name, domain or self._my_name)
             if self._depends_on_sender and sender is not None and klass in _OFF_HOST:
                 default = await self._default_of_sender(klass, domain, sender)
             if self._transports is not None:
@@ -166,7 +168,7 @@ class Router:
             # One that virtual aliases or canonical maps know has been made by another program.
             found = self._srs.check(address)
             return None if found is None or await self._recipients.is_mapped(address, domain, klass) else found
-        if klass is DomainClass.DEFAULT and not self._may_be_undeliverable:
+        if klass in self._recipients.unlisted and not self._may_be_undeliverable:
             return None
         # smtpd_reject_unlisted_recipient: what is mapped is another address's matter; of what is left, the
         # error and retry transports tell at once what the sender would hear later.
@@ -207,7 +209,8 @@ class Router:
             return True  # we have passed on mail of who is behind it
         if not self._routes_untrusted and self._is_routed(address.local):
             return False
-        return await self._classes.of(domain_key(address.domain)) is not DomainClass.DEFAULT
+        domain = domain_key(address.domain)
+        return (self._classes.known.get(domain) or await self._classes.of(domain)) is not DomainClass.DEFAULT
 
     def _is_routed(self, local: str) -> bool:
         """A next hop, or a rewriting rule somewhere, might read another destination out of this local part."""
@@ -215,12 +218,8 @@ class Router:
             return False  # it was quoted, and what is quoted is a name and nothing else
         return not _ROUTING_CHARACTERS.isdisjoint(local)
 
-    def _default(self, klass: DomainClass, domain: str) -> Transport:
-        default = self._defaults[klass]
-        return default if default.next_hop else Transport(default.name, domain or self._my_name)
-
     async def _default_of_sender(self, klass: DomainClass, domain: str, sender: Address) -> Transport:
-        """As _default, where senders have their own transports (of the default class only) and relay hosts."""
+        """The default, where senders have their own transports (of the default class only) and relay hosts."""
         default = self._configured[klass]
         if klass is DomainClass.DEFAULT and self._default_transports:
             own = await self._default_transports.find(sender)

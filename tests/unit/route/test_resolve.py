@@ -313,6 +313,17 @@ def test_tables_in_trouble_are_not_an_unknown_user() -> None:
         asyncio.run(routes.check_recipient(address("x@virtual.example")))
 
 
+@pytest.mark.parametrize("maps", ["virtual_alias_maps", "recipient_canonical_maps"])
+@pytest.mark.parametrize("domain", ["here.example", "virtual.example", "relay.example"])
+def test_recipients_that_nobody_lists_are_asked_of_maps_that_may_change_them(maps: str, domain: str) -> None:
+    unlisted = {**BASE, "local_recipient_maps": "", "virtual_mailbox_maps": "", "relay_recipient_maps": ""}
+    free = Router(Parameters(unlisted), open_table=opener)
+    assert asyncio.run(free.check_recipient(address(f"x@{domain}"))) is None
+    mapped = Router(Parameters({**unlisted, maps: "broken:x"}), open_table=opener)
+    with pytest.raises(TableTrouble):
+        asyncio.run(mapped.check_recipient(address(f"x@{domain}")))
+
+
 @honours(
     "unknown_local_recipient_reject_code",
     "unknown_relay_recipient_reject_code",
