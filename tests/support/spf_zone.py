@@ -108,7 +108,7 @@ class SpfZone:
 
     def _answer(self, records: list[R], name: str) -> Answer[R]:
         if records:
-            return Answer(Found.RECORDS, tuple(records))
+            return Answer(Found.RECORDS, tuple(records), ttl_s=300.0)
         return Answer(Found.NODATA if name in self.names else Found.NXDOMAIN)
 
 

@@ -184,3 +184,15 @@ def test_what_dnssec_proved_is_remembered_with_the_answer() -> None:
         assert asyncio.run(cache.cname("a")) == Answer(Found.RECORDS, (alias,), True, 60)
         assert asyncio.run(cache.tlsa("_25._tcp.b")).authentic
     assert len(inner.asked) == 3
+
+
+def test_until_when_an_answer_is_remembered() -> None:
+    inner, clock = FakeResolver({("TXT", "a"): [b"x"], ("TXT", "b"): SERVFAIL}, ttl_s=60), MovedClock()
+    cache = caching(inner, clock)
+    answer = asyncio.run(cache.txt("a"))
+    assert cache.lives_until("txt", "A", answer) == clock.now + 60
+    # Another answer, though it says the same, may have come from elsewhere or earlier.
+    assert cache.lives_until("txt", "a", Answer(Found.RECORDS, (b"x",), ttl_s=60)) == 0
+    assert cache.lives_until("mx", "a", answer) == cache.lives_until("txt", "b", answer) == 0
+    cache.clear()
+    assert cache.lives_until("txt", "a", answer) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import yaml
 from msgspec.structs import replace
 
 from ekiden.auth.spf import remembered
@@ -14,9 +15,12 @@ from ekiden.auth.spf.remembered import SpfChecks, SpfFindings
 from ekiden.auth.verdict import Result
 from ekiden.config.snapshot import Parameters
 from ekiden.dns.cache import CachingResolver
+from ekiden.dns.resolver import Resolver
 from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.envelope import Client
 from support.fake_resolver import SERVFAIL, FakeResolver, MovedClock, Zone
+from support.requirements import require_conformance
+from support.spf_zone import SpfZone
 
 GOOD = b"v=spf1 ip4:192.0.2.1 -all"
 ZONE: dict[tuple[str, str], object] = {("TXT", "a.test"): [GOOD], ("TXT", "h.test"): [GOOD]}
@@ -173,3 +177,45 @@ def test_a_huge_record_is_not_kept() -> None:
             service = Service({**ZONE, ("TXT", name): [GOOD.ljust(octets)]})
             assert service.check().mail_from.result is Result.PASS
             assert (service.checks.known(CLIENT, ANNA) is not None) is is_kept
+
+
+@pytest.mark.parametrize("name", ["rfc7208-tests.part.yml", "rfc4408-tests.part.yml"])
+def test_memory_changes_nothing_in_the_suites_of_others(name: str) -> None:
+    """Each of a suite's clients with each of its senders: what is known is what a check finds that knows nothing."""
+
+    async def run(zone: SpfZone, clients: list[Client], senders: list[Address]) -> int:
+        clock, hits = MovedClock(), 0
+
+        def checks(resolver: Resolver) -> SpfChecks:
+            return SpfChecks(
+                resolver,
+                receiver="mx.test",
+                limits=SpfLimits(),
+                checks_helo=True,
+                writes_field=True,
+                time=clock.time,
+            )
+
+        remembering = checks(CachingResolver(zone, clock, Parameters({})))
+        for client in clients:
+            for sender in senders:
+                known = remembering.known(client, sender)
+                hits += known is not None
+                anew = await checks(zone).check(client, sender)
+                assert (known or await remembering.check(client, sender)) == anew, (client, sender)
+        return hits
+
+    hits = 0
+    for scenario in yaml.safe_load_all(require_conformance("spf", name).read_text("utf-8")):
+        tests = scenario["tests"].values()
+        clients = dict.fromkeys((test["host"], test["helo"]) for test in tests)
+        senders = dict.fromkeys(Address(*(test["mailfrom"] or "").rpartition("@")[::2]) for test in tests)
+        others = [Address("other+1", sender.domain) for sender in senders if sender.domain]
+        hits += asyncio.run(
+            run(
+                SpfZone(scenario["zonedata"]),
+                [Client(address=address, helo=helo) for address, helo in clients],
+                [*senders, *others],
+            )
+        )
+    assert hits > 10
