@@ -79,6 +79,8 @@ class Cleanup:
         self._open_table = open_table
         self._srs = srs or None
         self._local = local_rewriting(parameters)
+        # An address with what it lacks: the form that access rules and routes are asked for.
+        self.standard = self._local.address
         self._remote = remote_rewriting(parameters)
         self._canonical = [
             (self._maps(words, "canonical"), frozenset(classes))
@@ -110,7 +112,7 @@ class Cleanup:
                 sender = await self._sender(sender, way)
                 found = [await self._recipient(recipient, way) for recipient in recipients]
             else:
-                sender = self._local.address(sender)
+                sender = self.standard(sender)
                 found = [self._unmapped_recipient(recipient, way) for recipient in recipients]
             if way.copies and self._has_copies:
                 found += await self._copies(sender, found, way)
@@ -122,13 +124,9 @@ class Cleanup:
         except AliasLoop as loop:
             return Refusal(reply(451, "4.6.0", "Error: alias expansion error"), "alias-loop", str(loop))
 
-    def standard(self, address: Address) -> Address:
-        """``address`` with what it lacks: the form that access rules and routes are asked for."""
-        return self._local.address(address)
-
     async def _sender(self, address: Address, way: Way) -> Address:
         """Standard form, canonical, masquerade."""
-        address = self._local.address(address)
+        address = self.standard(address)
         if way.maps and self._has_maps and not address.is_null:
             return await self._mapped(address, "envelope_sender")
         return address
@@ -152,7 +150,7 @@ class Cleanup:
         return recipient if address is recipient.address else recipient.readdressed(address)
 
     def _standard_recipient(self, address: Address) -> Address:
-        address = self._local.address(address)
+        address = self.standard(address)
         if not address.domain and self._empty_recipient is not None and address.is_null:
             return self._empty_recipient
         return address
@@ -183,7 +181,7 @@ class Cleanup:
         copy = _only_address(found.value)
         if copy is None:
             raise TableTrouble(f"{found.key}: {found.value!r} is not one address")
-        return [self._local.address(copy)]
+        return [self.standard(copy)]
 
     def _each_once(self, recipients: Sequence[Recipient]) -> tuple[Recipient, ...]:
         """Recipients that come again are left out.
@@ -328,7 +326,7 @@ class Cleanup:
         address = _only_address(text)
         if address is None:
             raise ConfigError(f"{name} = {text}: must be one address")
-        return self._local.address(address)
+        return self.standard(address)
 
     def _character_rules(self) -> CharacterRules | None:
         stripped, rejected = self.parameters.message_strip_characters, self.parameters.message_reject_characters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from ekiden.dns.name import dns_name
 from ekiden.message.address import Address
@@ -60,11 +61,12 @@ def received_field(
     return f"{head}; {header_date(at)}\r\n".encode("utf-8", "surrogateescape")
 
 
-def _in_ascii(address: Address) -> Address:
+@lru_cache(maxsize=1024)
+def _in_ascii(address: Address) -> str:
     """With an international domain in A-labels, if that is all there is: the header stays fit for every server."""
     if address.domain.isascii() or not address.local.isascii():
-        return address
-    return Address(address.local, dns_name(address.domain) or address.domain)
+        return str(address)
+    return str(Address(address.local, dns_name(address.domain) or address.domain))
 
 
 def _protocol(client: Client, *, smtputf8: bool) -> str:

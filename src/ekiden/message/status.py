@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -18,6 +19,7 @@ class Status(Struct, frozen=True):
     subject: int
     detail: int
 
+    @lru_cache(maxsize=1024)  # noqa: B019 - written several times for a message, and always the same few
     def __str__(self) -> str:
         return f"{self.klass}.{self.subject}.{self.detail}"
 

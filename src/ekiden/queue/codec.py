@@ -69,7 +69,7 @@ def row_of(message: QueuedMessage, state: QueueState) -> Row:
     if not sender.isascii():
         sender = sender.encode("utf-8", "backslashreplace").decode("utf-8")
     return (
-        message.queue_id, state.value, message.due, message.arrived, content.size if data is None else len(data),
+        message.queue_id, str(state), message.due, message.arrived, content.size if data is None else len(data),
         sender, message.attempts, int(message.delay_warned), message.hold,
         pack(_Kept(envelope, message.message_id, message.content_filter, start)),
         None if _is_untried(message) else pack(message.pending),
