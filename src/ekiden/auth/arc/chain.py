@@ -62,6 +62,9 @@ class Chain(Struct, frozen=True):
     trouble: str = ""
 
 
+_NO_CHAIN = Chain()
+
+
 class _Trouble(Exception):
     pass
 
@@ -69,7 +72,7 @@ class _Trouble(Exception):
 def collect(header: SignableHeader) -> Chain:
     """RFC 8617 §5.2, steps 1 and 2."""
     if not header.has_any(_KINDS):
-        return Chain()
+        return _NO_CHAIN
     if any(len(header.named(kind)) > SETS_LIMIT for kind in _KINDS):
         return Chain(highest=SETS_LIMIT + 1, trouble=f"it has more than {SETS_LIMIT} sets")
     fields = _Fields(header)

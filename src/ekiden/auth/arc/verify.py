@@ -61,9 +61,9 @@ class ArcVerification:
         chain = collect(self._header)
         self._sets = chain.sets
         self._highest = chain.highest
-        self._trouble = chain.trouble or self._unacceptable()
+        self._trouble = chain.trouble or (self._unacceptable() if chain.sets else "")
         self._bodies: dict[int, BodyHash] = {}
-        if not self._trouble:
+        if self._sets and not self._trouble:
             for one in self._sets[-limits.message_signatures :]:
                 signer = one.signature.signer
                 self._bodies[one.instance] = hashes.want(
@@ -72,7 +72,7 @@ class ArcVerification:
 
     def start(self) -> None:
         """Begins the look-ups, one for each name. Needs a running event loop."""
-        if not self._trouble:
+        if self._sets and not self._trouble:
             for signer in self._signers():
                 self._lookups.begin(signer)
 
@@ -85,7 +85,7 @@ class ArcVerification:
         if self._trouble:
             return self._verdict(Result.FAIL, self._trouble)
         if not self._sets:
-            return ArcVerdict(Result.NONE, reason="there are no ARC fields")
+            return _NO_CHAIN
         self.start()
         newest = self._sets[-1]
         found = await self._message_signature(newest)
@@ -117,10 +117,9 @@ class ArcVerification:
                     return f"{field} i={one.instance} is by {signer.algorithm}, which proves nothing any more"
                 if not signer.key_name:
                     return f"s= and d= of {field} i={one.instance} are too long for a name in DNS"
-        if self._sets:
-            expires = self._sets[-1].signature.expires_at
-            if expires is not None and expires + self._limits.clock_skew_s < self._now:
-                return f"its newest message signature has expired (x={expires})"
+        expires = self._sets[-1].signature.expires_at
+        if expires is not None and expires + self._limits.clock_skew_s < self._now:
+            return f"its newest message signature has expired (x={expires})"
         if len({signer.key_name for signer in self._signers()}) > self._limits.names:
             return f"it names more than {self._limits.names} keys"
         return ""
@@ -189,6 +188,9 @@ class ArcVerification:
                 return oldest
             oldest = one.instance
         return 0
+
+
+_NO_CHAIN = ArcVerdict(Result.NONE, reason="there are no ARC fields")
 
 
 class _Found(Struct, frozen=True):

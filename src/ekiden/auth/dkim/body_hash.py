@@ -10,34 +10,33 @@ from __future__ import annotations
 import hashlib
 import re
 
+from msgspec import Struct
+
 from ekiden.auth.dkim.canonical import RELAXED, SIMPLE
 
 _PIECE = 1 << 17  # larger chunks are worked on in pieces of this size, which the processor's cache holds
 _LINE_ENDS = b"\r\n" * (1 << 14)
+_HALVES = (b"\r", b"\n")  # of a line end
 _RUN = re.compile(rb"  +")
 
 
-class BodyHash:
+class BodyHash(Struct, eq=False):
     """One request. ``digest`` is empty until the body has ended; ``octets`` counts the whole canonical body."""
 
-    __slots__ = ("canonicalization", "digest", "length", "octets")
-
-    def __init__(self, canonicalization: str, length: int | None) -> None:
-        self.canonicalization = canonicalization
-        self.length = length  # l=: no octet behind it counts
-        self.octets = 0
-        self.digest = b""
+    canonicalization: str
+    length: int | None  # l=: no octet behind it counts
+    octets: int = 0
+    digest: bytes = b""
 
 
 class BodyHashes:
     """``want`` what is needed, ``feed`` the body, ``finish``: then every BodyHash has its digest."""
 
-    __slots__ = ("_begun", "_finished", "_relaxed", "_simple")
+    __slots__ = ("_begun", "_bodies", "_finished")
 
     def __init__(self) -> None:
         self._begun = False
-        self._simple: _Simple | None = None
-        self._relaxed: _Relaxed | None = None
+        self._bodies: dict[str, _Canonical] = {}
         self._finished = False
 
     def want(self, canonicalization: str, algorithm: str, length: int | None) -> BodyHash:
@@ -47,14 +46,12 @@ class BodyHashes:
         """
         if algorithm != "sha256":
             raise ValueError(f"no body hash is made with {algorithm}")
-        body: _Canonical
-        if canonicalization == SIMPLE:
-            body = self._simple = self._simple or _Simple()
-        elif canonicalization == RELAXED:
-            body = self._relaxed = self._relaxed or _Relaxed()
-        else:
+        if canonicalization not in _CANONICAL:
             raise ValueError(f"no body hash is made with the canonicalization {canonicalization}")
-        known = body.known(length)
+        if canonicalization not in self._bodies:
+            self._bodies[canonicalization] = _CANONICAL[canonicalization]()
+        body = self._bodies[canonicalization]
+        known = body.whole if length is None else body.cut_at(length)
         if known is None:
             if self._begun:
                 raise ValueError("the body has begun, another hash of it is wanted too late")
@@ -63,24 +60,20 @@ class BodyHashes:
 
     def feed(self, data: bytes | memoryview) -> None:
         self._begun = True
-        if self._simple is None and self._relaxed is None:
+        if not self._bodies:
             return
         for at in range(0, len(data), _PIECE):
             piece = bytes(data[at : at + _PIECE])
-            if self._simple is not None:
-                self._simple.feed(piece)
-            if self._relaxed is not None:
-                self._relaxed.feed(piece)
+            for body in self._bodies.values():
+                body.feed(piece)
 
     def finish(self) -> None:
         """The body has ended; doing so twice changes nothing."""
         if self._finished:
             return
         self._begun = self._finished = True
-        if self._simple is not None:
-            self._simple.finish()
-        if self._relaxed is not None:
-            self._relaxed.finish()
+        for body in self._bodies.values():
+            body.finish()
 
 
 class _Canonical:
@@ -89,34 +82,53 @@ class _Canonical:
     However many lengths are asked for, the body is hashed once: the digest is taken where each of them ends.
     """
 
-    __slots__ = ("_begun", "_carriage_return", "_cut", "_hash", "_line_ends", "_octets", "_taken", "_whole")
+    __slots__ = ("_begun", "_cut", "_hash", "_held", "_line_ends", "_octets", "_taken", "whole")
 
     canonicalization: str
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self._octets = 0  # of the canonical body, as far as it is known
-        self._whole: BodyHash | None = None
+        self.whole: BodyHash | None = None
         self._cut: list[BodyHash] = []  # those with a length that is not reached yet, the shortest last
         self._taken: list[tuple[BodyHash, bytes]] = []  # those whose length is reached, and their digest
         self._line_ends = 0
-        self._carriage_return = False  # behind the line ends that are counted: perhaps half of the next one
+        self._held = b""  # what is behind the line ends that are counted, and whose meaning depends on what follows
         self._begun = False  # something has been hashed, so that the body is not empty
 
-    def known(self, length: int | None) -> BodyHash | None:
-        if length is None:
-            return self._whole
+    def cut_at(self, length: int) -> BodyHash | None:
+        """What was wanted of this length."""
         requests = [*self._cut, *(wanted for wanted, _ in self._taken)]
         return next((wanted for wanted in requests if wanted.length == length), None)
 
     def want(self, length: int | None) -> BodyHash:
         made = BodyHash(self.canonicalization, length)
         if length is None:
-            self._whole = made
+            self.whole = made
         else:
             self._cut.append(made)
             self._cut.sort(key=_length, reverse=True)
         return made
+
+    def feed(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        # White space that ends the last line goes with relaxed; a bare carriage return is none.
+        if self._held.endswith(b"\r"):
+            self._flush_line_ends()
+            self._update(self._held)
+            self._begun = True
+        # RFC 6376 §3.4.3: an empty body is one CRLF; §3.4.4: it stays empty.
+        if self._begun or self.canonicalization == SIMPLE:
+            self._update(b"\r\n")
+        digest = self._hash.digest()
+        if self.whole is not None:
+            self.whole.octets, self.whole.digest = self._octets, digest
+        for wanted in self._cut:
+            wanted.octets, wanted.digest = self._octets, digest
+        for wanted, digest_there in self._taken:
+            wanted.octets, wanted.digest = self._octets, digest_there
 
     def _update(self, data: bytes) -> None:
         octets = self._octets + len(data)
@@ -127,25 +139,19 @@ class _Canonical:
             self._hash.update(memoryview(data)[at:end])
             self._taken.append((wanted, self._hash.digest()))
             at = end
-        if self._whole is not None or self._cut:
+        if self.whole is not None or self._cut:
             self._hash.update(memoryview(data)[at:] if at else data)
         self._octets = octets
 
     def _take(self, data: bytes) -> None:
-        """Bytes of the canonical body, but for the line ends at its end."""
-        if self._carriage_return and data:
-            data = b"\r" + data
-            self._carriage_return = False
-        end = len(data)
-        if data.endswith(b"\r"):
-            self._carriage_return = True
-            end -= 1
-        content = _without_line_ends(data, end)
+        """Bytes of the canonical body, but for the line ends at its end; what is held is to come behind them."""
+        content = _without_line_ends(data)
         if content:
-            self._flush_line_ends()
+            if self._line_ends:
+                self._flush_line_ends()
             self._update(data[:content] if content < len(data) else data)
             self._begun = True
-        self._line_ends += (end - content) // 2
+        self._line_ends += (len(data) - content) // 2
 
     def _flush_line_ends(self) -> None:
         left = self._line_ends * 2
@@ -155,19 +161,6 @@ class _Canonical:
             self._update(part)
             left -= len(part)
 
-    def _end(self) -> None:
-        if self._carriage_return:
-            self._flush_line_ends()
-            self._update(b"\r")
-            self._begun = True
-        # RFC 6376 §3.4.3: an empty body is one CRLF; §3.4.4: it stays empty.
-        if self._begun or self.canonicalization == SIMPLE:
-            self._update(b"\r\n")
-        digest = self._hash.digest()
-        rest = self._cut if self._whole is None else [*self._cut, self._whole]
-        for wanted, digest_there in [*self._taken, *((wanted, digest) for wanted in rest)]:
-            wanted.octets, wanted.digest = self._octets, digest_there
-
 
 class _Simple(_Canonical):
     """RFC 6376 §3.4.3: the empty lines at the end become one CRLF."""
@@ -176,38 +169,39 @@ class _Simple(_Canonical):
     canonicalization = SIMPLE
 
     def feed(self, data: bytes) -> None:
-        self._take(data)
-
-    def finish(self) -> None:
-        self._end()
+        if self._held:
+            data = self._held + data
+        # Perhaps half of a line end.
+        self._held = b"\r" if data.endswith(b"\r") else b""
+        self._take(data[:-1] if self._held else data)
 
 
 class _Relaxed(_Canonical):
     """RFC 6376 §3.4.4: also no white space at the end of lines, and one blank for each run of it within."""
 
-    __slots__ = ("_held",)
+    __slots__ = ()
     canonicalization = RELAXED
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._held = b""  # a blank, a carriage return or both, whose meaning depends on what follows
 
     def feed(self, data: bytes) -> None:
         if self._held:
             data = self._held + data
+        self._held = b""
+        if data.endswith((b"\r", b" ", b"\t")):
+            data = self._hold_end(data)
+        self._take(_without_blanks(data))
+
+    def _hold_end(self, data: bytes) -> bytes:
+        """Holds a blank, a carriage return or both; what is before them."""
         content = data.removesuffix(b"\r")
         held = b"\r" if len(content) < len(data) else b""
         if content.endswith((b" ", b"\t")):
             content = content.rstrip(b" \t")
             held = b" " + held
         self._held = held
-        self._take(_without_blanks(content))
+        return content
 
-    def finish(self) -> None:
-        held, self._held = self._held, b""
-        # White space that ends the last line goes; a bare carriage return is none.
-        self._take(held if held.endswith(b"\r") else b"")
-        self._end()
+
+_CANONICAL: dict[str, type[_Canonical]] = {SIMPLE: _Simple, RELAXED: _Relaxed}
 
 
 def _length(wanted: BodyHash) -> int:
@@ -227,13 +221,15 @@ def _without_blanks(data: bytes) -> bytes:
     return data.replace(b" \r\n", b"\r\n")
 
 
-def _without_line_ends(data: bytes, end: int) -> int:
-    """Where the run of CRLF begins that reaches to ``end``."""
-    if not data.endswith(b"\n", 0, end):
-        return end
+def _without_line_ends(data: bytes) -> int:
+    """Where the run of CRLF begins that reaches to the end."""
+    if not data.endswith(b"\r\n"):
+        return len(data)
+    if data[-3:-2] not in _HALVES:  # as where a line ends the piece
+        return len(data) - 2
     # The run lies within the carriage returns and line feeds at the end, behind any two equal ones in a row.
-    begin = len(data[:end].rstrip(b"\r\n"))
-    twice = max(data.rfind(b"\r\r", begin, end), data.rfind(b"\n\n", begin, end))
+    begin = len(data.rstrip(b"\r\n"))
+    twice = max(data.rfind(b"\r\r", begin), data.rfind(b"\n\n", begin))
     if twice >= 0:
         begin = twice + 1
     return begin + 1 if data.startswith(b"\n", begin) else begin
