@@ -31,7 +31,8 @@ T = TypeVar("T")
 
 # Statements of some sizes stay prepared. Each execution makes the threads of the worker take turns, which costs more
 # than the rows do, so ordinary batches are one statement: a batch of 100 puts is 64 + 32 + 4 rows, one of 13 is one.
-_SIZES = (64, 32, *range(24, 0, -1))
+_AT_ONCE = 24
+_SIZES = (64, 32, *range(_AT_ONCE, 0, -1))
 _COLUMN_LIST = ", ".join(COLUMNS)
 _ROW_MARKS = "(" + ", ".join("?" * len(COLUMNS)) + ")"
 _INSERT = {size: f"INSERT INTO message ({_COLUMN_LIST}) VALUES " + ", ".join([_ROW_MARKS] * size) for size in _SIZES}
@@ -115,10 +116,7 @@ class Transaction:
             self.lease_changes[queue_id] = Lease(self.monotonic + seconds, in_file)
 
     def is_in_file(self, queue_id: str) -> bool:
-        """Whether the content of a message lies in a file; a lease knows it without asking the database."""
-        lease = self.lease(queue_id)
-        if lease is not None:
-            return lease.in_file
+        """Whether the content of a message that has no lease, which would know, lies in a file."""
         row = self.connection.execute("SELECT content IS NULL FROM message WHERE queue_id = ?", (queue_id,)).fetchone()
         return row is not None and bool(row[0])
 
@@ -141,7 +139,8 @@ class Transaction:
     def delete(self, queue_ids: Sequence[str]) -> None:
         """Remove messages; ids that are not there do not matter."""
         for queue_id in queue_ids:
-            if self.is_in_file(queue_id):
+            lease = self.lease(queue_id)
+            if lease.in_file if lease is not None else self.is_in_file(queue_id):
                 self.ended_files.append(queue_id)
             self.lease_changes[queue_id] = None
         for part in parts(queue_ids):
@@ -154,55 +153,49 @@ class Transaction:
 
 def parts(items: Sequence[T]) -> Iterable[Sequence[T]]:
     """The items in runs of the sizes for which statements stay prepared."""
-    at, left = 0, len(items)
+    left = len(items)
+    if 0 < left <= _AT_ONCE:
+        return (items,)
+    found: list[Sequence[T]] = []
+    at = 0
     for size in _SIZES:
         while left >= size:
-            yield items[at : at + size]
+            found.append(items[at : at + size])
             at, left = at + size, left - size
+    return found
 
 
-class Operation(Generic[T]):
-    """One thing to do, and the caller that waits for it."""
+class _Outcome(Struct, Generic[T], kw_only=True, eq=False):
+    result: T | None = None
+    error: Exception | None = None
 
-    __slots__ = ("error", "future", "result")
+
+class Operation(_Outcome[T], Generic[T]):
+    """One thing to do, the caller that waits for it, and what came of it."""
+
+    future: asyncio.Future[T]
 
     adds = False  # needs space: what must give way when the disk is full
-
-    def __init__(self, future: asyncio.Future[T]) -> None:
-        self.future = future
-        self.result: T | None = None
-        self.error: Exception | None = None
 
     def apply(self, transaction: Transaction) -> T:
         raise NotImplementedError
 
 
 class Put(Operation[None]):
-    __slots__ = ("lease_s", "row")
+    row: Row
+    lease_s: float
 
     adds = True
 
-    def __init__(self, future: asyncio.Future[None], row: Row, lease_s: float) -> None:
-        super().__init__(future)
-        self.row, self.lease_s = row, lease_s
-
     def apply(self, transaction: Transaction) -> None:
         transaction.insert((self.row,))
-        self.note(transaction)
-
-    def note(self, transaction: Transaction) -> None:
-        """The row has been inserted: the lease begins with the commit."""
         transaction.begin_lease(self.row[0], self.lease_s, self.row[11] is None)
 
 
 class Remove(Operation[None]):
     """The end of messages that leave nothing behind."""
 
-    __slots__ = ("queue_ids",)
-
-    def __init__(self, future: asyncio.Future[None], queue_ids: Sequence[str]) -> None:
-        super().__init__(future)
-        self.queue_ids = queue_ids
+    queue_ids: Sequence[str]
 
     def apply(self, transaction: Transaction) -> None:
         transaction.delete(self.queue_ids)
@@ -223,11 +216,8 @@ class Round(Struct, frozen=True):
 class Settle(Operation[None]):
     """Rounds of which something remains, recipients or messages born, along with removals: all of it or none."""
 
-    __slots__ = ("queue_ids", "rounds")
-
-    def __init__(self, future: asyncio.Future[None], queue_ids: Sequence[str], rounds: Sequence[Round]) -> None:
-        super().__init__(future)
-        self.queue_ids, self.rounds = queue_ids, rounds
+    queue_ids: Sequence[str]
+    rounds: Sequence[Round]
 
     @property
     def adds(self) -> bool:  # type: ignore[override]
@@ -252,17 +242,16 @@ class Settle(Operation[None]):
     def _go_on(transaction: Transaction, one: Round) -> None:
         done = transaction.connection.execute(_GO_ON, (one.pending, int(one.delay_warned), one.queue_id))
         if done.rowcount:
-            transaction.begin_lease(one.queue_id, one.lease_s, transaction.is_in_file(one.queue_id))
+            lease = transaction.lease(one.queue_id)
+            in_file = lease.in_file if lease is not None else transaction.is_in_file(one.queue_id)
+            transaction.begin_lease(one.queue_id, one.lease_s, in_file)
 
 
 class Claim(Operation[list[QueuedMessage]]):
-    __slots__ = ("content_directory", "lease_s", "limit", "now")
-
-    def __init__(
-        self, future: asyncio.Future[list[QueuedMessage]], now: float, limit: int, lease_s: float, content: Path
-    ) -> None:
-        super().__init__(future)
-        self.now, self.limit, self.lease_s, self.content_directory = now, limit, lease_s, content
+    now: float
+    limit: int
+    lease_s: float
+    content_directory: Path
 
     def apply(self, transaction: Transaction) -> list[QueuedMessage]:
         claimed: list[QueuedMessage] = []
@@ -314,8 +303,6 @@ def _check_file(path: Path, size: int) -> None:
 
 
 class NextDue(Operation[float | None]):
-    __slots__ = ()
-
     def apply(self, transaction: Transaction) -> float | None:
         row = transaction.connection.execute(_NEXT_DUE).fetchone()
         return None if row is None else row[0]
@@ -349,11 +336,9 @@ _EXPIRED = failed(Status(5, 4, 7), "message is administratively expired")
 class Alter(Operation[list[str]]):
     """An administrator's change to messages by id."""
 
-    __slots__ = ("change", "now", "queue_ids")
-
-    def __init__(self, future: asyncio.Future[list[str]], queue_ids: Sequence[str], change: Change, now: float) -> None:
-        super().__init__(future)
-        self.queue_ids, self.change, self.now = queue_ids, change, now
+    queue_ids: Sequence[str]
+    change: Change
+    now: float
 
     def apply(self, transaction: Transaction) -> list[str]:
         return self.alter(transaction, self.queue_ids)
@@ -408,13 +393,10 @@ def _given_up(last: DeliveryResult | None) -> DeliveryResult:
 
 
 class AlterAll(Alter):
-    """A change to the next ``limit`` of all messages that it concerns, the rows up to ``last``."""
+    """A change to the next ``limit`` of all messages that it concerns, the rows up to ``last``; it names none."""
 
-    __slots__ = ("last", "limit")
-
-    def __init__(self, future: asyncio.Future[list[str]], change: Change, now: float, last: int, limit: int) -> None:
-        super().__init__(future, (), change, now)
-        self.last, self.limit = last, limit
+    last: int
+    limit: int
 
     def apply(self, transaction: Transaction) -> list[str]:
         rows = transaction.connection.execute(
@@ -426,11 +408,7 @@ class AlterAll(Alter):
 class Call(Operation[Any]):
     """Anything else that wants the writer's connection for a moment."""
 
-    __slots__ = ("function",)
-
-    def __init__(self, future: asyncio.Future[Any], function: Callable[[Transaction], Any]) -> None:
-        super().__init__(future)
-        self.function = function
+    function: Callable[[Transaction], Any]
 
     def apply(self, transaction: Transaction) -> Any:
         return self.function(transaction)

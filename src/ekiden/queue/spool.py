@@ -55,23 +55,17 @@ class Spool:
         )
         self._checked_at = float("-inf")
         self._free = 0
+        self.has_plenty = False  # the last look found more space than mail can use up until the next one
         self._named: set[str] = set()  # files of writers that live, and that a row names or is about to
-
-    def writer(self, queue_id: str) -> SpoolWriter:
-        return SpoolWriter(self, queue_id)
-
-    @property
-    def has_plenty(self) -> bool:
-        """Whether the last look found more space than mail can use up until the next one."""
-        return self._free >= _PLENTY_BYTES
 
     def has_space(self, size: int = 0) -> bool:
         """Whether queue_minfree and ``size`` bytes are free; looks once a second at most as long as there is plenty."""
         now = self._clock.monotonic()
-        if self._free < _PLENTY_BYTES or now - self._checked_at >= _SPACE_CHECK_S:
+        if not self.has_plenty or now - self._checked_at >= _SPACE_CHECK_S:
             self._checked_at = now
             self._free = free_bytes(self.directory)
-        return self._free >= max(size, self.limits.minimum_free)
+            self.has_plenty = self._free >= _PLENTY_BYTES
+        return self._free >= size and self._free >= self.limits.minimum_free
 
     async def own(self, queue_id: str, content: FileContent) -> FileContent:
         """The content as the file of ``queue_id``: itself, or a durable link (a forwarded copy shares its origin's).
@@ -153,7 +147,7 @@ class Spool:
 class SpoolWriter:
     """Takes the content of one message (the ContentWriter of this store). One task uses it at a time."""
 
-    __slots__ = ("_buffer", "_end", "_handle", "_is_file", "_queue_id", "_spool", "_trouble", "size")
+    __slots__ = ("_buffer", "_drained", "_end", "_handle", "_is_file", "_queue_id", "_spool", "_trouble", "size")
 
     def __init__(self, spool: Spool, queue_id: str) -> None:
         self.size = 0
@@ -161,6 +155,7 @@ class SpoolWriter:
         self._queue_id = queue_id
         self._buffer = bytearray()
         self._handle = -1
+        self._drained = 0  # bytes that have left the buffer
         self._end = 0  # of what is in the file
         self._is_file = False  # a file of this writer may exist
         self._trouble: StoreTrouble | None = None
@@ -173,7 +168,7 @@ class SpoolWriter:
     def write(self, data: bytes | bytearray | memoryview) -> bool:
         self._buffer += data
         self.size += len(data)
-        return len(self._buffer) >= self._spool.limits.buffer_size
+        return self.size - self._drained >= self._spool.limits.buffer_size
 
     async def drain(self) -> None:
         if self._trouble is not None:
@@ -181,6 +176,7 @@ class SpoolWriter:
         if self.size <= self._spool.limits.inline_limit or not self._buffer:
             return
         data, self._buffer = self._buffer, bytearray()
+        self._drained = self.size
         self._is_file = True
         try:
             await self._spool.in_pool(self._path, lambda: self._append(data))
@@ -191,9 +187,10 @@ class SpoolWriter:
     async def finish(self, head: bytes = b"") -> Content:
         if self._trouble is not None:
             raise self._trouble
-        if len(head) > HEAD_LIMIT_BYTES:
-            raise ValueError(f"a head of {len(head)} bytes has no room before the content")
-        self.size += len(head)
+        head_size = len(head)
+        if head_size > HEAD_LIMIT_BYTES:
+            raise ValueError(f"a head of {head_size} bytes has no room before the content")
+        self.size += head_size
         if not self._is_file and self.size <= self._spool.limits.inline_limit:
             data, self._buffer = b"".join((head, self._buffer)), bytearray()
             return InlineContent(data)
@@ -202,7 +199,7 @@ class SpoolWriter:
 
         def write() -> int:
             self._append(rest)
-            _write_all(self._handle, head, HEAD_LIMIT_BYTES - len(head))
+            _write_all(self._handle, head, HEAD_LIMIT_BYTES - head_size)
             handle, self._handle = self._handle, -1
             return handle
 
@@ -211,7 +208,7 @@ class SpoolWriter:
         except StoreTrouble as error:
             await self._fail(error)
             raise
-        return FileContent(str(self._path), self.size, HEAD_LIMIT_BYTES - len(head))
+        return FileContent(str(self._path), self.size, HEAD_LIMIT_BYTES - head_size)
 
     async def discard(self) -> None:
         self._buffer = bytearray()

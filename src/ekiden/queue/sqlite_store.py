@@ -171,7 +171,7 @@ class SqliteStore:
         return self._writer.thread_id
 
     def content_writer(self, queue_id: str) -> SpoolWriter:
-        return self._spool.writer(queue_id)
+        return SpoolWriter(self._spool, queue_id)
 
     async def read_content(self, content: Content) -> bytes:
         return await contents.read(content)
@@ -192,9 +192,9 @@ class SqliteStore:
         if isinstance(message.content, FileContent):
             await self._put_file(message, state, lease_s)
             return
-        operation = Put(self._loop.create_future(), row_of(message, state), lease_s)
-        self._writer.submit(operation)
-        await operation.future
+        future = self._loop.create_future()
+        self._writer.submit(Put(future, row_of(message, state), lease_s))
+        await future
 
     async def _put_file(self, message: QueuedMessage, state: QueueState, lease_s: float) -> None:
         await self._own_file(message)
@@ -290,7 +290,7 @@ class SqliteStore:
             return done
         last = await self.call(lambda transaction: _last_row(transaction.connection))
         while True:
-            found = await self._do(AlterAll(self._loop.create_future(), change, now, last, _CHANGE_BATCH))
+            found = await self._do(AlterAll(self._loop.create_future(), (), change, now, last, _CHANGE_BATCH))
             done += found
             if not found:
                 break

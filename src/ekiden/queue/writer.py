@@ -286,7 +286,8 @@ class Writer:
                     self._apply_puts(transaction, [operation])
             else:
                 for operation in part:
-                    operation.note(transaction)
+                    row = operation.row  # the lease begins with the commit
+                    transaction.begin_lease(row[0], operation.lease_s, row[11] is None)
 
     def _apply_alone(self, transaction: Transaction, operation: Operation[Any]) -> None:
         """Apply one operation so that, if it is at fault itself, it alone fails."""
