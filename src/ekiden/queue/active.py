@@ -42,7 +42,7 @@ class ActiveMessage:
 
     def __init__(self, message: QueuedMessage, entered: float, before_s: float, *, is_claimed: bool) -> None:
         self.message = message
-        self.size = message.size
+        self.size = message.content.size
         self.is_claimed = is_claimed  # it came from the store, not straight from its client
         self.entered = entered  # monotonic
         self.before_s = before_s  # the log's delays a: from arrival to entered
@@ -69,7 +69,17 @@ class ActiveMessage:
 class Job:
     """One delivery: some recipients of one message (by their index) to one destination."""
 
-    __slots__ = ("active", "indexes", "is_bulky", "is_dropped", "is_started", "priority", "request", "sender")
+    __slots__ = (
+        "active",
+        "indexes",
+        "is_bulky",
+        "is_dropped",
+        "is_started",
+        "priority",
+        "request",
+        "sender",
+        "started",
+    )
 
     def __init__(self, active: ActiveMessage, request: DeliveryRequest, indexes: tuple[int, ...], bulky: bool) -> None:
         self.active = active
@@ -79,6 +89,7 @@ class Job:
         self.priority = request.envelope.priority
         self.is_bulky = bulky
         self.is_started = False
+        self.started = 0.0  # monotonic
         self.is_dropped = False
 
 
@@ -140,7 +151,16 @@ class ActiveSet:
         self._share = ActiveLimits(*(max(1, int(getattr(limits, name) * _SHARE)) for name in limits.__struct_fields__))
 
     def has_room_for_new(self) -> bool:
-        return self._total.is_below(self._limits) and self._new.is_below(self._share)
+        # Every message asks: both answers of is_below(), without its calls.
+        total, limits, new, share = self._total, self._limits, self._new, self._share
+        return (
+            total.messages < limits.messages
+            and total.recipients < limits.recipients
+            and total.content_bytes < limits.content_bytes
+            and new.messages < share.messages
+            and new.recipients < share.recipients
+            and new.content_bytes < share.content_bytes
+        )
 
     def room_for_claimed(self, content_bytes: int) -> int:
         """How many messages of the store may come in, if each has up to ``content_bytes`` of content in memory."""
@@ -154,14 +174,16 @@ class ActiveSet:
         )
 
     def take_room(self, message: QueuedMessage, *, claimed: bool) -> None:
-        recipients, content_bytes = len(message.pending), _inline_bytes(message)
+        recipients, content = len(message.pending), message.content
+        content_bytes = len(content.data) if isinstance(content, InlineContent) else 0
         for usage in (self._total, self._claimed if claimed else self._new):
             usage.messages += 1
             usage.recipients += recipients
             usage.content_bytes += content_bytes
 
     def give_room(self, message: QueuedMessage, *, claimed: bool) -> None:
-        recipients, content_bytes = len(message.pending), _inline_bytes(message)
+        recipients, content = len(message.pending), message.content
+        content_bytes = len(content.data) if isinstance(content, InlineContent) else 0
         for usage in (self._total, self._claimed if claimed else self._new):
             usage.messages -= 1
             usage.recipients -= recipients
@@ -171,8 +193,3 @@ class ActiveSet:
     def counts(self) -> ActiveLimits:
         """What is taken."""
         return ActiveLimits(self._total.messages, self._total.recipients, self._total.content_bytes)
-
-
-def _inline_bytes(message: QueuedMessage) -> int:
-    content = message.content
-    return len(content.data) if isinstance(content, InlineContent) else 0

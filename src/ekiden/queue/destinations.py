@@ -3,7 +3,8 @@
 A destination is a transport and a next hop (with a recipient limit of 1: a transport and a recipient). Each has its
 queue, its window and, after it did not answer, a time in which it is left alone. A transport has a number of slots;
 each slot in use is one loop (one task) that serves a destination, job after job, and moves on to the next one that
-waits for a slot: after every job when others wait, else when its destination has no more.
+waits for a slot: after every job when others wait, else when its destination has no more. A loop that nobody needs
+lies idle until a slot is in use again.
 
 Where there is a rate delay, a destination or a whole transport rests between deliveries, and no slot is kept for it.
 """
@@ -30,10 +31,12 @@ Deliver = Callable[[DeliveryRequest], Awaitable[Sequence[DeliveryResult]]]
 INTERNAL_ERROR = Status(4, 3, 0)
 # A loop that works off the jobs of a dead destination never waits; it lets others run after this many.
 _JOBS_WITHOUT_WAIT = 50
+# So many loops of a transport lie idle: to wake one costs less than to make one.
+_IDLE_LOOPS = 20
 
 
 class Transport:
-    __slots__ = ("is_resting", "limits", "name", "running", "waiting")
+    __slots__ = ("idle", "is_resting", "limits", "name", "running", "waiting")
 
     def __init__(self, name: str, limits: TransportLimits) -> None:
         self.name = name
@@ -41,6 +44,7 @@ class Transport:
         self.running = 0  # slots in use
         self.is_resting = False  # no delivery begins now, whatever its destination
         self.waiting: deque[Destination] = deque()  # they could deliver if there were a slot
+        self.idle: list[asyncio.Future[Destination | None]] = []  # of loops: whom to serve; None: end
 
 
 class Destination:
@@ -102,13 +106,13 @@ class DeadDestination(Struct, frozen=True):
 
 
 class Dispatcher:
-    """Runs jobs: ``finished(job, results, started)`` is called once for each, with the monotonic time of its start."""
+    """Runs jobs: ``finished(job, results)`` is called once for each."""
 
     def __init__(
         self,
         *,
         deliver: Deliver,
-        finished: Callable[[Job, Sequence[DeliveryResult], float], None],
+        finished: Callable[[Job, Sequence[DeliveryResult]], None],
         observer: Observer,
         clock: Clock,
         pace: Pace,
@@ -137,7 +141,11 @@ class Dispatcher:
 
     def add(self, job: Job, key: str) -> None:
         """Let a job wait for its delivery at the destination ``key`` of its transport."""
-        destination = self._destination(job.request.transport, key)
+        destination = self._destinations.get((job.request.transport, key))
+        if destination is None:
+            destination = self._new_destination(job.request.transport, key)
+        elif destination.dead_until and self._clock.monotonic() >= destination.dead_until:
+            self._revive(destination)
         destination.jobs.put(job)
         if destination.running < destination.window.size:
             self._want_slot(destination)
@@ -161,6 +169,9 @@ class Dispatcher:
         self._stopping = True
         for alarm in self._alarms:
             alarm.cancel()
+        for transport in self._transports.values():
+            while transport.idle:
+                transport.idle.pop().set_result(None)
         return frozenset(self._tasks)
 
     # -- what is told of it
@@ -200,15 +211,10 @@ class Dispatcher:
     def _limits_of(self, transport: str) -> TransportLimits:
         return transport_limits(self._parameters, transport, self._process_limits.get(transport))
 
-    def _destination(self, transport: str, key: str) -> Destination:
-        destination = self._destinations.get((transport, key))
-        if destination is None:
-            if len(self._destinations) >= self._forget_at:
-                self._forget_idle()
-            found = self._transport(transport)
-            destination = self._destinations[transport, key] = Destination(found, key)
-        elif destination.dead_until and self._clock.monotonic() >= destination.dead_until:
-            self._revive(destination)
+    def _new_destination(self, transport: str, key: str) -> Destination:
+        if len(self._destinations) >= self._forget_at:
+            self._forget_idle()
+        destination = self._destinations[transport, key] = Destination(self._transport(transport), key)
         return destination
 
     def _forget_idle(self) -> None:
@@ -237,16 +243,12 @@ class Dispatcher:
         transport = destination.transport
         if destination.is_waiting or destination.is_resting or self._stopping:
             return
-        if self._has_slot(transport):
+        limit = transport.limits.deliveries
+        if not transport.is_resting and (transport.running < limit or not limit):
             self._start(destination)
         else:
             destination.is_waiting = True
             transport.waiting.append(destination)
-
-    @staticmethod
-    def _has_slot(transport: Transport) -> bool:
-        limit = transport.limits.deliveries
-        return not transport.is_resting and (transport.running < limit or not limit)
 
     def _fill(self, destination: Destination) -> None:
         """As many loops as the window and the jobs allow, now that the window may have changed."""
@@ -257,38 +259,73 @@ class Dispatcher:
                 return
 
     def _start(self, destination: Destination) -> None:
+        transport = destination.transport
         destination.running += 1
-        destination.transport.running += 1
+        transport.running += 1
+        if transport.idle:
+            transport.idle.pop().set_result(destination)
+            return
         task = asyncio.get_running_loop().create_task(self._serve(destination))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, destination: Destination) -> None:
-        """One slot: job after job until nobody needs it."""
+        """A loop: one slot, job after job until nobody needs it, and again when one is needed."""
+        loop = asyncio.get_running_loop()
         transport = destination.transport
-        here: Destination | None = destination
+        here: Destination | None = destination  # None: it has no slot
+        results: Sequence[DeliveryResult]
         turn = 0
         try:
-            while here is not None and not self._stopping:
+            while not self._stopping:
+                if here is None:
+                    if len(transport.idle) >= _IDLE_LOOPS:
+                        return
+                    job, results = None, ()  # no content is kept for nothing
+                    call: asyncio.Future[Destination | None] = loop.create_future()
+                    transport.idle.append(call)
+                    here = await call
+                    continue
                 if transport.limits.is_paced and here.jobs.size and not self._may_begin(here):
                     here = self._next(transport, here)
                     continue
-                job = here.take()
-                if job is not None:
-                    turn = 0 if await self._run(here, job) else turn + 1
-                    if turn >= _JOBS_WITHOUT_WAIT:
-                        turn = 0
+                job = here.take() if here.jobs.size else None
+                if job is not None and self._may_deliver(here, job):
+                    turn = 0
+                    here.bulky_running += job.is_bulky
+                    try:
+                        results = await self._deliver(job.request)
+                    except Exception as error:
+                        results = self._not_delivered(job.request, error)
+                    finally:
+                        here.bulky_running -= job.is_bulky
+                    self._delivered(here, job, results)
+                elif job is not None:
+                    turn += 1
+                    if turn % _JOBS_WITHOUT_WAIT == 0:
                         await asyncio.sleep(0)
-                is_over = job is None or not here.jobs.size or here.is_resting
-                if is_over or transport.waiting or here.running > here.window.size:
+                if not (here.jobs.size or transport.waiting):
+                    here.running -= 1
+                    transport.running -= 1
+                    here = None
+                elif (
+                    job is None
+                    or not here.jobs.size
+                    or here.is_resting
+                    or transport.waiting
+                    or here.running > here.window.size
+                ):
                     here = self._next(transport, here)
         finally:
             if here is not None:
                 here.running -= 1
-            transport.running -= 1
+                transport.running -= 1
 
     def _next(self, transport: Transport, left: Destination) -> Destination | None:
-        """The loop leaves ``left``, which goes to the end of the line if it has more, and serves the first in line."""
+        """The loop leaves ``left``, which goes to the end of the line if it has more, and serves the first in line.
+
+        None: nobody is in line, and the slot is free.
+        """
         left.running -= 1
         if left.wants_slot and not left.is_waiting:
             left.is_waiting = True
@@ -299,6 +336,7 @@ class Dispatcher:
             if destination.wants_slot:
                 destination.running += 1
                 return destination
+        transport.running -= 1
         return None
 
     # -- rests between deliveries
@@ -333,7 +371,8 @@ class Dispatcher:
         if isinstance(who, Destination):
             self._fill(who)
             return
-        while who.waiting and self._has_slot(who) and not self._stopping:
+        limit = who.limits.deliveries
+        while who.waiting and (who.running < limit or not limit) and not self._stopping:
             destination = who.waiting.popleft()
             destination.is_waiting = False
             if destination.wants_slot:
@@ -341,27 +380,21 @@ class Dispatcher:
 
     # -- a delivery
 
-    async def _run(self, destination: Destination, job: Job) -> bool:
-        """One delivery and what the destination learns of it. False: there was none, the destination is dead."""
+    def _may_deliver(self, destination: Destination, job: Job) -> bool:
+        """Its time has come. False: it is over already, the destination is dead."""
         job.is_started = True
-        started = self._clock.monotonic()
+        job.started = self._clock.monotonic()
         if destination.dead_until:
-            if started < destination.dead_until:
-                self._finished(job, [_suspended(destination)] * len(job.indexes), started)
+            if job.started < destination.dead_until:
+                self._finished(job, [_suspended(destination)] * len(job.indexes))
                 return False
             self._revive(destination)
-        request = job.request
-        destination.bulky_running += job.is_bulky
-        try:
-            results = await self._deliver(request)
-        except Exception as error:
-            # An agent that raises has a bug: its recipients wait, the loop lives on.
-            self._complain(request, f"delivery by {request.transport} failed: {type(error).__name__}: {error}")
-            results = [deferred(INTERNAL_ERROR, "internal error in delivery")] * len(request.recipients)
-        finally:
-            destination.bulky_running -= job.is_bulky
-        if len(results) != len(request.recipients):
-            results = self._completed(request, results)
+        return True
+
+    def _delivered(self, destination: Destination, job: Job, results: Sequence[DeliveryResult]) -> None:
+        """What the destination learns of a delivery."""
+        if len(results) != len(job.indexes):
+            results = self._completed(job.request, results)
         if is_unreachable(results):
             if not destination.dead_until and destination.window.failed():
                 destination.dead_until = self._clock.monotonic() + self._parameters.minimal_backoff_time
@@ -369,15 +402,20 @@ class Dispatcher:
         else:
             if destination.dead_until:
                 self._revive(destination)
-            window = destination.window.size
-            destination.window.succeeded(destination.running)
-            if destination.window.size > window:
+            window = destination.window
+            size = window.size
+            window.succeeded(destination.running)
+            if window.size > size:
                 self._fill(destination)
         if delay_s := destination.transport.limits.destination_delay_s:
             self._pace.hold(_pace_name(destination), delay_s)
             self._rest(destination, delay_s)
-        self._finished(job, results, started)
-        return True
+        self._finished(job, results)
+
+    def _not_delivered(self, request: DeliveryRequest, error: Exception) -> Sequence[DeliveryResult]:
+        """An agent that raises has a bug: its recipients wait, the loop lives on."""
+        self._complain(request, f"delivery by {request.transport} failed: {type(error).__name__}: {error}")
+        return [deferred(INTERNAL_ERROR, "internal error in delivery")] * len(request.recipients)
 
     def _completed(self, request: DeliveryRequest, results: Sequence[DeliveryResult]) -> Sequence[DeliveryResult]:
         """One result a recipient, whatever the agent does."""

@@ -44,12 +44,14 @@ class _Lane(Generic[J]):
 
     def take(self) -> J:
         self.size -= 1
-        sender, waiting = next(iter(self._senders.items()))
+        senders = self._senders
+        sender = next(iter(senders))
+        waiting = senders[sender]
         job = waiting.popleft()
         if not waiting:
-            del self._senders[sender]
-        elif len(self._senders) > 1:
-            self._senders.move_to_end(sender)
+            del senders[sender]
+        else:
+            senders.move_to_end(sender)
         return job
 
 

@@ -54,7 +54,7 @@ class Pump:
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._next_look = float("inf")  # steady time; infinite while it looks
-        self._wants_room = False
+        self.wants_room = False  # mail waits in the store until some leaves the active set
         self._flush = False
         self._flushed_at = float("-inf")  # steady time
         self._clog_warned = float("-inf")
@@ -84,7 +84,7 @@ class Pump:
 
     def mail_waits(self) -> None:
         """A message that is due was put into the store."""
-        if not self._wants_room:
+        if not self.wants_room:
             self.wake()
 
     def is_due(self, at: float) -> None:
@@ -93,9 +93,9 @@ class Pump:
             self.wake()
 
     def has_room(self) -> None:
-        """A message left the active set. It is worth a look when there is room for a batch."""
-        if self._wants_room and self._active.room_for_claimed(1) >= self._batch(self._active.limits.messages):
-            self._wants_room = False
+        """A message left the active set, and ``wants_room``. It is worth a look when there is room for a batch."""
+        if self._active.room_for_claimed(1) >= self._batch(self._active.limits.messages):
+            self.wants_room = False
             self.wake()
 
     def _batch(self, limit: int) -> int:
@@ -124,7 +124,7 @@ class Pump:
             self._run_ends = float("-inf")
         longest_s = self._parameters.queue_run_delay
         if self.is_overloaded():
-            self._wants_room = False
+            self.wants_room = False
             return min(longest_s, _LOAD_WAIT_S)
         while True:
             limit = min(
@@ -136,10 +136,10 @@ class Pump:
                     return max(_LEAST_WAIT_S, self._run_ends - self._steady.now())
                 limit = min(limit, left)
             if limit <= 0:
-                self._wants_room = True
+                self.wants_room = True
                 self._warn_of_clog()
                 return longest_s
-            self._wants_room = False
+            self.wants_room = False
             messages = await self._store.claim(self._steady.now(), limit, self._parameters.qmgr_lease_time)
             self._run_left -= len(messages)
             entered = sum([self._enter(message) for message in messages])

@@ -43,7 +43,6 @@ Resolve = Callable[[Address, Address], Awaitable[Route | DeliveryResult]]
 # The sender that a recipient's next host is told; of the recipient, the sender as the queue has it, the queue id.
 SenderFor = Callable[[Recipient, Address, str], Awaitable[Address | DeliveryResult]]
 _DEFERRED_TRANSPORT = deferred(Status(4, 3, 2), "deferred transport")
-_CLASS = {Action.DELIVERED: 2, Action.RELAYED: 2, Action.EXPANDED: 2, Action.DELAYED: 4, Action.FAILED: 5}
 # After a stop's deadline the store gets this long for the results of what was delivered.
 _LAST_COMMIT_S = 5.0
 # The look for routes of a message with very many recipients lets others run after this many.
@@ -253,7 +252,9 @@ class Scheduler:
     # -- a message comes in
 
     def _enter(self, message: QueuedMessage, *, claimed: bool) -> ActiveMessage:
-        before_s = max(0.0, self._clock.time() - message.arrived)
+        before_s = self._clock.time() - message.arrived
+        if before_s < 0:
+            before_s = 0.0
         active = ActiveMessage(message, self._clock.monotonic(), before_s, is_claimed=claimed)
         active.lease_s = self._lease_s
         self._active.messages[message.queue_id] = active
@@ -275,7 +276,9 @@ class Scheduler:
     async def _route(self, active: ActiveMessage) -> None:
         """Find every recipient's route and make the jobs. What has no route has its result."""
         message = active.message
-        groups: dict[tuple[str, str, str, Address], list[tuple[int, Recipient]]] = {}
+        # By transport, its recipients in one delivery (0: any number), next hop, destination, sender.
+        groups: dict[tuple[str, int, str, str, Address], list[tuple[int, Recipient]]] = {}
+        found: Route | DeliveryResult
         sender = message.envelope.sender
         too_late = message.envelope.deliver_by is not None and deliver_by.is_over(message, self._clock.time())
         for index, pending in enumerate(message.pending):
@@ -288,7 +291,13 @@ class Scheduler:
             if too_late:
                 self._record(active, index, "error", recipient, deliver_by.expired(pending.last), started)
                 continue
-            found = await self._route_of(active, recipient, sender)
+            try:
+                if message.content_filter:
+                    found = filter_route(message.content_filter, recipient.address, self._parameters)
+                else:
+                    found = await self._resolve(recipient.address, sender)
+            except Exception as error:
+                found = self._not_routed(active, recipient, error)
             if isinstance(found, DeliveryResult):
                 self._record(active, index, "error", recipient, found, started)
                 continue
@@ -304,38 +313,33 @@ class Scheduler:
                 continue
             if found.address is not recipient.address and found.address != recipient.address:
                 recipient = recipient.readdressed(found.address)
-            limits = self._dispatcher.limits(found.transport)
-            key = recipient.address.key if limits.recipients == 1 else found.next_hop
-            groups.setdefault((found.transport, found.next_hop, key, leaves_from), []).append((index, recipient))
+            most = self._dispatcher.limits(found.transport).recipients
+            key = recipient.address.key if most == 1 else found.next_hop
+            groups.setdefault((found.transport, most, found.next_hop, key, leaves_from), []).append((index, recipient))
             if index % _ROUTES_WITHOUT_WAIT == _ROUTES_WITHOUT_WAIT - 1:
                 await asyncio.sleep(0)
         if not active.is_withdrawn:
-            for (transport, next_hop, key, leaves_from), members in groups.items():
-                self._add_jobs(active, transport, next_hop, key, leaves_from, members)
+            for (transport, most, next_hop, key, leaves_from), members in groups.items():
+                self._add_jobs(active, transport, most, next_hop, key, leaves_from, members)
         self._job_over(active)
 
-    async def _route_of(self, active: ActiveMessage, recipient: Recipient, sender: Address) -> Route | DeliveryResult:
-        if active.message.content_filter:
-            return filter_route(active.message.content_filter, recipient.address, self._parameters)
-        try:
-            return await self._resolve(recipient.address, sender)
-        except Exception as error:
-            text = f"routing of {recipient.address} failed: {type(error).__name__}: {error}"
-            self._emit(Note("qmgr", text, "error", active.message.queue_id))
-            return deferred(INTERNAL_ERROR, "internal error in routing")
+    def _not_routed(self, active: ActiveMessage, recipient: Recipient, error: Exception) -> DeliveryResult:
+        text = f"routing of {recipient.address} failed: {type(error).__name__}: {error}"
+        self._emit(Note("qmgr", text, "error", active.message.queue_id))
+        return deferred(INTERNAL_ERROR, "internal error in routing")
 
     def _add_jobs(
-        self, active: ActiveMessage, transport: str, next_hop: str, key: str, leaves_from: Address,
+        self, active: ActiveMessage, transport: str, most: int, next_hop: str, key: str, leaves_from: Address,
         members: list[tuple[int, Recipient]],
     ) -> None:  # fmt: skip
         message = active.message
         envelope = message.envelope
         if leaves_from is not envelope.sender:
             envelope = replace(envelope, sender=leaves_from)
-        most = self._dispatcher.limits(transport).recipients or len(members)
-        bulky = len(members) > self._bulk_recipients or active.size > self._bulk_size
-        for at in range(0, len(members), most):
-            indexes, recipients = zip(*members[at : at + most], strict=True)
+        count = len(members)
+        bulky = count > self._bulk_recipients or active.size > self._bulk_size
+        for at in range(0, count, most or count):
+            indexes, recipients = zip(*members[at : at + (most or count)], strict=True)
             request = DeliveryRequest(
                 message.queue_id, transport, next_hop, envelope, recipients, message.content, message.arrived
             )
@@ -346,10 +350,10 @@ class Scheduler:
 
     # -- results
 
-    def _job_finished(self, job: Job, results: Sequence[DeliveryResult], started: float) -> None:
+    def _job_finished(self, job: Job, results: Sequence[DeliveryResult]) -> None:
         active, request = job.active, job.request
         for index, recipient, result in zip(job.indexes, request.recipients, results, strict=True):
-            self._record(active, index, request.transport, recipient, result, started)
+            self._record(active, index, request.transport, recipient, result, job.started)
         self._job_over(active)
         if active.open_jobs and any(result.status.klass == 2 for result in results):
             # Others of this message still run: a crash must not deliver these again.
@@ -365,7 +369,8 @@ class Scheduler:
         """The one place where a recipient gets its result, whoever it comes from."""
         if self._soft_bounce and result.action is Action.FAILED:
             result = replace(result, action=Action.DELAYED)
-        klass = _CLASS[result.action]
+        action = result.action
+        klass = 5 if action is Action.FAILED else 4 if action is Action.DELAYED else 2
         if result.status.klass != klass:
             result = DeliveryResult(
                 result.action, result.status.with_class(klass), result.text, result.relay,
@@ -517,7 +522,10 @@ class Scheduler:
             )
             self._settler.settle(active)
         else:
-            self._leave(active)
+            del self._active.messages[final.queue_id]
+            self._active.give_room(active.message, claimed=active.is_claimed)
+            if self._pump.wants_room:
+                self._pump.has_room()
             if final.pending:
                 self._pump.is_due(final.due)
             else:
@@ -532,8 +540,3 @@ class Scheduler:
                 self._active.give_room(message, claimed=False)
         if final.born and not final.born_lease_s:
             self._pump.mail_waits()
-
-    def _leave(self, active: ActiveMessage) -> None:
-        del self._active.messages[active.message.queue_id]
-        self._active.give_room(active.message, claimed=active.is_claimed)
-        self._pump.has_room()

@@ -91,6 +91,8 @@ def test_content_that_the_transaction_brings_goes_out_when_the_server_waits_for_
     assert client.take_output() == BURST  # what may go early is for chunks alone
     assert feed(client, TAKEN, chunk) == (None, b"Subject: x\r\n\r\n..dot\r\n.\r\n")
     assert client.stage is Stage.END_OF_DATA
+    assert client.transaction is not None
+    assert client.transaction.content is None  # it does not stay in memory with the connection
     assert feed(client, b"250 2.0.0 queued as 1\r\n", chunk) == (FINISHED, b"")
     assert decided(client) == [("END_OF_DATA", 250), ("RCPT", 550)]
     assert client.reusable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 
 import pytest
@@ -11,6 +12,7 @@ from ekiden.config.snapshot import Parameters
 from ekiden.message.delivery import Action, DeliveryRequest, DeliveryResult, Route, failed
 from ekiden.message.status import Status
 from ekiden.observe.events import Attempted, Notified
+from ekiden.queue.active import Job
 from ekiden.queue.concurrency import transport_limits
 from support.fake_clock import settle_down, until
 from support.honours import honours
@@ -83,6 +85,51 @@ def test_maxproc_bounds_the_deliveries_of_a_transport(limit: int, most: int) -> 
         await world.clock.advance(20)
         assert not world.store.messages
         assert world.most_running == most
+
+    world.run(story)
+
+
+def loops() -> list[asyncio.Task[object]]:
+    return [task for task in asyncio.all_tasks() if task.get_coro().__qualname__ == "Dispatcher._serve"]  # type: ignore[union-attr]
+
+
+def test_an_idle_loop_takes_the_next_message_and_holds_none() -> None:
+    world = World()
+
+    async def story() -> None:
+        seen = []
+        for _ in range(3):
+            await world.scheduler.accept(world.message())
+            await until(lambda: not world.store.messages)
+            await settle_down()
+            seen += loops()
+            assert world.scheduler.status().in_flight == 0
+        assert len(seen) == 3
+        assert len(set(seen)) == 1
+        gc.collect()
+        assert not [each for request in world.requests for each in gc.get_referrers(request) if isinstance(each, Job)]
+
+    world.run(story)
+
+
+def test_a_transport_keeps_few_idle_loops() -> None:
+    world = World()
+    answers = asyncio.Event()
+
+    async def peer(request: DeliveryRequest) -> Sequence[DeliveryResult]:
+        await answers.wait()
+        return [OK]
+
+    world.peer = peer
+
+    async def story() -> None:
+        for number in range(40):
+            await world.scheduler.accept(world.message(f"u@d{number}.example"))
+        await until(lambda: world.running == 40)
+        answers.set()
+        await until(lambda: not world.store.messages)
+        await settle_down()
+        assert len(loops()) == 20
 
     world.run(story)
 

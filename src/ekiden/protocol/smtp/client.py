@@ -250,7 +250,8 @@ class SmtpClient:
             return envelope + b"\r\nDATA\r\n"
         if not transaction.early or transaction.content is None:
             return envelope + b"\r\n"
-        return envelope + b"\r\n" + self._chunks.put(transaction.content) + self._chunks.end()
+        content, transaction.content = transaction.content, None
+        return envelope + b"\r\n" + self._chunks.put(content) + self._chunks.end()
 
     # -- answers, one handler a stage --
 
@@ -421,6 +422,7 @@ class SmtpClient:
                     self.stage = Stage.CONTENT
                     return SEND_CONTENT
                 self._out += (self._content.encode(transaction.content), self._content.end())
+                transaction.content = None  # a connection that waits for its next message keeps none
                 self.stage = Stage.END_OF_DATA
                 return None
             # RFC 2920 §3.1: a server that accepts DATA for nobody gets a message of nothing. Not so one that refused
