@@ -9,7 +9,7 @@ turn, and after them each of smtp_fallback_relay.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, cast
+from typing import Any
 
 from msgspec import structs
 
@@ -141,7 +141,7 @@ class Engine:
         results = job.results
         if None in results:
             return [result if result is not None else _NO_SERVER for result in results]
-        return cast(list[DeliveryResult], results)
+        return results  # type: ignore[return-value]
 
     async def _try_next_hops(self, job: Job) -> None:
         """Each next hop in turn, as long as there are open recipients."""

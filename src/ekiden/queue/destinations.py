@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from ekiden.config.snapshot import Parameters
 from ekiden.message.clock import Clock
-from ekiden.message.delivery import DeliveryRequest, DeliveryResult, deferred
+from ekiden.message.delivery import Action, DeliveryRequest, DeliveryResult, deferred
 from ekiden.message.status import Status
 from ekiden.observe.events import Note, Observer
 from ekiden.queue.active import Job
@@ -395,7 +395,7 @@ class Dispatcher:
         """What the destination learns of a delivery."""
         if len(results) != len(job.indexes):
             results = self._completed(job.request, results)
-        if is_unreachable(results):
+        if results[0].action is Action.DELAYED and is_unreachable(results):
             if not destination.dead_until and destination.window.failed():
                 destination.dead_until = self._clock.monotonic() + self._parameters.minimal_backoff_time
                 destination.dead_reason = results[0]

@@ -78,12 +78,13 @@ class _Level(Generic[J]):
 
 
 class FairQueue(Generic[J]):
-    __slots__ = ("_cost", "_levels", "_overtook", "_plain", "_priority_cost", "_turn", "size")
+    __slots__ = ("_cost", "_levels", "_overtook", "_plain", "_priority_cost", "_sole", "_turn", "size")
 
     def __init__(self, cost: int, priority_cost: int = 5) -> None:
         self._cost = cost
         self._priority_cost = priority_cost
         self._plain: _Level[J] = _Level()  # priority 0
+        self._sole: J | None = None  # a small job of priority 0 that waits alone, as most do: it is in no lane
         self._levels: dict[int, _Level[J]] = {}  # all, highest first, while there are jobs of another priority
         self._overtook = 0  # jobs in a row that went before others of a lower priority
         self._turn = 0  # whose turn it was among those overtaken
@@ -94,6 +95,8 @@ class FairQueue(Generic[J]):
 
     @property
     def small(self) -> int:
+        if self._sole is not None:
+            return 1
         if not self._levels:
             return self._plain.small.size
         return sum(level.small.size for level in self._levels.values())
@@ -106,11 +109,21 @@ class FairQueue(Generic[J]):
 
     def put(self, job: J) -> None:
         self.size += 1
+        if self.size == 1 and not (job.priority or job.is_bulky):
+            self._sole = job
+            return
+        if self._sole is not None:
+            self._plain.small.put(self._sole)
+            self._sole = None
         level = self._plain if not job.priority else self._level(job.priority)
         (level.bulky if job.is_bulky else level.small).put(job)
 
     def take(self, *, bulky: bool = True) -> J | None:
         """The next job, or None. ``bulky=False``: there is no place for a bulky one now."""
+        sole = self._sole
+        if sole is not None:
+            self._sole, self.size = None, 0
+            return sole
         job = self._by_priority(bulky=bulky) if self._levels else self._plain.take(self._cost, bulky=bulky)
         if job is not None:
             self.size -= 1

@@ -160,7 +160,7 @@ class Scheduler:
         """
         self._running = False
         self._pump.stop()
-        self._routing.clear()
+        self._routing.close()
         loops = self._dispatcher.stop()
         limit = asyncio.ensure_future(self._clock.sleep(timeout_s))
         try:
@@ -168,7 +168,7 @@ class Scheduler:
                 tasks := [task for task in (*loops, *self._routing.tasks, *self._closing.tasks) if not task.done()]
             ):
                 await asyncio.wait((*tasks, limit), return_when=asyncio.FIRST_COMPLETED)
-            self._closing.clear()
+            self._closing.close()
             tasks = [*loops, *self._routing.tasks, *self._closing.tasks]
             for task in tasks:
                 task.cancel()
@@ -321,7 +321,9 @@ class Scheduler:
         if not active.is_withdrawn:
             for (transport, most, next_hop, key, leaves_from), members in groups.items():
                 self._add_jobs(active, transport, most, next_hop, key, leaves_from, members)
-        self._job_over(active)
+        active.open_jobs -= 1
+        if not active.open_jobs:
+            self._end_round(active)
 
     def _not_routed(self, active: ActiveMessage, recipient: Recipient, error: Exception) -> DeliveryResult:
         text = f"routing of {recipient.address} failed: {type(error).__name__}: {error}"
@@ -354,8 +356,10 @@ class Scheduler:
         active, request = job.active, job.request
         for index, recipient, result in zip(job.indexes, request.recipients, results, strict=True):
             self._record(active, index, request.transport, recipient, result, job.started)
-        self._job_over(active)
-        if active.open_jobs and any(result.status.klass == 2 for result in results):
+        active.open_jobs -= 1
+        if not active.open_jobs:
+            self._end_round(active)
+        elif any(result.status.klass == 2 for result in results):
             # Others of this message still run: a crash must not deliver these again.
             if len(results) >= self._interim_recipients:
                 self._settler.settle(active)
@@ -398,11 +402,6 @@ class Scheduler:
         # recipient pays.
         elif result.action is Action.FAILED or active.message.pending[index].recipient.notify >= Notify.SUCCESS:
             active.needs_notice = True
-
-    def _job_over(self, active: ActiveMessage) -> None:
-        active.open_jobs -= 1
-        if not active.open_jobs:
-            self._end_round(active)
 
     # -- the end of a round
 

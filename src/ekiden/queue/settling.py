@@ -88,7 +88,11 @@ class Settler:
                 batch, self._waiting = self._waiting, []
                 for active in batch:
                     active.is_in_line = False
-                offered = [(active, settlement) for active in batch if (settlement := _settlement(active)) is not None]
+                offered = [
+                    (active, settlement)
+                    for active in batch
+                    if (settlement := active.final or _interim(active)) is not None and not active.is_done
+                ]
                 troubles = await self._offer(offered)
                 self._complain(troubles)
                 for (active, settlement), trouble in zip(offered, troubles, strict=True):
@@ -161,10 +165,8 @@ class Settler:
             self._partial_timer = None
 
 
-def _settlement(active: ActiveMessage) -> Settlement | None:
-    """What the store is to be told of ``active`` now; None when it knows."""
-    if active.final is not None:
-        return None if active.is_done else active.final
+def _interim(active: ActiveMessage) -> Settlement | None:
+    """What the store is to be told of a round that goes on; None when it knows."""
     pending = still_pending(active)
     if not pending or len(active.results) - len(pending) <= active.partly_settled:
         return None

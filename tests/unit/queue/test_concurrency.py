@@ -134,6 +134,19 @@ def test_senders_take_turns() -> None:
     assert len(queue) == 0
 
 
+def test_one_that_waited_alone_keeps_its_place() -> None:
+    queue: FairQueue[Piece] = FairQueue(5)
+    for first in (Piece("ann", 0), Piece("ann", 0, bulky=True), Piece("ann", 0, priority=1)):
+        queue.put(first)
+        assert (len(queue), queue.small, queue.bulky) == (1, not first.is_bulky, first.is_bulky)
+        assert drained(queue, bulky=first.is_bulky) == "ann0"
+        queue.put(first)
+        queue.put(Piece("bob", 0, bulky=first.is_bulky))
+        queue.put(Piece("ann", 1, bulky=first.is_bulky))
+        assert (len(queue), queue.small + queue.bulky) == (3, 3)
+        assert drained(queue) == "ann0 bob0 ann1"
+
+
 def test_a_bulky_one_goes_after_some_small_ones() -> None:
     queue: FairQueue[Piece] = FairQueue(2)
     for number in range(3):

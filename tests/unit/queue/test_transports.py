@@ -12,7 +12,7 @@ from ekiden.config.snapshot import Parameters
 from ekiden.message.delivery import Action, DeliveryRequest, DeliveryResult, Route, failed
 from ekiden.message.status import Status
 from ekiden.observe.events import Attempted, Notified
-from ekiden.queue.active import Job
+from ekiden.queue.active import ActiveMessage, Job
 from ekiden.queue.concurrency import transport_limits
 from support.fake_clock import settle_down, until
 from support.honours import honours
@@ -98,16 +98,19 @@ def test_an_idle_loop_takes_the_next_message_and_holds_none() -> None:
 
     async def story() -> None:
         seen = []
-        for _ in range(3):
-            await world.scheduler.accept(world.message())
+        messages = [world.message() for _ in range(3)]
+        for message in messages:
+            await world.scheduler.accept(message)
             await until(lambda: not world.store.messages)
             await settle_down()
             seen += loops()
-            assert world.scheduler.status().in_flight == 0
+            status = world.scheduler.status()
+            assert (status.in_flight, status.resolving) == (0, 0)
         assert len(seen) == 3
         assert len(set(seen)) == 1
         gc.collect()
-        assert not [each for request in world.requests for each in gc.get_referrers(request) if isinstance(each, Job)]
+        holders = gc.get_referrers(*messages, *world.requests)
+        assert not [each for each in holders if isinstance(each, ActiveMessage | Job)]
 
     world.run(story)
 

@@ -165,7 +165,8 @@ class SmtpClient:
 
     def begin(self, transaction: Transaction) -> None:
         """Start a transaction: with PIPELINING all of it up to DATA in one burst (RFC 2920 §3.1)."""
-        self._must_be_idle("a transaction")
+        if self.stage is not Stage.IDLE:
+            self._must_be_idle("a transaction")
         self.transaction = transaction
         self._chunks = Chunks(self._rules.line_length_limit, binary=transaction.binary) if transaction.chunked else None
         if self._reader.pending:
@@ -177,7 +178,8 @@ class SmtpClient:
                 return
             self._ask(Stage.RSET, b"RSET\r\n" + self._burst(transaction))
         elif self.extensions.pipelining:
-            self._ask(Stage.XFORWARD if transaction.preface else Stage.MAIL, self._burst(transaction))
+            self.stage = Stage.XFORWARD if transaction.preface else Stage.MAIL
+            self._out.append(self._burst(transaction))
         else:
             self._ask_next(transaction)
 
