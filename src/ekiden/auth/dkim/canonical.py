@@ -20,7 +20,7 @@ RELAXED = "relaxed"
 _FOLD = re.compile(rb"\r\n(?=[ \t])")  # RFC 5322 §2.2.3
 _BLANKS = re.compile(rb"[ \t]+")
 _NOT_WSP = b"\r\n\x0b\x0c"  # bytes.split() divides at these, RFC 6376 does not: its white space is blank and tab
-_OWN_VALUE = re.compile(rb"(?:\A|;)[ \t\r\n]*b[ \t\r\n]*=([^;]*)")  # of b=
+_OWN_VALUE = re.compile(rb";[ \t\r\n]*b[ \t\r\n]*=([^;]*)")  # of b=, where a semicolon is before each tag
 
 # A name of a field in lower case, and which field of this name is meant, counted from the bottom, that one being 1.
 Pick = tuple[bytes, int]
@@ -142,5 +142,5 @@ def own_input(raw: bytes, canonicalization: str) -> bytes:
 
 
 def _without_own_value(value: bytes) -> bytes:
-    own = _OWN_VALUE.search(value)
-    return value if own is None else value[: own.start(1)] + value[own.end(1) :]
+    own = _OWN_VALUE.search(b";" + value)
+    return value if own is None else value[: own.start(1) - 1] + value[own.end(1) - 1 :]
