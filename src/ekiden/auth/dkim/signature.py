@@ -121,7 +121,7 @@ def _signer(*values: str | None) -> Signer:
 
 # Who signs mail signs all of it alike. Longer fields than this are not in use, and must not fill the memory.
 _known_signer = functools.lru_cache(maxsize=256)(_signer)
-_KNOWN_OCTETS = 2048
+_KNOWN_OCTETS = 1400
 
 
 def make_signer(
