@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
 
-from ekiden.protocol.smtp.data import BareNewline, DataReceiver
+from ekiden.protocol.smtp.data import BareNewline, DataReceiver, bare_newlines
 from support.dialogs import chunks
 from support.requirements import require_conformance
 
@@ -151,3 +152,11 @@ def test_a_bare_newline_counts_more_than_the_size_whatever_came_first() -> None:
         _, receiver, _ = receive(data, 10, BareNewline.REJECT, size_limit=50)
         assert receiver.refusal is not None
         assert receiver.refusal.reason == "bare-newline"
+
+
+@pytest.mark.parametrize("length", range(8))
+def test_bare_newlines_are_those_that_a_plain_reader_finds(length: int) -> None:
+    for letters in itertools.product(b"\r\n.x\xff", repeat=length):
+        content = bytes(letters)
+        rest = content.replace(b"\r\n", b"")
+        assert bare_newlines(content) == (b"\n" in rest, b"\r" in rest), content

@@ -12,7 +12,7 @@ import re
 from ekiden.message.reply import Refusal, Reply
 from ekiden.protocol.smtp import server_replies as replies
 from ekiden.protocol.smtp.commands import Bdat, Invalid
-from ekiden.protocol.smtp.data import BareNewline
+from ekiden.protocol.smtp.data import BareNewline, bare_newlines
 from ekiden.protocol.smtp.states import State
 
 # RFC 3030 §2    bdat-cmd = "BDAT" SP chunk-size [ SP end-marker ] CR LF      chunk-size = 1*DIGIT
@@ -105,8 +105,7 @@ class ChunkReceiver:
             data = data[:-1]
         if data:
             self._in_line = not data.endswith(b"\n")
-        text = data.replace(b"\r\n", b"")
-        bare_lf, bare_cr = b"\n" in text, b"\r" in text
+        bare_lf, bare_cr = bare_newlines(data)
         if bare_lf or bare_cr:
             self._bare_lf |= bare_lf
             self._bare_cr |= bare_cr
