@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from ekiden.protocol.smtp.newlines import bare_newlines
+
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
@@ -32,15 +34,13 @@ class ContentEncoder:
             data = data[:-1]
         if not data:
             return b""
-        # Faster than to count: without its line ends, clean content has neither CR nor LF.
-        text = data.replace(b"\r\n", b"")
-        if b"\n" in text or b"\r" in text:
+        if any(bare_newlines(data)):
             data = _STRAY.sub(_settle, data)
         if self._limit and not self._lines_fit(data):
             data = self._broken(data)
         stuffed = data
         if self._stuffs:
-            if b"." in text and b"\n." in data:
+            if b"." in data and b"\n." in data:
                 stuffed = data.replace(b"\n.", b"\n..")
             if self._column == 0 and data[0] == 46:
                 stuffed = b"." + stuffed
