@@ -49,7 +49,7 @@ def of_reply(outcome: Outcome, endpoint: Endpoint, relay: str, facts: Facts, *, 
     """The result of a recipient that a reply decided. ``final``: what is accepted counts as delivered, not relayed."""
     reply = outcome.reply
     text = reply.text.rstrip()
-    status = status_of(reply)
+    status = reply.status or status_of(reply)
     diagnostic = f"smtp; {text}"
     if reply.code < 400:
         # The class of the status is that of the code.

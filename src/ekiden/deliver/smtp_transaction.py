@@ -9,7 +9,7 @@ from ekiden.deliver.smtp_message import form_for
 from ekiden.deliver.smtp_outcome import facts_of, of_reply, of_trouble
 from ekiden.deliver.smtp_settings import SmtpSettings
 from ekiden.message.content import InlineContent
-from ekiden.message.delivery import DeliveryResult
+from ekiden.message.delivery import Action, DeliveryResult
 from ekiden.protocol.smtp.client import Event, Finished, SendContent, SmtpClient, Stage, Trouble
 from ekiden.queue.content import chunks
 
@@ -93,7 +93,7 @@ def judge(event: Event, connection: Connection, job: Job, transmit_s: float, *, 
     for at, outcome in zip(job.asked, connection.client.outcomes, strict=True):
         if outcome is not None:
             result = of_reply(outcome, endpoint, connection.relay, facts, final=assume_final)
-            if result.is_final:
+            if result.action is not Action.DELAYED:
                 closed.add(at)
         else:
             if trouble is None:

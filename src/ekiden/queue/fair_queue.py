@@ -124,7 +124,13 @@ class FairQueue(Generic[J]):
         if sole is not None:
             self._sole, self.size = None, 0
             return sole
-        job = self._by_priority(bulky=bulky) if self._levels else self._plain.take(self._cost, bulky=bulky)
+        plain = self._plain
+        if self._levels:
+            job = self._by_priority(bulky=bulky)
+        elif plain.small.size and not plain.bulky.size:  # nothing to choose between
+            job = plain.small.take()
+        else:
+            job = plain.take(self._cost, bulky=bulky)
         if job is not None:
             self.size -= 1
         return job

@@ -102,10 +102,8 @@ class SmtpClient:
     def take_output(self) -> bytes:
         if not self._out:
             return b""
-        if len(self._out) == 1:
-            return self._out.pop()
-        out = b"".join(self._out)
-        self._out.clear()
+        out = b"".join(self._out)  # one piece is not copied
+        self._out = []
         return out
 
     def next_event(self) -> Event | None:

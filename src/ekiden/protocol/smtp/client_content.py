@@ -29,7 +29,7 @@ class ContentEncoder:
         """The next chunk, as it goes over the wire."""
         if self._held:
             data = b"\r" + data
-        self._held = data.endswith(b"\r")
+        self._held = data[-1:] == b"\r"
         if self._held:
             data = data[:-1]
         if not data:
