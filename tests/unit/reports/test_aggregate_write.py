@@ -211,9 +211,9 @@ def test_a_file_name_holds_no_path_and_no_quote(domain: str) -> None:
 
 def test_a_large_report_is_written_in_moments() -> None:
     records = tuple(msgspec.structs.replace(RECORDS[0], header_from=f"x{n}.example.com") for n in range(10_000))
-    began = time.perf_counter()
+    began = time.process_time()
     packed = compressed(msgspec.structs.replace(REPORT, records=records))
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     assert len(packed) < 1_000_000
     root = etree.parse(io.BytesIO(gzip.decompress(packed))).getroot()
     assert len(root.findall(f"{{{NAMESPACE}}}record")) == 10_000

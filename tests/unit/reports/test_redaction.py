@@ -79,8 +79,8 @@ def test_what_has_no_local_part_stays(text: str) -> None:
 @pytest.mark.parametrize("piece", ["a", '"', '\\"', "@", "a@", '"@', "<", "; z=", "(Authenticated sender: "])
 def test_redaction_takes_linear_time(piece: str) -> None:
     value = piece * (100_000 // len(piece))
-    began = time.perf_counter()
+    began = time.process_time()
     REDACTION.text(value)
     for name in (b"Received", b"DKIM-Signature"):
         REDACTION.header(name + b": " + value.encode()[:32_000] + b"\r\n")
-    assert time.perf_counter() - began < 2.0
+    assert time.process_time() - began < 2.0

@@ -40,6 +40,6 @@ def test_other_mail_does_not(header: bytes) -> None:
 @pytest.mark.parametrize("piece", [b"subject:", b"subject: \r\n", b"subject: [", b"content-type: ", b"report\t", b" "])
 def test_the_look_takes_linear_time(piece: bytes) -> None:
     header = b"subject:" + piece * (1_000_000 // len(piece))
-    began = time.perf_counter()
+    began = time.process_time()
     looks_like_report(header)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
