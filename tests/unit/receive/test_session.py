@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from ekiden.message.content import InlineContent
-from ekiden.observe.events import ConnectionLost, Note
+from ekiden.observe.events import Connected, ConnectionLost, Note
 from ekiden.queue.store import StoreTrouble
+from ekiden.receive.connection import Connection, DeadlineWatch
+from ekiden.receive.session import SmtpSession
 from support.honours import honours
 from support.smtp_session import Talk, World, play
 
@@ -304,3 +309,34 @@ def test_clients_in_a_table_may_end_lines_badly() -> None:
     table = "inline:{127.0.0.1=x}"
     world = play(World(smtpd_forbid_bare_newline="reject", smtpd_forbid_bare_newline_exclusions=table), talk)
     assert len(world.queued) == 1
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_client_of_this_host_is_at_the_loopback_address_whatever_its_socket_is_called(
+    tmp_path: Path, *, named: bool
+) -> None:
+    world = World()
+
+    async def run() -> bytes:
+        loop = asyncio.get_running_loop()
+        watch = DeadlineWatch(loop)
+        path = str(tmp_path / "smtpd")
+        server = await loop.create_unix_server(
+            lambda: Connection(partial(SmtpSession, world.service), watch, loop), path
+        )
+        with socket.socket(socket.AF_UNIX) as sock:
+            if named:
+                sock.bind(str(tmp_path / "192.0.2.1"))
+            sock.connect(path)
+            sock.setblocking(False)
+            reader, writer = await asyncio.open_unix_connection(sock=sock)
+            writer.write(b"QUIT\r\n")
+            said = await reader.read()
+            writer.close()
+        server.close()
+        watch.close()
+        return said
+
+    assert asyncio.run(run()).endswith(b"221 2.0.0 Bye\r\n")
+    (connected,) = [event for event in world.events if isinstance(event, Connected)]
+    assert str(connected.client) == "unknown[127.0.0.1]"
