@@ -4,7 +4,7 @@ A destination is a transport and a next hop (with a recipient limit of 1: a tran
 queue, its window and, after it did not answer, a time in which it is left alone. A transport has a number of slots;
 each slot in use is one loop (one task) that serves a destination, job after job, and moves on to the next one that
 waits for a slot: after every job when others wait, else when its destination has no more. A loop that nobody needs
-lies idle until a slot is in use again.
+lies idle until a slot is in use again. A job that may begin at once is given to its loop and never waits in the queue.
 
 Where there is a rate delay, a destination or a whole transport rests between deliveries, and no slot is kept for it.
 """
@@ -28,6 +28,8 @@ from ekiden.queue.fair_queue import FairQueue
 from ekiden.queue.pace import Pace
 
 Deliver = Callable[[DeliveryRequest], Awaitable[Sequence[DeliveryResult]]]
+# Whom a loop is to serve (None: it ends), and its first job where that is chosen already.
+_Call = tuple["Destination | None", Job | None]
 INTERNAL_ERROR = Status(4, 3, 0)
 # A loop that works off the jobs of a dead destination never waits; it lets others run after this many.
 _JOBS_WITHOUT_WAIT = 50
@@ -44,7 +46,7 @@ class Transport:
         self.running = 0  # slots in use
         self.is_resting = False  # no delivery begins now, whatever its destination
         self.waiting: deque[Destination] = deque()  # they could deliver if there were a slot
-        self.idle: list[asyncio.Future[Destination | None]] = []  # of loops: whom to serve; None: end
+        self.idle: list[asyncio.Future[_Call]] = []  # of loops
 
 
 class Destination:
@@ -146,9 +148,19 @@ class Dispatcher:
             destination = self._new_destination(job.request.transport, key)
         elif destination.dead_until and self._clock.monotonic() >= destination.dead_until:
             self._revive(destination)
-        destination.jobs.put(job)
-        if destination.running < destination.window.size:
+        transport = destination.transport
+        if destination.running >= destination.window.size:
+            destination.jobs.put(job)
+        elif (
+            destination.jobs.size  # it is its turn when it is taken from among them
+            or job.is_bulky  # it may start only where there is place for such
+            or transport.limits.is_paced
+            or not self._may_start(destination)
+        ):
+            destination.jobs.put(job)
             self._want_slot(destination)
+        else:
+            self._start(destination, job)
 
     def forget_dead(self) -> None:
         for destination in self._destinations.values():
@@ -171,7 +183,7 @@ class Dispatcher:
             alarm.cancel()
         for transport in self._transports.values():
             while transport.idle:
-                transport.idle.pop().set_result(None)
+                transport.idle.pop().set_result((None, None))
         return frozenset(self._tasks)
 
     # -- what is told of it
@@ -240,15 +252,19 @@ class Dispatcher:
 
     def _want_slot(self, destination: Destination) -> None:
         """One more loop for ``destination``: at once if the transport has a slot, else when its turn comes."""
-        transport = destination.transport
-        if destination.is_waiting or destination.is_resting or self._stopping:
-            return
-        limit = transport.limits.deliveries
-        if not transport.is_resting and (transport.running < limit or not limit):
+        if self._may_start(destination):
             self._start(destination)
-        else:
+        elif not (destination.is_waiting or destination.is_resting or self._stopping):
             destination.is_waiting = True
-            transport.waiting.append(destination)
+            destination.transport.waiting.append(destination)
+
+    def _may_start(self, destination: Destination) -> bool:
+        """There is a slot that no other destination waits for."""
+        if destination.is_waiting or destination.is_resting or self._stopping:
+            return False
+        transport = destination.transport
+        limit = transport.limits.deliveries
+        return not transport.is_resting and (transport.running < limit or not limit)
 
     def _fill(self, destination: Destination) -> None:
         """As many loops as the window and the jobs allow, now that the window may have changed."""
@@ -258,19 +274,22 @@ class Dispatcher:
             if destination.is_waiting or destination.is_resting:
                 return
 
-    def _start(self, destination: Destination) -> None:
+    def _start(self, destination: Destination, job: Job | None = None) -> None:
         transport = destination.transport
         destination.running += 1
         transport.running += 1
         if transport.idle:
-            transport.idle.pop().set_result(destination)
+            transport.idle.pop().set_result((destination, job))
             return
-        task = asyncio.get_running_loop().create_task(self._serve(destination))
+        task = asyncio.get_running_loop().create_task(self._serve(destination, job))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, destination: Destination) -> None:
-        """A loop: one slot, job after job until nobody needs it, and again when one is needed."""
+    async def _serve(self, destination: Destination, given: Job | None) -> None:
+        """A loop: one slot, job after job until nobody needs it, and again when one is needed.
+
+        ``given``: the first job, which is no more in the queue.
+        """
         loop = asyncio.get_running_loop()
         transport = destination.transport
         here: Destination | None = destination  # None: it has no slot
@@ -282,14 +301,19 @@ class Dispatcher:
                     if len(transport.idle) >= _IDLE_LOOPS:
                         return
                     job, results = None, ()  # no content is kept for nothing
-                    call: asyncio.Future[Destination | None] = loop.create_future()
+                    call: asyncio.Future[_Call] = loop.create_future()
                     transport.idle.append(call)
-                    here = await call
+                    here, given = await call
                     continue
-                if transport.limits.is_paced and here.jobs.size and not self._may_begin(here):
+                if given is not None:
+                    job, given = None if given.is_dropped else given, None
+                elif not here.jobs.size:
+                    job = None
+                elif transport.limits.is_paced and not self._may_begin(here):
                     here = self._next(transport, here)
                     continue
-                job = here.take() if here.jobs.size else None
+                else:
+                    job = here.take()
                 if job is not None and self._may_deliver(here, job):
                     turn = 0
                     here.bulky_running += job.is_bulky

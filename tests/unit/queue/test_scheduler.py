@@ -549,6 +549,30 @@ def test_a_withdrawn_message_is_not_delivered_but_what_runs_ends() -> None:
     world.run(story)
 
 
+def test_what_is_withdrawn_before_the_loop_that_has_it_wakes_is_not_delivered() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.scheduler.accept(world.message("a@far.example"))
+        await until(lambda: not world.store.messages)  # a loop lies idle from now on
+        message, plain, in_flight = world.message("b@far.example"), world.route, []
+
+        def route(to: Address) -> Route | DeliveryResult:
+            world.route = plain
+            withdraw = world.scheduler.withdraw
+            asyncio.get_running_loop().call_soon(lambda: in_flight.append(withdraw([message.queue_id])))
+            return plain(to)
+
+        world.route = route
+        await world.scheduler.accept(message)
+        await until(lambda: not world.store.messages)  # what is withdrawn is due at once
+        assert in_flight == [[]]
+        assert len([event for event in world.seen.of(Activated) if event.queue_id == message.queue_id]) == 2
+        assert len(world.requests) == 2
+
+    world.run(story)
+
+
 def test_a_bulky_message_does_not_starve_small_ones() -> None:
     world = World()
     order: list[str] = []
