@@ -217,7 +217,12 @@ class SqliteStore:
         return await self._do(Claim(self._loop.create_future(), now, limit, lease_s, self._content))
 
     async def settle(self, settlement: Settlement) -> None:
-        await self.settle_all((settlement,))
+        if settlement.pending or settlement.born:
+            await self.settle_all((settlement,))
+            return
+        future = self._loop.create_future()
+        self._writer.submit(Remove(future, (settlement.queue_id,)))
+        await future
 
     async def settle_all(self, settlements: Sequence[Settlement]) -> None:
         """Several settlements in one transaction: all of them or, with StoreTrouble, none."""

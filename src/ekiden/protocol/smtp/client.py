@@ -75,7 +75,7 @@ class SmtpClient:
 
     __slots__ = (
         "_chunks", "_content", "_ended", "_exchange", "_needs_reset", "_out", "_own_name", "_reader", "_rules",
-        "extensions", "logged_in", "stage", "transaction",
+        "extensions", "logged_in", "outcomes", "stage", "transaction",
     )  # fmt: skip
 
     def __init__(self, rules: ClientRules, *, own_name: str = "") -> None:
@@ -92,6 +92,8 @@ class SmtpClient:
         self.stage = Stage.GREETING
         self.extensions = Extensions()
         self.transaction: Transaction | None = None
+        # How the last transaction ended, one a recipient; None: the server never decided.
+        self.outcomes: list[Outcome | None] = []
 
     # -- bytes --
 
@@ -134,11 +136,6 @@ class SmtpClient:
         """The session can take another transaction: it is idle and the server has said nothing unasked."""
         return self.stage is Stage.IDLE and not self._ended and not self._reader.pending
 
-    @property
-    def outcomes(self) -> list[Outcome | None]:
-        """How the last transaction ended, one a recipient; None: the server never decided."""
-        return self.transaction.outcomes if self.transaction is not None else []
-
     # -- what the caller wants --
 
     def start_tls(self) -> None:
@@ -165,7 +162,7 @@ class SmtpClient:
         """Start a transaction: with PIPELINING all of it up to DATA in one burst (RFC 2920 §3.1)."""
         if self.stage is not Stage.IDLE:
             self._must_be_idle("a transaction")
-        self.transaction = transaction
+        self.transaction, self.outcomes = transaction, transaction.outcomes
         self._chunks = Chunks(self._rules.line_length_limit, binary=transaction.binary) if transaction.chunked else None
         if self._reader.pending:
             return  # what the server said unasked makes the next event: the session is not to be trusted
@@ -388,7 +385,8 @@ class SmtpClient:
             if severity == 2:
                 transaction.accepted.append(at)
             else:
-                transaction.decide(at, Stage.RCPT, _too_many(reply) if transaction.accepted else reply)
+                refusal = _too_many(reply) if transaction.accepted else reply
+                transaction.outcomes[at] = Outcome(Stage.RCPT, refusal)
         pipelining = self.extensions.pipelining
         if transaction.next < len(transaction.recipients):
             if not pipelining:
@@ -473,13 +471,13 @@ class SmtpClient:
             return self._trouble(f"a reply that does not fit the command: {reply.text}")
         if reply.code == 421:
             return self._give_up(reply)
-        accepted = transaction.accepted
+        accepted, outcome = transaction.accepted, Outcome(Stage.END_OF_DATA, reply)
         if self._rules.lmtp:
             # RFC 2033 §4.2: one reply for each recipient that was accepted, in their order.
-            transaction.decide(accepted.pop(0), Stage.END_OF_DATA, reply)
+            transaction.outcomes[accepted.pop(0)] = outcome
             return self._finish() if not accepted else None
         for at in accepted:
-            transaction.decide(at, Stage.END_OF_DATA, reply)
+            transaction.outcomes[at] = outcome
         return self._finish()
 
     def _goodbye(self, reply: Reply) -> Event | None:

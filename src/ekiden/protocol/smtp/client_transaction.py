@@ -102,10 +102,7 @@ class Transaction:
         self.next = 0  # the recipient whose reply comes next
         self.refused = False  # MAIL was refused: what the server says to the rest of the burst decides nothing
 
-    def decide(self, at: int, stage: Stage, reply: Reply) -> None:
-        self.outcomes[at] = Outcome(stage, reply)
-
     def decide_open(self, stage: Stage, reply: Reply) -> None:
         """One reply for all recipients that nothing has decided."""
         outcome = Outcome(stage, reply)
-        self.outcomes = [outcome if known is None else known for known in self.outcomes]
+        self.outcomes[:] = [outcome if known is None else known for known in self.outcomes]
