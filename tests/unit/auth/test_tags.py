@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import itertools
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -57,6 +60,22 @@ def test_base64_is_strict_but_for_white_space() -> None:
             base64_value({"b": wrong}, "b")
     with pytest.raises(TagError, match="b= is missing"):
         base64_value({}, "b")
+
+
+def test_what_is_base64_is_as_the_grammar_has_it() -> None:
+    # RFC 6376 §2.10   base64string = ALPHADIGITPS *([FWS] ALPHADIGITPS) [ [FWS] "=" [ [FWS] "=" ] ]
+    grammar = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+    for length in range(9):
+        for text in map("".join, itertools.product("A/=-", repeat=length)):
+            try:
+                expected = base64.b64decode(text) if grammar.fullmatch(text) and length % 4 == 0 else None
+            except ValueError:
+                expected = None
+            try:
+                found = base64_value({"b": text}, "b")
+            except TagError:
+                found = None
+            assert found == expected, text
 
 
 def test_numbers_have_digits_only_and_not_too_many() -> None:

@@ -111,6 +111,11 @@ def test_the_signature_covers_its_own_field_without_its_value(raw: bytes, simple
     assert own_input(raw, "relaxed") == relaxed_field(simple + b"\r\n")[:-2]
 
 
+def test_a_line_feed_too_many_and_one_too_few_are_not_taken_for_a_header_in_lines() -> None:
+    header = SignableHeader(b"A: x\nB: y\r\r\n")
+    assert header.canonical(header.fields, "relaxed") == b"a:x\r\nb:y\r\r\n"
+
+
 def test_odd_white_space_anywhere_leaves_every_field_right() -> None:
     for odd in (b"X: \x0b\r\n", b"X: a\r b\r\n", b"X: a\n b\r\n", b"X: a\r\n\r\n", b"X: a\r\nno field\r\n", b"X: a"):
         header = SignableHeader(b"Y: a\x0c  b\r\n\tc\r\n" + odd)
@@ -128,9 +133,6 @@ def test_a_header_taken_apart_is_canonical_as_its_fields_are(octets: bytes) -> N
     ]
     for field in header.fields:
         assert header.canonical([field], "relaxed") == relaxed_field(field.raw)
-        covered = b"".join(map(relaxed_field, (one.raw for one in header.fields if one is not field)))
         names = [one.name.decode() for one in reversed(header.fields)]
-        assert header.hash_input(picks(names), "relaxed", field).endswith(own_input(field.raw, "relaxed"))
-        assert len(header.hash_input(picks(names), "relaxed", field)) == len(covered) + len(
-            own_input(field.raw, "relaxed")
-        )
+        covered = b"".join([relaxed_field(one.raw) for one in header.pick(picks(names), but=field)])
+        assert header.hash_input(picks(names), "relaxed", field) == covered + own_input(field.raw, "relaxed")
