@@ -27,6 +27,16 @@ class Destinations(Protocol):
     async def check_recipient(self, address: Address) -> Refusal | None:
         """A refusal when the address is in one of our domains but does not exist there."""
 
+    def lasts(self, address: Address) -> bool:
+        """Whether the two say the same of the address as long as the parameters live: nothing that may change is asked.
+
+        (It may be False of one that has not been asked about yet.)
+        """
+
+
+# Recipients that are remembered; when there are more, all are forgotten at once.
+_REMEMBERED = 4096
+
 
 class RelayAccess:
     """Decides RCPT TO. Without ``reject_unlisted`` only the delivery finds out who does not exist."""
@@ -51,6 +61,9 @@ class RelayAccess:
         self.trusts_logins = trusts_logins
         self.rules = rules
         self.checks_senders = reject_unlisted_sender
+        self._open: set[Address] = set()
+        # Whether it is known of an address that anybody may send to it. If it is not, it has to be asked.
+        self.is_open = self._open.__contains__
 
     async def check_sender(self, address: Address) -> Refusal | None:
         """A refusal when the sender is in one of our domains and does not exist there. Raises TableTrouble."""
@@ -60,7 +73,12 @@ class RelayAccess:
         """None when the recipient is accepted. Raises TableTrouble: nobody knows, so the client tries again later."""
         if not trusted and not await self._destinations.is_relay_allowed_destination(address):
             return relay_denied(address, self._code)
-        return await self._destinations.check_recipient(address) if self._reject_unlisted else None
+        refusal = await self._destinations.check_recipient(address) if self._reject_unlisted else None
+        if refusal is None and not trusted and self._destinations.lasts(address):
+            if len(self._open) >= _REMEMBERED:
+                self._open.clear()
+            self._open.add(address)
+        return refusal
 
 
 async def sender_refusal(destinations: Destinations, address: Address) -> Refusal | None:

@@ -26,6 +26,8 @@ class SrsAddresses:
 
     def __init__(self, parameters: Parameters, key_files: Callable[[], KeyFiles], time: Callable[[], float]) -> None:
         """Raises ConfigError."""
+        # Whether a local part may be one of SRS, by its looks: nearly none is.
+        self.looks_like = is_srs
         self._parameters = parameters
         self._key_files, self._time = key_files, time
         self.domain = dns_name(parameters.srs_domain) or ""

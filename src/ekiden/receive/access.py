@@ -30,7 +30,7 @@ async def check_recipient(
         decision = await access.rules.recipient(Situation(session.client, session.trusted, sender, address))
         return _told(session, decision, stage, str(address))
     found = await access.check_sender(sender) if access.checks_senders and sender is not None else None
-    if found is None:
+    if found is None and not access.is_open(address):
         trusted = session.trusted or (access.trusts_logins and bool(session.client.login))
         found = await access.check(address, trusted=trusted)
     return found

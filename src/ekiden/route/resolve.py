@@ -212,6 +212,13 @@ class Router:
         domain = domain_key(address.domain)
         return (self._classes.known.get(domain) or await self._classes.of(domain)) is not DomainClass.DEFAULT
 
+    def lasts(self, address: Address) -> bool:
+        """(See Destinations.) No table has a say, nor the secrets and the clock of SRS."""
+        if self._may_be_undeliverable or (self._srs is not None and self._srs.looks_like(address.local)):
+            return False
+        klass = self._classes.known.get(domain_key(address.domain))  # None where a table decides
+        return klass in self._recipients.unlisted
+
     def _is_routed(self, local: str) -> bool:
         """A next hop, or a rewriting rule somewhere, might read another destination out of this local part."""
         if not self._looks_inside_quotes and any(char in ' "(),:;<>@[\\]' for char in local):

@@ -30,6 +30,9 @@ class Time:
 
 
 class _Destinations:
+    def lasts(self, address: Address) -> bool:
+        return False
+
     async def is_relay_allowed_destination(self, address: Address) -> bool:
         return False
 

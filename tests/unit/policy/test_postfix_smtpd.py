@@ -129,6 +129,9 @@ class _Destinations:
     def __init__(self, line: Line) -> None:
         self._own = set(split_words(line.settings.get("relay_domains", "")))
 
+    def lasts(self, address: Address) -> bool:
+        return False
+
     async def is_relay_allowed_destination(self, address: Address) -> bool:
         return any(address.domain == own or address.domain.endswith(f".{own}") for own in self._own)
 

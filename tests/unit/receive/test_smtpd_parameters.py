@@ -399,6 +399,9 @@ def test_a_footer_table_in_trouble_does_no_harm() -> None:
 def test_senders_that_do_not_exist_here() -> None:
     async def check(text: str) -> str:
         class Nobody:
+            def lasts(self, address: Address) -> bool:
+                return False
+
             async def is_relay_allowed_destination(self, address: Address) -> bool:
                 return True
 

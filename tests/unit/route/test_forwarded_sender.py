@@ -13,6 +13,7 @@ from ekiden.config.errors import ConfigError
 from ekiden.config.snapshot import Parameters
 from ekiden.message.address import Address
 from ekiden.message.envelope import Recipient
+from ekiden.policy.relay_access import RelayAccess
 from ekiden.policy.srs_addresses import SrsAddresses
 from ekiden.route.forwarded_sender import ForwardedSenders, Leaving
 from ekiden.route.resolve import Router
@@ -145,6 +146,9 @@ def test_old_senders_are_told_that_they_are() -> None:
     host = Host()
     host.srs._time = lambda: NOW - 30 * 86400
     back = str(host.leaving("ann@origin.test").sender)
+    access = RelayAccess(host.router)
+    assert asyncio.run(access.check(address(back), trusted=False)) is None
+    assert not access.is_open(address(back))
     host.srs._time = lambda: NOW
     assert host.rcpt(back).endswith("SRS address has expired (30 days old, the limit is 21) [srs-expired]")
 

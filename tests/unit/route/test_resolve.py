@@ -8,6 +8,8 @@ from ekiden.config.snapshot import Parameters
 from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.delivery import Action, DeliveryResult, Route
 from ekiden.message.reply import Refusal
+from ekiden.policy import relay_access
+from ekiden.policy.relay_access import RelayAccess
 from ekiden.route.own_addresses import own_addresses
 from ekiden.route.resolve import Router
 from ekiden.tables.open import open_table
@@ -225,6 +227,51 @@ def test_what_was_quoted_may_be_a_name_and_nothing_else() -> None:
     assert asyncio.run(trusting.is_relay_allowed_destination(address("user%far.example@here.example"))) is False
     open_router = router(allow_untrusted_routing="yes")
     assert asyncio.run(open_router.is_relay_allowed_destination(address("user%far.example@here.example"))) is True
+
+
+@pytest.mark.parametrize(
+    ("recipient", "settings", "is_remembered"),
+    [
+        ("x@relay.example", {}, True),
+        ("x@RELAY.example", {}, True),
+        ("x@far.example", {}, False),  # relaying is denied
+        ("user%far.example@relay.example", {}, False),
+        ("jane@here.example", {}, False),  # who has an account may change
+        ("user@virtual.example", {}, False),
+        ("x@relay.example", {"virtual_alias_maps": "texthash:/x"}, False),
+        ("x@relay.example", {"relay_recipient_maps": "inline:{x@relay.example=y}"}, False),
+        ("x@relay.example", {"transport_maps": "inline:{z.example=error:no}"}, False),
+        ("x@relay.example", {"relocated_maps": "inline:{z@relay.example=elsewhere}"}, False),
+        ("x@relay.example", {"relay_transport": "error:closed"}, False),
+        ("x@relay.example", {"relay_domains": "relay.example, inline:{y.example=y}"}, True),
+        ("x@relay.example", {"relay_domains": "relay.example, texthash:/y"}, False),
+    ],
+)
+def test_only_a_recipient_that_no_table_has_a_say_in_is_remembered(
+    recipient: str, settings: dict[str, str], is_remembered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Nothing(Table):
+        async def lookup(self, key: str) -> str | None:
+            return None
+
+    # (Where aliases are mapped, any address may be one.)
+    parameters = Parameters({**BASE, "virtual_alias_maps": "", **settings})
+    routes = Router(
+        parameters,
+        user_exists=lambda name: name == "jane",
+        local_aliases=Aliases(),
+        open_table=lambda word: Nothing() if word.startswith("texthash:") else open_table(word),
+    )
+    access, asked = RelayAccess(routes), address(recipient)
+    assert not access.is_open(asked)
+    asyncio.run(access.check(asked, trusted=True))
+    assert not access.is_open(asked)  # who may send anywhere says nothing about others
+    asyncio.run(access.check(asked, trusted=False))
+    assert access.is_open(asked) is is_remembered
+    # What is remembered is bounded.
+    monkeypatch.setattr(relay_access, "_REMEMBERED", 1)
+    asyncio.run(access.check(Address("other", "relay.example"), trusted=False))
+    assert not access.is_open(asked)
 
 
 def refusal(recipient: str, **settings: str) -> str | None:
