@@ -113,7 +113,7 @@ class Cleanup:
                 found = [await self._recipient(recipient, way) for recipient in recipients]
             else:
                 sender = self.standard(sender)
-                found = [self._unmapped_recipient(recipient, way) for recipient in recipients]
+                found = self._unmapped_recipients(recipients, way)
             if way.copies and self._has_copies:
                 found += await self._copies(sender, found, way)
             if way.maps and self._aliases is not None:
@@ -134,26 +134,32 @@ class Cleanup:
     async def _recipient(self, recipient: Recipient, way: Way) -> Recipient:
         """Standard form, canonical, masquerade; or whom a sender of forwarded mail stands for."""
         if not (way.maps and self._has_maps):
-            return self._unmapped_recipient(recipient, way)
-        address = self._standard_recipient(recipient.address)
+            return self._unmapped_recipients((recipient,), way)[0]
+        address = self.standard(recipient.address)
+        if not address.domain:
+            address = self._unless_empty(address)
         if self._srs is not None and (stood_for := self._srs.reversed(address)) is not None:
             address = stood_for
         else:
             address = await self._mapped(address, "envelope_recipient")
         return recipient if address is recipient.address else recipient.readdressed(address)
 
-    def _unmapped_recipient(self, recipient: Recipient, way: Way) -> Recipient:
-        """As _recipient, where no table has to be asked."""
-        address = self._standard_recipient(recipient.address)
-        if way.maps and self._srs is not None:
-            address = self._srs.reversed(address) or address
-        return recipient if address is recipient.address else recipient.readdressed(address)
+    def _unmapped_recipients(self, recipients: Sequence[Recipient], way: Way) -> list[Recipient]:
+        """As _recipient, for each of them, where no table has to be asked."""
+        srs = self._srs if way.maps else None
+        found = []
+        for recipient in recipients:
+            address = self.standard(recipient.address)
+            if not address.domain:
+                address = self._unless_empty(address)
+            if srs is not None and srs.looks_like(address.local):
+                address = srs.reversed(address) or address
+            found.append(recipient if address is recipient.address else recipient.readdressed(address))
+        return found
 
-    def _standard_recipient(self, address: Address) -> Address:
-        address = self.standard(address)
-        if not address.domain and self._empty_recipient is not None and address.is_null:
-            return self._empty_recipient
-        return address
+    def _unless_empty(self, address: Address) -> Address:
+        """Mail for nobody is for empty_address_recipient."""
+        return self._empty_recipient if self._empty_recipient is not None and address.is_null else address
 
     async def _mapped(self, address: Address, which: str) -> Address:
         for maps, classes in self._canonical:

@@ -73,7 +73,11 @@ class HeaderScan:
         # A line of an mbox file that a client passed on by mistake is kept as a field, so that the header goes on.
         if held.startswith((b"From ", b">")) and _MBOX_LINE.match(held):
             held = b"X-Mailbox-Line: " + held
-        end = _fields_end(held)
+        # Where the fields end; one whose last line has no end is not counted.
+        end = 0
+        if _FIELD.match(held) is not None:
+            found = _FIELDS_END.search(held)
+            end = found.end() if found is not None else held.rfind(b"\n") + 1
         self.header = held[:end]
         self._note_facts()
         # A line that is still open at the limit is part of the header if it could be a field.
@@ -104,11 +108,3 @@ def message_id(header: bytes) -> str:
 
 def _as_text(identifier: bytes) -> str:
     return identifier.strip().decode("utf-8", "replace")
-
-
-def _fields_end(data: bytes) -> int:
-    """Where the fields at the start of ``data`` end; a field whose last line has no end is not counted."""
-    if _FIELD.match(data) is None:
-        return 0
-    found = _FIELDS_END.search(data)
-    return found.end() if found is not None else data.rfind(b"\n") + 1

@@ -6,14 +6,17 @@ from ekiden.cleanup.cleanup import Addressed
 from ekiden.config.snapshot import Parameters
 
 
-def detects_smtputf8(parameters: Parameters, origin: str, addressed: Addressed, header: bytes) -> bool:
-    """Whether mail of this ``origin`` (sendmail, smtpd) is international by its addresses or header (RFC 6531 §1.2).
+def detects_smtputf8(parameters: Parameters, origin: str) -> bool:
+    """Whether mail of this ``origin`` (sendmail, smtpd) is looked at."""
+    classes = parameters.smtputf8_autodetect_classes
+    return parameters.smtputf8_enable and (origin in classes or "all" in classes)
+
+
+def needs_smtputf8(addressed: Addressed, header: bytes) -> bool:
+    """Whether a message is international by its addresses or header (RFC 6531 §1.2).
 
     A header that was never asked about goes on as the 8-bit rubbish that it may be.
     """
-    classes = parameters.smtputf8_autodetect_classes
-    if not parameters.smtputf8_enable or (origin not in classes and "all" not in classes):
-        return False
     return not (
         header.isascii()
         and str(addressed.sender).isascii()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ekiden.cleanup.cleanup import Addressed
 from ekiden.cleanup.header_scan import HeaderScan
 from ekiden.cleanup.received import received_field
-from ekiden.cleanup.smtputf8 import detects_smtputf8
+from ekiden.cleanup.smtputf8 import needs_smtputf8
 from ekiden.message.envelope import BodyType, Envelope
 from ekiden.message.queued import Pending, QueuedMessage
 from ekiden.message.reply import Refusal
@@ -171,8 +171,9 @@ def _envelope(session: SmtpSession, transaction: Transaction, addressed: Address
     terms, parameters = transaction.terms, session.parameters
     client = session.client if session.forwarded is None else session.origin
     tls_optional = transaction.tls_is_optional and parameters.tls_required_enable
-    header = b"" if transaction.scan is None else transaction.scan.header
-    smtputf8 = detects_smtputf8(parameters, "smtpd", addressed, header)
+    smtputf8 = False
+    if session.service.detects_smtputf8:
+        smtputf8 = needs_smtputf8(addressed, b"" if transaction.scan is None else transaction.scan.header)
     if terms is PLAIN and not smtputf8:
         return Envelope(addressed.sender, addressed.recipients, transaction.body, client, tls_optional=tls_optional)
     options = terms.options

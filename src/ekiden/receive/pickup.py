@@ -15,7 +15,7 @@ from typing import BinaryIO
 from ekiden.cleanup.cleanup import Arrival
 from ekiden.cleanup.header_scan import HeaderScan, message_id
 from ekiden.cleanup.received import received_field
-from ekiden.cleanup.smtputf8 import detects_smtputf8
+from ekiden.cleanup.smtputf8 import detects_smtputf8, needs_smtputf8
 from ekiden.config.errors import ConfigError
 from ekiden.message.address import NULL_SENDER, Address
 from ekiden.message.envelope import BodyType, Client, Envelope, Notify, Recipient
@@ -161,7 +161,7 @@ class Pickup:
                     addressed.recipients,
                     BodyType.EIGHT_BIT_MIME if drop.body_8bit else BodyType.SEVEN_BIT,
                     client,
-                    smtputf8=detects_smtputf8(parameters, "sendmail", addressed, scan.header),
+                    smtputf8=detects_smtputf8(parameters, "sendmail") and needs_smtputf8(addressed, scan.header),
                     ret=drop.ret,
                     envid=drop.envid,
                     tls_optional=scan.tls_is_optional and parameters.tls_required_enable,

@@ -7,6 +7,7 @@ from functools import partial
 
 from ekiden.cleanup.cleanup import Cleanup
 from ekiden.cleanup.rewrite_clients import RewriteClients
+from ekiden.cleanup.smtputf8 import detects_smtputf8
 from ekiden.cleanup.way import HeaderSource, Way
 from ekiden.config.registry import split_words
 from ekiden.config.snapshot import Parameters
@@ -100,6 +101,7 @@ class SmtpService:
         self.asks_before_content = signer is not None or (lists is not None and lists.has_data)
         self.asks_after_content = lists is not None and lists.has_end_of_data
         self.cleanup = cleanup
+        self.detects_smtputf8 = detects_smtputf8(parameters, "smtpd")
         self.rewrite_clients = rewrite_clients
         self.local_way = Way.of_client(HeaderSource.LOCAL, parameters.receive_override_options)
         self.remote_way = Way.of_client(HeaderSource.REMOTE, parameters.receive_override_options)

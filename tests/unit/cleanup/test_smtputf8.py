@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ekiden.cleanup.cleanup import Addressed
-from ekiden.cleanup.smtputf8 import detects_smtputf8
+from ekiden.cleanup.smtputf8 import detects_smtputf8, needs_smtputf8
 from ekiden.config.snapshot import Parameters
 from ekiden.message.address import Address
 from ekiden.message.envelope import Recipient
@@ -35,6 +35,10 @@ def test_the_classes(classes: str | None, enabled: str, origin: str, found: bool
     if classes is not None:
         settings["smtputf8_autodetect_classes"] = classes
     parameters = Parameters(settings)
+    assert detects_smtputf8(parameters, origin) is found
+
+
+def test_what_is_international() -> None:
     for addressed, header in ((PLAIN, HEADER), (TO_UTF8, b""), (FROM_UTF8, b"")):
-        assert detects_smtputf8(parameters, origin, addressed, header) is found
-    assert not detects_smtputf8(parameters, origin, PLAIN, b"Subject: x\r\n")
+        assert needs_smtputf8(addressed, header)
+    assert not needs_smtputf8(PLAIN, b"Subject: x\r\n")
