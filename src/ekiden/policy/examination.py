@@ -12,7 +12,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ekiden.auth.arc.verify import ArcVerification
+from ekiden.auth.arc.chain import ARC_FIELDS
+from ekiden.auth.arc.verify import NO_CHAIN, ArcVerification
 from ekiden.auth.dkim.body_hash import BodyHashes
 from ekiden.auth.dkim.canonical import SignableHeader
 from ekiden.auth.dkim.verify import DkimVerification
@@ -46,7 +47,7 @@ class Examination:
         self._spf: SpfFindings | None = None
         self._spf_check: asyncio.Task[SpfFindings] | None = None
         self._dkim: DkimVerification | None = None
-        self._arc: ArcVerification | None = None
+        self._arc: ArcVerification | None = None  # None also where the message has no ARC fields
         self._authors: tuple[str, ...] = ()
         self.seals = authentication.seals
         self.header = b""  # as the client sent it
@@ -81,7 +82,7 @@ class Examination:
                 signable, self._hashes, resolver=authentication.resolver, limits=authentication.dkim_limits, now=now
             )
             self._dkim.start()
-        if parameters.arc_verification:
+        if parameters.arc_verification and signable.has_any(ARC_FIELDS):
             self._arc = ArcVerification(
                 signable, self._hashes, resolver=authentication.resolver, limits=authentication.arc_limits, now=now
             )
@@ -105,7 +106,9 @@ class Examination:
         if spf is None and authentication.checks_spf:
             spf = await self._spf_findings()
         dkim = () if self._dkim is None else await self._dkim.verdicts()
-        arc = None if self._arc is None else await self._arc.verdict()
+        arc = NO_CHAIN if parameters.arc_verification else None
+        if self._arc is not None:
+            arc = await self._arc.verdict()
         mail_from, helo = (None, None) if spf is None else (spf.mail_from, spf.helo)
         dmarc = None
         if parameters.dmarc_policy != "none":

@@ -28,7 +28,8 @@ from ekiden.auth.tags import TagError, base64_value, number_value, parse_tags, r
 _T = TypeVar("_T")
 
 SETS_LIMIT = 50  # RFC 8617 §4.2.1
-_KINDS = RESULTS, MESSAGE_SIGNATURE, SEAL = b"arc-authentication-results", b"arc-message-signature", b"arc-seal"
+RESULTS, MESSAGE_SIGNATURE, SEAL = b"arc-authentication-results", b"arc-message-signature", b"arc-seal"
+ARC_FIELDS = frozenset({RESULTS, MESSAGE_SIGNATURE, SEAL})  # names; a header without any of these has no chain
 
 _INSTANCE = re.compile(r"[0-9]{1,2}")
 # RFC 8617 §4.1.1   arc-authres-header = "ARC-Authentication-Results:" [CFWS] arc-info
@@ -71,9 +72,9 @@ class _Trouble(Exception):
 
 def collect(header: SignableHeader) -> Chain:
     """RFC 8617 §5.2, steps 1 and 2."""
-    if not header.has_any(_KINDS):
+    if not header.has_any(ARC_FIELDS):
         return _NO_CHAIN
-    if any(len(header.named(kind)) > SETS_LIMIT for kind in _KINDS):
+    if any(len(header.named(kind)) > SETS_LIMIT for kind in ARC_FIELDS):
         return Chain(highest=SETS_LIMIT + 1, trouble=f"it has more than {SETS_LIMIT} sets")
     fields = _Fields(header)
     try:

@@ -85,7 +85,7 @@ class ArcVerification:
         if self._trouble:
             return self._verdict(Result.FAIL, self._trouble)
         if not self._sets:
-            return _NO_CHAIN
+            return NO_CHAIN
         self.start()
         newest = self._sets[-1]
         found = await self._message_signature(newest)
@@ -190,7 +190,8 @@ class ArcVerification:
         return 0
 
 
-_NO_CHAIN = ArcVerdict(Result.NONE, reason="there are no ARC fields")
+# Of a message without ARC fields.
+NO_CHAIN = ArcVerdict(Result.NONE, reason="there are no ARC fields")
 
 
 class _Found(Struct, frozen=True):

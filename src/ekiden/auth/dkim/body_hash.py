@@ -16,6 +16,7 @@ from ekiden.auth.dkim.canonical import RELAXED, SIMPLE, relaxed_lines
 _PIECE = 1 << 17  # larger chunks are worked on in pieces of this size, which the processor's cache holds
 _LINE_ENDS = b"\r\n" * (1 << 14)
 _HALVES = (b"\r", b"\n")  # of a line end
+_UNDECIDED = (b"\r", b" ", b"\t")  # at the end of a piece: what follows says what these are
 
 
 class BodyHash(Struct, eq=False):
@@ -113,7 +114,7 @@ class _Canonical:
 
     def finish(self) -> None:
         # White space that ends the last line goes with relaxed; a bare carriage return is none.
-        if self._held.endswith(b"\r"):
+        if b"\r" in self._held:
             self._flush_line_ends()
             self._update(self._held)
             self._begun = True
@@ -143,13 +144,14 @@ class _Canonical:
 
     def _take(self, data: bytes) -> None:
         """Bytes of the canonical body, but for the line ends at its end; what is held is to come behind them."""
-        content = _without_line_ends(data)
+        ends = _octets_of_line_ends(data)
+        content = data[:-ends] if ends else data
         if content:
             if self._line_ends:
                 self._flush_line_ends()
-            self._update(data[:content] if content < len(data) else data)
+            self._update(content)
             self._begun = True
-        self._line_ends += (len(data) - content) // 2
+        self._line_ends += ends // 2
 
     def _flush_line_ends(self) -> None:
         left = self._line_ends * 2
@@ -184,7 +186,7 @@ class _Relaxed(_Canonical):
         if self._held:
             data = self._held + data
         self._held = b""
-        if data.endswith((b"\r", b" ", b"\t")):
+        if data[-1:] in _UNDECIDED:
             data = self._hold_end(data)
         self._take(relaxed_lines(data))
 
@@ -206,15 +208,15 @@ def _length(wanted: BodyHash) -> int:
     return wanted.length or 0
 
 
-def _without_line_ends(data: bytes) -> int:
-    """Where the run of CRLF begins that reaches to the end."""
-    if not data.endswith(b"\r\n"):
-        return len(data)
+def _octets_of_line_ends(data: bytes) -> int:
+    """How long the run of CRLF is that ends ``data``."""
+    if data[-2:] != b"\r\n":
+        return 0
     if data[-3:-2] not in _HALVES:  # as where a line ends the piece
-        return len(data) - 2
+        return 2
     # The run lies within the carriage returns and line feeds at the end, behind any two equal ones in a row.
     begin = len(data.rstrip(b"\r\n"))
     twice = max(data.rfind(b"\r\r", begin), data.rfind(b"\n\n", begin))
     if twice >= 0:
         begin = twice + 1
-    return begin + 1 if data.startswith(b"\n", begin) else begin
+    return len(data) - (begin + 1 if data.startswith(b"\n", begin) else begin)

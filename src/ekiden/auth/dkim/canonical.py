@@ -60,9 +60,9 @@ class SignableHeader:
         """The fields of this name (lower case), from the top down."""
         return self._by_name.get(name, ())
 
-    def has_any(self, names: Iterable[bytes]) -> bool:
+    def has_any(self, names: frozenset[bytes]) -> bool:
         """There is a field of one of these names (lower case)."""
-        return not self._by_name.keys().isdisjoint(names)
+        return not names.isdisjoint(self._by_name)
 
     def pick(self, picks: Sequence[Pick], *, but: SignableField | None = None) -> list[SignableField]:
         """The fields that h= names, in its order.

@@ -37,28 +37,34 @@ class KeyLookups:
         self._records = records
         self._keys = keys
         self._time_s = time_s
-        self._answers: dict[str, Answer[bytes] | asyncio.Task[Answer[bytes] | DnsTrouble]] = {}
+        self._known: dict[str, Answer[bytes]] = {}  # what need not be asked for
+        self._asked: dict[str, asyncio.Task[Answer[bytes] | DnsTrouble]] = {}
 
     def begin(self, signer: Signer) -> None:
         """Begins a look-up, of each name once. Needs a running event loop."""
         name = signer.key_name
-        if name not in self._answers:
-            known = remembered_txt(self._resolver, name)
-            self._answers[name] = asyncio.ensure_future(self._ask(name)) if known is None else known
+        if name in self._known or name in self._asked:
+            return
+        known = remembered_txt(self._resolver, name)
+        if known is None:
+            self._asked[name] = asyncio.create_task(self._ask(name))
+        else:
+            self._known[name] = known
 
     def cancel(self) -> None:
-        for answer in self._answers.values():
-            if isinstance(answer, asyncio.Task):
-                answer.cancel()
+        for question in self._asked.values():
+            question.cancel()
 
     async def keys(self, signer: Signer) -> Keys:
         """Of a look-up that was begun."""
         name = signer.key_name
-        begun = self._answers[name]
-        answer = await begun if isinstance(begun, asyncio.Task) else begun
-        if isinstance(answer, DnsTrouble):
-            # RFC 6376 §6.1.2: the verifier may try later; it learns nothing from it.
-            return Keys((), Result.TEMPERROR, f"no answer about the key {name}: {answer}")
+        answer = self._known.get(name)
+        if answer is None:
+            found = await self._asked[name]
+            if isinstance(found, DnsTrouble):
+                # RFC 6376 §6.1.2: the verifier may try later; it learns nothing from it.
+                return Keys((), Result.TEMPERROR, f"no answer about the key {name}: {found}")
+            answer = found
         if answer.found is not Found.RECORDS:
             return Keys((), Result.PERMERROR, f"there is no key {name} ({answer.found.value})")
         return self._fit(signer, answer.records)

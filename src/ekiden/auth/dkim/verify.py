@@ -7,7 +7,7 @@ Never: raises for what senders or their domains wrote; calls a signature failed,
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
 
 from msgspec import Struct, structs
@@ -162,7 +162,7 @@ def _verdict(signature: Signature, result: Result, reason: str, record: KeyRecor
         signer.selector,
         signer.identity,
         signer.algorithm,
-        base64.b64encode(signature.signature[:_B_OCTETS]).decode(),
+        binascii.b2a_base64(signature.signature[:_B_OCTETS], newline=False).decode(),
         record is not None and record.testing,
         record.bits if record is not None else 0,
         signer.signed_headers,
