@@ -9,6 +9,7 @@ turn, and after them each of smtp_fallback_relay.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec import structs
@@ -61,7 +62,6 @@ class SmtpAgent:
         key_files: Callable[[], KeyFiles] = KeyFiles,
     ) -> None:
         name = parameters.myhostname if hostname is None else hostname
-        self._loops_to = loops_to
         self._engine = Engine(
             smtp_settings(parameters),
             endpoints=hosts_for,
@@ -73,13 +73,12 @@ class SmtpAgent:
             ),
             generic=generic,
         )
+        # As Agent has it; what cannot loop goes to the engine without a layer that only passes on.
+        self.deliver: Callable[[DeliveryRequest], Coroutine[Any, Any, Sequence[DeliveryResult]]] = (
+            self._engine.deliver if loops_to is None else partial(self._deliver_or_pass_on, loops_to)
+        )
 
-    def deliver(self, request: DeliveryRequest) -> Coroutine[Any, Any, Sequence[DeliveryResult]]:
-        if self._loops_to is None:
-            return self._engine.deliver(request)
-        return self._deliver_or_pass_on(request, self._loops_to)
-
-    async def _deliver_or_pass_on(self, request: DeliveryRequest, loops_to: PassOn) -> Sequence[DeliveryResult]:
+    async def _deliver_or_pass_on(self, loops_to: PassOn, request: DeliveryRequest) -> Sequence[DeliveryResult]:
         results = await self._engine.deliver(request)
         if not (looping := [at for at, result in enumerate(results) if _is_loop(result)]):
             return results

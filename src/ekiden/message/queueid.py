@@ -35,9 +35,11 @@ class QueueIds:
 
         A clock that stands still or steps back does not repeat an id: time as the ids tell it only grows.
         """
-        us = max(int(now * 1_000_000), self._last_us + 1)
+        us = int(now * 1_000_000)
+        if us <= self._last_us:
+            us = self._last_us + 1
         self._last_us = us
-        seconds, micros = divmod(us, 1_000_000)
+        seconds, micros = us // 1_000_000, us % 1_000_000
         if seconds != self._second:
             self._second, self._second_text = seconds, _encode(seconds, 52, 6)
         return self._second_text + _PAIRS[micros // 2704] + _PAIRS[micros % 2704] + self._tail

@@ -115,12 +115,13 @@ class _Usage:
     def __init__(self) -> None:
         self.messages = self.recipients = self.content_bytes = 0
 
-    def is_below(self, limits: ActiveLimits) -> bool:
-        return (
-            self.messages < limits.messages
-            and self.recipients < limits.recipients
-            and self.content_bytes < limits.content_bytes
-        )
+
+def _is_below(usage: _Usage | ActiveLimits, limits: ActiveLimits) -> bool:
+    return (
+        usage.messages < limits.messages
+        and usage.recipients < limits.recipients
+        and usage.content_bytes < limits.content_bytes
+    )
 
 
 # New mail and mail from the store may each fill this part of the active set, so that neither keeps the other out.
@@ -134,11 +135,11 @@ class ActiveSet:
     claimed ones that of recipients.
     """
 
-    __slots__ = ("_claimed", "_limits", "_new", "_share", "_total", "messages")
+    __slots__ = ("_claimed", "_limits", "_new", "_share", "messages")
 
     def __init__(self, limits: ActiveLimits) -> None:
         self.messages: dict[str, ActiveMessage] = {}
-        self._total, self._new, self._claimed = _Usage(), _Usage(), _Usage()
+        self._new, self._claimed = _Usage(), _Usage()
         self.limits = limits
 
     @property
@@ -151,12 +152,12 @@ class ActiveSet:
         self._share = ActiveLimits(*(max(1, int(getattr(limits, name) * _SHARE)) for name in limits.__struct_fields__))
 
     def has_room_for_new(self) -> bool:
-        # Every message asks: both answers of is_below(), without its calls.
-        total, limits, new, share = self._total, self._limits, self._new, self._share
+        # Every message asks: both answers of _is_below(), without its calls.
+        limits, share, new, claimed = self._limits, self._share, self._new, self._claimed
         return (
-            total.messages < limits.messages
-            and total.recipients < limits.recipients
-            and total.content_bytes < limits.content_bytes
+            new.messages + claimed.messages < limits.messages
+            and new.recipients + claimed.recipients < limits.recipients
+            and new.content_bytes + claimed.content_bytes < limits.content_bytes
             and new.messages < share.messages
             and new.recipients < share.recipients
             and new.content_bytes < share.content_bytes
@@ -164,9 +165,9 @@ class ActiveSet:
 
     def room_for_claimed(self, content_bytes: int) -> int:
         """How many messages of the store may come in, if each has up to ``content_bytes`` of content in memory."""
-        if not (self._total.is_below(self._limits) and self._claimed.is_below(self._share)):
+        limits, total = self._limits, self.counts
+        if not (_is_below(total, limits) and _is_below(self._claimed, self._share)):
             return 0
-        limits, total = self._limits, self._total
         return min(
             limits.messages - total.messages,
             self._share.messages - self._claimed.messages,
@@ -174,22 +175,25 @@ class ActiveSet:
         )
 
     def take_room(self, message: QueuedMessage, *, claimed: bool) -> None:
-        recipients, content = len(message.pending), message.content
-        content_bytes = len(content.data) if isinstance(content, InlineContent) else 0
-        for usage in (self._total, self._claimed if claimed else self._new):
-            usage.messages += 1
-            usage.recipients += recipients
-            usage.content_bytes += content_bytes
+        usage, content = self._claimed if claimed else self._new, message.content
+        usage.messages += 1
+        usage.recipients += len(message.pending)
+        if isinstance(content, InlineContent):
+            usage.content_bytes += len(content.data)
 
     def give_room(self, message: QueuedMessage, *, claimed: bool) -> None:
-        recipients, content = len(message.pending), message.content
-        content_bytes = len(content.data) if isinstance(content, InlineContent) else 0
-        for usage in (self._total, self._claimed if claimed else self._new):
-            usage.messages -= 1
-            usage.recipients -= recipients
-            usage.content_bytes -= content_bytes
+        usage, content = self._claimed if claimed else self._new, message.content
+        usage.messages -= 1
+        usage.recipients -= len(message.pending)
+        if isinstance(content, InlineContent):
+            usage.content_bytes -= len(content.data)
 
     @property
     def counts(self) -> ActiveLimits:
         """What is taken."""
-        return ActiveLimits(self._total.messages, self._total.recipients, self._total.content_bytes)
+        new, claimed = self._new, self._claimed
+        return ActiveLimits(
+            new.messages + claimed.messages,
+            new.recipients + claimed.recipients,
+            new.content_bytes + claimed.content_bytes,
+        )

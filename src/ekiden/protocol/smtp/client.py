@@ -232,7 +232,7 @@ class SmtpClient:
             command += b" BODY=BINARYMIME"
         elif transaction.eight_bit and extensions.eight_bit_mime:
             command += b" BODY=8BITMIME"
-        if transaction.needs_utf8 and extensions.smtputf8:
+        if extensions.smtputf8 and transaction.needs_utf8:
             command += b" SMTPUTF8"
         if self.logged_in and self._rules.mail_auth:
             command += b" AUTH=<>"

@@ -77,8 +77,8 @@ class Transaction:
     """
 
     __slots__ = (
-        "accepted", "binary", "chunked", "content", "early", "eight_bit", "needs_utf8", "next", "outcomes", "preface",
-        "prefaced", "recipients", "refused", "sender", "size",
+        "accepted", "binary", "chunked", "content", "early", "eight_bit", "next", "outcomes", "preface", "prefaced",
+        "recipients", "refused", "sender", "size", "smtputf8",
     )  # fmt: skip
 
     def __init__(
@@ -96,11 +96,16 @@ class Transaction:
         self.prefaced = 0  # how many of it have their answer
         self.content = content
         self.early = early and chunked and content is not None
-        self.needs_utf8 = smtputf8 or not sender.isascii() or not all(map(bytes.isascii, recipients))
+        self.smtputf8 = smtputf8
         self.outcomes: list[Outcome | None] = [None] * len(recipients)
         self.accepted: list[int] = []  # recipients with a 2xx reply to RCPT that still wait for the end of data
         self.next = 0  # the recipient whose reply comes next
         self.refused = False  # MAIL was refused: what the server says to the rest of the burst decides nothing
+
+    @property
+    def needs_utf8(self) -> bool:
+        """Its paths or its content need SMTPUTF8."""
+        return self.smtputf8 or not self.sender.isascii() or not all(map(bytes.isascii, self.recipients))
 
     def decide_open(self, stage: Stage, reply: Reply) -> None:
         """One reply for all recipients that nothing has decided."""
