@@ -21,7 +21,9 @@ _FOLD = "\r\n\t"
 _ROOM = _LINE_LENGTH - 8  # behind the tab of a line
 # What folding must not cut: blanks in quoted strings and comments belong to them.
 _WORD = re.compile(r'(?:"[^"\\]*(?:\\.[^"\\]*)*"|\([^()]*\)|[^ ])+')
-# One line of results without quoted strings: a result; of a longer one as much as fits, cut where no comment is (of
+# Results whose quoted strings hold none of what ends a word or a result, as b= of a signature does.
+_PLAIN = re.compile(r'[^"]*+(?:"[A-Za-z0-9+/=]*+"[^"]*+)*+')
+# One line of plain results: a result; of a longer one as much as fits, cut where no comment is (of
 # which REASON_LIMIT bounds the look ahead); else one word.
 _LINE = re.compile(
     rf"[^ ;][^;]{{,{_ROOM - 2}}};(?![^ ])"
@@ -94,12 +96,13 @@ def folded(name: str, authserv_id: str, results: str) -> bytes:
     if results == NO_RESULTS:
         fits = len(beginning.rpartition("\n")[2].expandtabs()) + 1 + len(NO_RESULTS) <= _LINE_LENGTH
         return f"{beginning}{' ' if fits else _FOLD}{NO_RESULTS}\r\n".encode()
-    lines = _LINE.findall(results) if '"' not in results else _lines(results)
+    plain = '"' not in results or _PLAIN.fullmatch(results) is not None
+    lines = _LINE.findall(results) if plain else _lines(results)
     return (_FOLD.join((beginning, *lines)) + "\r\n").encode()
 
 
 def _lines(results: str) -> Iterator[str]:
-    """As _LINE, of results that hold quoted strings."""
+    """As _LINE, of results that are not plain."""
     line = ""
     for word in _WORD.findall(results):
         if not line:
@@ -147,19 +150,23 @@ def _spf(result: Result, identity: str, domain: str, reason: str, utf8: bool) ->
 
 def _dkim(verdict: DkimVerdict, utf8: bool) -> str:
     # RFC 8601 §2.7.1. What is quoted as a rule comes last: some readers expect the end of a result behind it.
+    # What a signature that holds says of lengths is not written, and must not keep its signer from being remembered.
+    reason = "" if verdict.result in _WITHOUT_REASON else verdict.reason[:REASON_LIMIT]
     text = _dkim_signer(
         verdict.result,
         verdict.key_bits,
         verdict.testing,
         verdict.body_length,
-        verdict.reason[:REASON_LIMIT],
+        reason,
         verdict.domain,
         verdict.selector,
         verdict.identity[: VALUE_LIMIT + 1],  # a longer one is not written, and must not be remembered
         verdict.algorithm,
         utf8,
     )
-    signature = value_text(verdict.signature, utf8=utf8)
+    signature: str | None = verdict.signature
+    if not (verdict.signature.isalnum() and verdict.signature.isascii()):  # most are, and none comes twice
+        signature = value_text(verdict.signature, utf8=utf8)
     return text if signature is None else f"{text} header.b={signature}"
 
 

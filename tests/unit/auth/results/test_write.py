@@ -11,6 +11,7 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from ekiden.auth.results import write
 from ekiden.auth.results.read import MethodResult, parse
 from ekiden.auth.results.write import authentication_results, results_text
 from ekiden.auth.verdict import (
@@ -72,21 +73,31 @@ def refolded(name: str, authserv_id: str, results: str) -> str:
 
 
 atoms = st.integers(1, 90).map("x".__mul__)
-unquoted_results = st.builds(
-    "dkim=pass{}{}".format,
+plain_results = st.builds(
+    "dkim=pass{}{}{}".format,
     st.sampled_from(["", " (2048-bit key)", f" (i=9, sealed by{' a.test' * 20})"]),
     st.lists(st.builds(" header.d={}".format, atoms), max_size=5).map("".join),
+    st.sampled_from(["", ' header.b="Zk9/+yIA"', ' header.b="Zk9="', ' header.b=""']),
 )
 
 
-@given(atoms, st.lists(unquoted_results, max_size=4).map("; ".join))
+@given(atoms, st.lists(plain_results, max_size=4).map("; ".join))
 @example("x" * 60, "none")
 @example("x" * 48, "none")
 def test_results_are_folded_between_words_only(authserv_id: str, results: str) -> None:
+    # What is quoted may hold what ends words and results.
     quoted = 'spf=fail reason="it; is \\" (no" smtp.helo=a'
     for text in (results or "none", quoted if results in ("", "none") else f"{quoted}; {results}"):
         field = authentication_results(authserv_id, text).decode()
         assert field == refolded("Authentication-Results:", authserv_id, text)
+
+
+def test_a_signer_is_remembered_whatever_the_bodies_of_its_messages_are() -> None:
+    dkim = EVERYTHING.dkim[0]
+    before = write._dkim_signer.cache_info().misses
+    for octets in range(5):
+        results_text(Verdicts(dkim=(replace(dkim, domain="remembered.test", reason=f"{octets} octets are signed"),)))
+    assert write._dkim_signer.cache_info().misses == before + 1
 
 
 def test_a_result_that_is_remembered_is_that_of_its_verdict_alone() -> None:
