@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ekiden.config.snapshot import Parameters
 from ekiden.observe.events import Event, Note
 from ekiden.observe.jsonlog import json_line, line_head
-from ekiden.observe.maillog import MailLogRenderer, anything, printable
+from ekiden.observe.maillog import MailLogRenderer, printable
 from ekiden.observe.target import FileTarget, StreamTarget, SyslogTarget, Target
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -57,7 +57,7 @@ class MailLog:
         self._flush_s = parameters.maillog_flush_milliseconds / 1000
         self._buffer_limit = parameters.maillog_buffer_limit
         self._line_limit = parameters.maillog_line_limit
-        self._renderer_of = MailLogRenderer(programs).of_type
+        self._renderers = MailLogRenderer(programs).by_type
         self._target = target if target is not None else open_target(parameters)
         self._events: list[tuple[float, Event]] = []  # that wait to be rendered, and when they came
         self._lines: list[bytes] = []  # that wait to be written
@@ -148,14 +148,18 @@ class MailLog:
 
     def _text_lines(self, events: Sequence[tuple[float, Event]]) -> list[bytes]:
         texts = []
+        renderers = self._renderers
         for now, event in events:
             try:
-                program, text = self._renderer_of(type(event), anything)(event)
+                program, text = renderers[type(event)](event)
             except Exception as error:  # an event with a wrong field is a bug, which must not cost mail
                 program, text = "log", f"error: a {type(event).__name__} event cannot be shown: {error!r}"
             if not 0 <= now - self._second < 1:
                 self._turn(int(now))
-            prefix = self._prefixes.get(program) or self._prefix(program)
+            try:
+                prefix = self._prefixes[program]
+            except KeyError:
+                prefix = self._prefixes[program] = self._prefix(program)
             if self._to_syslog:
                 severity = _SEVERITIES.get(event.level, 6) if type(event) is Note else 6
                 prefix = f"<{self._facility * 8 + severity}>{prefix}"
@@ -196,13 +200,9 @@ class MailLog:
         self._prefixes.clear()
 
     def _prefix(self, program: str) -> str:
-        prefix = self._prefixes.get(program)
-        if prefix is None:
-            # A syslog daemon adds the host's name itself (what libc's syslog() sends has none).
-            host = "" if self._to_syslog else f" {self._hostname}"
-            prefix = printable(f"{self._stamp}{host} {self._syslog_name}/{program}[{self._pid}]: ")
-            self._prefixes[program] = prefix
-        return prefix
+        # A syslog daemon adds the host's name itself (what libc's syslog() sends has none).
+        host = "" if self._to_syslog else f" {self._hostname}"
+        return printable(f"{self._stamp}{host} {self._syslog_name}/{program}[{self._pid}]: ")
 
 
 def open_target(parameters: Parameters) -> Target:

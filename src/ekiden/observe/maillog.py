@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from ekiden.message.delivery import Action
@@ -127,16 +128,16 @@ def seconds(value: float) -> str:
 class MailLogRenderer:
     """Turns events into (program, text). ``programs`` names the program of transports that have another name."""
 
-    __slots__ = ("_by_type", "_programs", "of_type")
+    __slots__ = ("_programs", "by_type")
 
     def __init__(self, programs: Mapping[str, str] | None = None) -> None:
         self._programs = {**_PROGRAMS, **(programs or {})}
-        self._by_type: dict[type[Event], Callable[..., Rendered]] = {**_RENDERERS, Attempted: self._attempted}
-        # The renderer of a type of events, if it has one of its own.
-        self.of_type = self._by_type.get
+        # The renderer of each type of events.
+        self.by_type: dict[type[Event], Callable[..., Rendered]] = defaultdict(lambda: anything, _RENDERERS)
+        self.by_type[Attempted] = self._attempted
 
     def render(self, event: Event) -> Rendered:
-        return self.of_type(type(event), anything)(event)
+        return self.by_type[type(event)](event)
 
     def _attempted(self, event: Attempted) -> Rendered:
         result = event.result
