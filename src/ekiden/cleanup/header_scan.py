@@ -79,7 +79,16 @@ class HeaderScan:
             found = _FIELDS_END.search(held)
             end = found.end() if found is not None else held.rfind(b"\n") + 1
         self.header = held[:end]
-        self._note_facts()
+        identifier: bytes | None = None
+        for fact in _FACTS.finditer(b"\n" + self.header):
+            which = fact.lastindex
+            if which == 2:
+                self.hops += 1
+            elif which == 3:
+                self.tls_is_optional = True
+            elif identifier is None:
+                identifier = fact[1]
+                self.message_id = _as_text(identifier)
         # A line that is still open at the limit is part of the header if it could be a field.
         self.too_long = end > self.limit or (len(held) > self.limit and _OPEN_FIELD.match(held, end) is not None)
         if held.startswith(b"\r\n", end):
@@ -87,17 +96,6 @@ class HeaderScan:
         # The header ended with a line that is no field: without an empty line it would lose what follows.
         self.has_end = end == len(held)
         return b"\r\n" + held[end:]
-
-    def _note_facts(self) -> None:
-        has_id = False
-        for found in _FACTS.finditer(b"\n" + self.header):
-            which = found.lastindex
-            if which == 2:
-                self.hops += 1
-            elif which == 3:
-                self.tls_is_optional = True
-            elif not has_id:
-                has_id, self.message_id = True, _as_text(found[1])
 
 
 def message_id(header: bytes) -> str:

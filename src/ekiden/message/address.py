@@ -14,7 +14,7 @@ _DOT_STRING = re.compile(
 )
 
 
-class Address(Struct, frozen=True):
+class Address(Struct, frozen=True, cache_hash=True):
     """A mailbox: the local part as it is meant (quotes removed, case kept) and the domain as written.
 
     The null sender ``<>`` is ``Address("", "")``. An empty domain with a local part is a name of this

@@ -18,7 +18,7 @@ class Severity(enum.IntEnum):
     PERMANENT = 5
 
 
-class Reply(Struct, frozen=True):
+class Reply(Struct, frozen=True, cache_hash=True):
     """One reply of one or more lines.
 
     ``status`` is None where RFC 2034 §4 wants none: the greeting, EHLO's and HELO's answer, 3yz.

@@ -211,7 +211,8 @@ class SmtpServer:
 
         A parameter or verb of any other extension is refused (RFC 5321 §4.1.1.11).
         """
-        self._rules = self._rules.offering(extensions)
+        rules = self._rules
+        self._rules = rules.siblings.get(extensions) or rules.offering(extensions)
 
     def secure(self, rules: Rules) -> None:
         """The connection is encrypted from now on, and these are its rules. What was said before is forgotten.

@@ -57,7 +57,7 @@ class Rules:
     __slots__ = (
         *(
             "_remembered",
-            "_siblings",
+            "siblings",
             "allowed",
             "bare_newline_code",
             "filter_line",
@@ -124,7 +124,7 @@ class Rules:
                 if name != b"BDAT" and is_noop(name)
             }
             self.verbs = self.verbs | noops
-        self._siblings: dict[frozenset[str], Rules] = {}
+        self.siblings: dict[frozenset[str], Rules] = {}
         self._offer(frozenset())
 
     def _offer(self, extensions: frozenset[str]) -> None:
@@ -139,13 +139,13 @@ class Rules:
         """These rules for a client that was offered ``extensions`` (the keywords of EHLO)."""
         if extensions == self.offered:
             return self
-        rules = self._siblings.get(extensions)
+        rules = self.siblings.get(extensions)
         if rules is None:
-            if len(self._siblings) >= _SIBLINGS:
-                self._siblings.clear()
+            if len(self.siblings) >= _SIBLINGS:
+                self.siblings.clear()
             rules = copy.copy(self)
             rules._offer(extensions)
-            self._siblings[extensions] = rules
+            self.siblings[extensions] = rules
         return rules
 
     def out_of_order(self, verb: bytes, state: State) -> Reply:
