@@ -68,15 +68,20 @@ def _fault(text: str) -> str:
 
 def required(tags: dict[str, str], name: str) -> str:
     """Raises TagError where the tag is not there; the value may be empty."""
-    value = tags.get(name)
-    if value is None:
-        raise TagError(f"{name}= is missing")
-    return value
+    if name not in tags:
+        raise _missing(name)
+    return tags[name]
+
+
+def _missing(name: str) -> TagError:
+    return TagError(f"{name}= is missing")
 
 
 def base64_value(tags: dict[str, str], name: str) -> bytes:
     """What a required tag encodes; white space within does not count (RFC 6376 §2.10). Raises TagError."""
-    text = required(tags, name)
+    if name not in tags:
+        raise _missing(name)
+    text = tags[name]
     if " " in text or "\t" in text:
         text = text.replace(" ", "").replace("\t", "")
     if len(text) % 4 or text[-3:] == "===":  # the strict mode takes too much padding

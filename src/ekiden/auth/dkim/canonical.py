@@ -86,10 +86,11 @@ class SignableHeader:
             return b"".join([simple_field(field.raw) for field in fields])
         if self._can_be_marked:
             lines = b"".join([b"%b:\x0b%b" % (field.name, field.value) for field in fields])
-            lines = lines.replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ")
+            lines = lines.replace(b"\t", b" ").replace(b"\r\n ", b" ")
             # Each value ends with a line feed. If all of these are of CRLF, and there are no others, a line is a field.
             if lines.count(b"\r\n") == len(fields) == lines.count(b"\n") == lines.count(b"\r"):
-                return relaxed_lines(lines).replace(b"\x0b ", b"").replace(_VALUE, b"")
+                lines = relaxed_lines(lines).replace(b"\x0b ", b"")
+                return lines if _VALUE not in lines else lines.replace(_VALUE, b"")  # not all begin with a blank
         for field in fields:
             if not field.relaxed:
                 field.relaxed = relaxed_field(field.raw)
@@ -155,4 +156,7 @@ def own_input(raw: bytes, canonicalization: str) -> bytes:
 
 def _without_own_value(value: bytes) -> bytes:
     own = _OWN_VALUE.search(b";" + value)
-    return value if own is None else value[: own.start(1) - 1] + value[own.end(1) - 1 :]
+    if own is None:
+        return value
+    begin, end = own.span(1)  # behind the semicolon that was put before it
+    return value[: begin - 1] + value[end - 1 :]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from ekiden.auth.results.quoting import REASON_LIMIT, VALUE_LIMIT, comment_text, reason_text, value_text
 from ekiden.auth.verdict import ArcVerdict, DkimVerdict, DmarcPolicy, Result, Verdicts
@@ -71,14 +71,6 @@ def results_text(
     return "; ".join(results) or NO_RESULTS
 
 
-def authentication_results(authserv_id: str, results: str) -> bytes:
-    """The whole field with its CRLF. ``results`` is what results_text gave.
-
-    Raises ValueError: no authserv-id can be like that.
-    """
-    return folded("Authentication-Results:", authserv_id, results)
-
-
 def identifier_text(authserv_id: str) -> str:
     """RFC 8601 §2.5: the name of a host or domain, as a rule; from the configuration. Raises ValueError."""
     text = value_text(authserv_id, utf8=True)
@@ -88,9 +80,11 @@ def identifier_text(authserv_id: str) -> str:
 
 
 def folded(name: str, authserv_id: str, results: str) -> bytes:
-    """The field that begins with ``name``. Every result begins a line, and lines are cut between words only.
+    """The field that begins with ``name``, with its CRLF. ``results`` is what results_text gave.
 
-    Raises ValueError, as authentication_results.
+    Every result begins a line, and lines are cut between words only.
+
+    Raises ValueError: no authserv-id can be like that.
     """
     beginning = _beginning(name, authserv_id)
     if results == NO_RESULTS:
@@ -99,6 +93,9 @@ def folded(name: str, authserv_id: str, results: str) -> bytes:
     plain = '"' not in results or _PLAIN.fullmatch(results) is not None
     lines = _LINE.findall(results) if plain else _lines(results)
     return (_FOLD.join((beginning, *lines)) + "\r\n").encode()
+
+
+authentication_results = partial(folded, "Authentication-Results:")  # the field by that name
 
 
 def _lines(results: str) -> Iterator[str]:
