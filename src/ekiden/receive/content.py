@@ -114,7 +114,7 @@ async def end_of_content(session: SmtpSession, event: commands.EndOfContent) -> 
         refusal = await check_end_of_data(session, transaction, conclusion.verdicts)
     if refusal is None:
         refusal = await queue(session, transaction, conclusion)
-    if transaction.examination is not None and (refusal is None or refusal is conclusion.decision.refusal):
+    if session.service.accounts and (refusal is None or refusal is conclusion.decision.refusal):
         account(session, transaction, conclusion)
     if refusal is not None:
         await session.refuse(stage, refusal)

@@ -144,6 +144,8 @@ class Offers:
     def __init__(self, parameters: Parameters) -> None:
         self._parameters = parameters
         self._made: dict[Occasion, Offered] = {}
+        # The answer that was made before, if there was this occasion.
+        self.known = self._made.get
 
     def on(self, occasion: Occasion) -> Offered:
         offered = self._made.get(occasion)

@@ -48,7 +48,7 @@ async def helo(session: SmtpSession, event: commands.Helo) -> None:
         may_log_in=bool(mechanisms),
         mechanisms=mechanisms,
     )
-    offered = service.offers.on(occasion)
+    offered = service.offers.known(occasion) or service.offers.on(occasion)
     core.offer(offered.keywords)
     session.accept(verb, offered.reply)
 

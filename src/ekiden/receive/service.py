@@ -96,6 +96,7 @@ class SmtpService:
         self.new_queue_id = new_queue_id
         self.relay_access = relay_access
         self.authentication = authentication
+        self.accounts = authentication is not None and authentication.report is not None
         self.signer = signer
         lists = relay_access.rules
         self.asks_before_content = signer is not None or (lists is not None and lists.has_data)

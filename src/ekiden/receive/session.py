@@ -148,7 +148,7 @@ class SmtpSession:
             name_failed=name is None,
         )
         refusal: Refusal | None = None
-        standing = service.standings.known(self.client)
+        standing = service.standings.known((host, self.client.name))
         if standing is None:
             try:
                 standing = await service.standings.of(self.client)

@@ -45,16 +45,14 @@ class Standings:
             hosts.is_fixed for hosts in (trusted, xclient_hosts, xforward_hosts, unlimited, newline_exclusions)
         )
         self._known: dict[tuple[str, str], Standing] = {}
-
-    def known(self, client: Client) -> Standing | None:
-        """The answer where no list need be asked."""
-        return self._known.get((client.address, client.name))
+        # The answer, by address and name, where no list need be asked.
+        self.known = self._known.get
 
     async def of(self, client: Client) -> Standing:
         """Raises TableTrouble."""
-        if (known := self.known(client)) is not None:
-            return known
         who = client.address, client.name
+        if (known := self.known(who)) is not None:
+            return known
         may_xclient = await self._xclient_hosts.matches(*who)
         is_limited = bool(self._limits) and not may_xclient and not await self._unlimited.matches(*who)
         newline = self._bare_newline

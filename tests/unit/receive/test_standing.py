@@ -57,9 +57,9 @@ STRANGER = Standing(
 )
 def test_the_lists_say_what_a_client_may_do(settings: dict[str, str], standing: Standing) -> None:
     made = standings(settings)
-    assert made.known(CLIENT) is None
+    assert made.known((CLIENT.address, CLIENT.name)) is None
     assert asyncio.run(made.of(CLIENT)) == standing
-    assert made.known(CLIENT) == standing
+    assert made.known((CLIENT.address, CLIENT.name)) == standing
 
 
 def test_only_what_is_to_be_rejected_has_exclusions() -> None:
@@ -71,4 +71,4 @@ def test_with_a_table_among_the_lists_they_are_asked_each_time(tmp_path: Path) -
     (tmp_path / "table").write_text("192.0.2.7 x\n")
     made = standings({"mynetworks": f"texthash:{tmp_path / 'table'}"})
     assert asyncio.run(made.of(CLIENT)).trusted
-    assert made.known(CLIENT) is None
+    assert made.known((CLIENT.address, CLIENT.name)) is None
