@@ -22,6 +22,9 @@ _BLANKS = re.compile(rb"[ \t]+")
 _NOT_WSP = b"\r\n\x0b\x0c"  # bytes.split() divides at these, RFC 6376 does not: its white space is blank and tab
 _RUN = re.compile(rb"  +")
 _VALUE = b"\x0b"  # marks where a value begins, in a header that does not hold it
+# Fields of a header up to this size are made canonical together, for each signature anew; those of others once, each by
+# itself, so that many signatures of a giant header cost no more than one.
+_SHORT_OCTETS = 16 * 1024
 _OWN_VALUE = re.compile(rb";[ \t\r\n]*b[ \t\r\n]*=([^;]*)")  # of b=, where a semicolon is before each tag
 
 # A name of a field in lower case, and which field of this name is meant, counted from the bottom, that one being 1.
@@ -44,11 +47,11 @@ class SignableField(Struct, eq=False):
 class SignableHeader:
     """Fields are taken for as many signatures as there are."""
 
-    __slots__ = ("_by_name", "_can_be_marked", "fields")
+    __slots__ = ("_by_name", "_together", "fields")
 
     def __init__(self, header: bytes) -> None:
         self.fields = [SignableField(name, begin, value) for begin, name, value in divided(header)]
-        self._can_be_marked = header.endswith(b"\r\n") and _VALUE not in header
+        self._together = len(header) <= _SHORT_OCTETS and header.endswith(b"\r\n") and _VALUE not in header
         by_name = self._by_name = dict[bytes, list[SignableField]]()
         for field in self.fields:
             if field.name in by_name:
@@ -84,7 +87,7 @@ class SignableHeader:
         """Each with its CRLF."""
         if canonicalization == SIMPLE:
             return b"".join([simple_field(field.raw) for field in fields])
-        if self._can_be_marked:
+        if self._together:
             lines = b"".join([b"%b:\x0b%b" % (field.name, field.value) for field in fields])
             lines = lines.replace(b"\t", b" ").replace(b"\r\n ", b" ")
             # Each value ends with a line feed. If all of these are of CRLF, and there are no others, a line is a field.

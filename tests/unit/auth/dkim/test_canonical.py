@@ -111,6 +111,12 @@ def test_the_signature_covers_its_own_field_without_its_value(raw: bytes, simple
     assert own_input(raw, "relaxed") == relaxed_field(simple + b"\r\n")[:-2]
 
 
+def test_a_field_of_a_giant_header_is_made_canonical_once() -> None:
+    header = SignableHeader(b"A: b \t c\r\n\td\r\n" * 2000)
+    assert header.canonical(header.fields, "relaxed") == b"a:b c d\r\n" * 2000
+    assert {field.relaxed for field in header.fields} == {b"a:b c d\r\n"}
+
+
 def test_a_line_feed_too_many_and_one_too_few_are_not_taken_for_a_header_in_lines() -> None:
     header = SignableHeader(b"A: x\nB: y\r\r\n")
     assert header.canonical(header.fields, "relaxed") == b"a:x\r\nb:y\r\r\n"
