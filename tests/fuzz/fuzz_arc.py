@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 
 from ekiden.auth.arc.chain import SETS_LIMIT, collect
 from ekiden.auth.arc.seal import unsealable
@@ -30,6 +31,7 @@ SEEDS = [
     _SEAL % (50, b"pass") + _RESULTS % 49,
 ]
 _LOOP = asyncio.new_event_loop()
+atexit.register(_LOOP.close)
 _NO_KEYS = FakeResolver({})
 
 
