@@ -20,6 +20,7 @@ from msgspec import Struct
 from ekiden.message.header_fields import fields
 from ekiden.message.mime_encoders import SAFE, AsItIs, Base64, Encoder, Masked, QuotedPrintable, Quoting
 from ekiden.message.mime_parser import Entity, Kind, Limits, MimeParser
+from ekiden.message.newlines import bare_newlines
 
 _MOST_PARTS = 100_000  # what is known of each part takes memory
 
@@ -118,8 +119,7 @@ class Surveyor:
         part.quoted += len(data.translate(None, SAFE))
         data = self._tail + data
         self._tail = b"\r" if data.endswith(b"\r") else b""
-        text = data.removesuffix(b"\r").replace(b"\r\n", b"")
-        if b"\r" in text or b"\n" in text or b"\x00" in text:
+        if b"\x00" in data or any(bare_newlines(data.removesuffix(b"\r"))):
             part.is_binary = True
 
     def _end_part(self) -> None:

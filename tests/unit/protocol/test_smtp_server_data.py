@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from ekiden.message.newlines import bare_newlines
 from ekiden.protocol.smtp.data import BareNewline, DataReceiver
-from ekiden.protocol.smtp.newlines import bare_newlines
 from support.dialogs import chunks
 from support.requirements import require_conformance
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 
+from ekiden.message.newlines import bare_newlines
 from ekiden.message.reply import Refusal, Reply
 from ekiden.protocol.smtp import server_replies as replies
 from ekiden.protocol.smtp.commands import Bdat, Invalid
 from ekiden.protocol.smtp.data import BareNewline
-from ekiden.protocol.smtp.newlines import bare_newlines
 from ekiden.protocol.smtp.states import State
 
 # RFC 3030 §2    bdat-cmd = "BDAT" SP chunk-size [ SP end-marker ] CR LF      chunk-size = 1*DIGIT

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ekiden.protocol.smtp.newlines import bare_newlines
+from ekiden.message.newlines import bare_newlines
 
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import enum
 
+from ekiden.message.newlines import bare_newlines
 from ekiden.message.reply import Refusal
-from ekiden.protocol.smtp.newlines import bare_newlines
 from ekiden.protocol.smtp.server_replies import BARE_CR, BARE_LF, MESSAGE_TOO_BIG
 
 _END = b"\r\n.\r\n"
