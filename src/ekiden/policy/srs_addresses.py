@@ -62,8 +62,6 @@ class SrsAddresses:
 
     def reversed(self, address: Address) -> Address | None:
         """Whom an address of ours stands for; None for all others, also when that cannot be told now."""
-        if is_srs(address.local) is None:  # nearly every address
-            return None
         srs = self._now() if self.is_ours(address) else None
         try:
             return None if srs is None else srs.reverse(address, self._time())
