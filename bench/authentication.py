@@ -127,7 +127,7 @@ def _settings(port: int) -> dict[str, str]:
 def _sink(base: Path, port: int, count: int, kept: Path | None = None) -> subprocess.Popen[bytes]:
     """A next hop, until it has ``count`` messages; in the folder ``kept`` if that is named."""
     if kept is None:
-        command = [*_PATIENT, _built(base, "mail_sink"), str(port), str(count)]
+        command: list[str | Path] = [*_PATIENT, _built(base, "mail_sink"), str(port), str(count)]
     else:
         command = [
             *(SBIN / "smtp-sink", "-u", "nobody", "-d", kept / "%M."),

@@ -18,7 +18,7 @@ from ekiden.auth.dkim.body_hash import BodyHashes
 from ekiden.auth.dkim.canonical import SignableHeader
 from ekiden.auth.dkim.verify import DkimVerification
 from ekiden.auth.dmarc.author import author_domains
-from ekiden.auth.results.remove import without_own
+from ekiden.auth.results.remove import RESULTS_FIELDS, without_own
 from ekiden.auth.results.write import authentication_results, results_text
 from ekiden.auth.spf.check import mail_from_identity
 from ekiden.auth.spf.remembered import SpfFindings
@@ -91,7 +91,9 @@ class Examination:
             self._authors = author_domains(signable)
         if self.seals:
             authentication.sealer.prepare(self._hashes)
-        self._kept = without_own(stored, parameters.authserv_id)
+        # What was stored as it came has no more fields than were seen just now.
+        is_clean = stored is received and not signable.has_any(RESULTS_FIELDS)
+        self._kept = stored if is_clean else without_own(stored, parameters.authserv_id)
         return self._kept
 
     def feed(self, body: bytes) -> None:
