@@ -116,6 +116,31 @@ def test_all_that_is_good_is_found_in_any_chunking(size: int) -> None:
     assert "dkim=pass" in found.results
 
 
+FORGED = b"Authentication-Results : MX.here.test.; dkim=pass header.d=good.test\r\n"
+FOREIGN = b"Authentication-Results: mx.else.test; dkim=pass\r\n"
+
+
+@pytest.mark.parametrize(
+    ("received", "stored", "kept"),
+    [
+        (HEADER + FORGED + FOREIGN, None, HEADER + FOREIGN),
+        (FORGED + HEADER, b"X-Seen: yes\r\n" + FORGED + HEADER, b"X-Seen: yes\r\n" + HEADER),
+        (HEADER, HEADER + FORGED, HEADER),
+        (HEADER + FOREIGN, None, HEADER + FOREIGN),
+    ],
+)
+def test_results_in_our_name_are_taken_out_of_what_is_kept(received: bytes, stored: bytes | None, kept: bytes) -> None:
+    examination = authentication(FakeResolver(ZONE)).examine(FRIEND, Address("anna", "good.test"))
+
+    async def header() -> bytes:
+        examination.begin()
+        found = examination.take_header(received, received if stored is None else stored)
+        examination.cancel()
+        return found
+
+    assert asyncio.run(header()) == kept
+
+
 def test_nothing_good_is_refused_where_the_owner_asks_for_it() -> None:
     found = examined(HEADER, client=STRANGER)
     assert found.decision.disposition is DmarcPolicy.REJECT

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from ekiden.auth.dkim import key_lookup
 from ekiden.auth.dkim.body_hash import BodyHashes
-from ekiden.auth.dkim.key_record import parse_key_record
+from ekiden.auth.dkim.key_record import KeyRecord, parse_key_record
 from ekiden.auth.dkim.verify import DEFAULT_LIMITS, DkimLimits, DkimVerification
 from ekiden.auth.verdict import DkimVerdict, Result
 from ekiden.dns.resolver import DnsTrouble, Found
@@ -329,6 +330,21 @@ def test_hostile_headers_take_linear_time() -> None:
     assert time.process_time() - begin < 5
     assert {verdict.result for verdict in verdicts} == {Result.FAIL}
     assert all(len(verdict.reason) < 400 for verdict in verdicts)
+
+
+def test_a_key_is_judged_once_for_a_signer(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[bytes] = []
+
+    def parsed(text: bytes) -> KeyRecord:
+        judged.append(text)
+        return parse_key_record(text)
+
+    monkeypatch.setattr(key_lookup, "parse_key_record", parsed)
+    key = generate_private_key(65537, 1024)
+    for extra in ("", "t=y; "):
+        for _ in range(2):
+            assert one(key=key, extra=extra).result is Result.PASS
+    assert len(judged) == 2
 
 
 def test_a_key_is_loaded_once() -> None:
