@@ -17,7 +17,7 @@ import re
 #   tag-value =  [ tval *( 1*(WSP / FWS) tval ) ]                (tval: printable, but ";")
 # RFC 8616 §4 adds what UTF-8 encodes beyond ASCII to the values.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_NAMES = frozenset("a b bh c cv d g h i k l n p q r s t v x z".split())  # those in use, which need no second look
+_NAMES = frozenset("abcdghiklnpqrstvxz") | {"bh", "cv"}  # those in use, which need no second look
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # no other control belongs here
 _NUMBER = re.compile(r"[0-9]{1,76}")
 
