@@ -78,7 +78,8 @@ class KeyLookups:
         texts = answer.records[: self._records]
         # Nearly all selectors have one key, which serves for mail after mail.
         fit = _known_fit if len(texts) == 1 and len(texts[0]) <= RECORD_OCTETS_LIMIT else _fit
-        return fit(signer, texts, self._keys)
+        is_below = signer.identity_domain != signer.domain
+        return fit(name, signer.key_type, signer.hash_name, is_below, texts, self._keys)
 
     async def _ask(self, name: str) -> Answer[bytes] | DnsTrouble:
         try:
@@ -90,9 +91,11 @@ class KeyLookups:
             return DnsTrouble(f"not within {self._time_s:g} s")
 
 
-def _fit(signer: Signer, texts: Sequence[bytes], limit: int) -> Keys:
-    """Those of a name's records that are for the signer, up to a limit; or what is wrong with the first that is not."""
-    name = signer.key_name
+def _fit(name: str, key_type: str, hash_name: str, is_below: bool, texts: Sequence[bytes], limit: int) -> Keys:
+    """Those of a name's records that are for a signer, up to a limit; or what is wrong with the first that is not.
+
+    Of the signer only what keys are for: all of it may be as long as a header, and what is remembered must not be.
+    """
     fit: list[KeyRecord] = []
     trouble = ""
     for text in texts:
@@ -103,7 +106,7 @@ def _fit(signer: Signer, texts: Sequence[bytes], limit: int) -> Keys:
         except KeyRecordError as error:
             trouble = trouble or f"{error} ({name})"
             continue
-        unfit = record.unfit(signer)
+        unfit = record.unfit(key_type, hash_name, is_below=is_below)
         if unfit:
             trouble = trouble or f"{unfit} ({name})"
         else:

@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from msgspec import Struct
 
-from ekiden.auth.dkim.signature import Signer
 from ekiden.auth.tags import TagError, base64_value, list_value, parse_tags
 
 RECORD_OCTETS_LIMIT = 8192  # an RSA key of 16384 bits takes a third of it
@@ -57,17 +56,20 @@ class KeyRecord(Struct, frozen=True):
     def key(self) -> RSAPublicKey | Ed25519PublicKey | None:
         return self.ed25519 if self.rsa is None else self.rsa
 
-    def unfit(self, signer: Signer) -> str:
-        """Why this key is not for signatures of ``signer`` (RFC 6376 §6.1.2), "" where it is."""
+    def unfit(self, key_type: str, hash_name: str, *, is_below: bool) -> str:
+        """Why this key is not for signatures made so (RFC 6376 §6.1.2), "" where it is.
+
+        ``is_below``: for an identity (i=) in a domain below that which signs.
+        """
         if not self.bits:
             return "the key is revoked"
-        if self.key_type != signer.key_type:
-            return f"the key is for {self.key_type}, the signature for {signer.key_type}"
-        if self.hashes is not None and signer.hash_name not in self.hashes:
-            return f"the key is not for {signer.hash_name} (h=)"
+        if self.key_type != key_type:
+            return f"the key is for {self.key_type}, the signature for {key_type}"
+        if self.hashes is not None and hash_name not in self.hashes:
+            return f"the key is not for {hash_name} (h=)"
         if "*" not in self.services and "email" not in self.services:
             return "the key is not for mail (s=)"
-        if self.strict and signer.identity_domain != signer.domain:
+        if self.strict and is_below:
             return "the key is for its own domain only (t=s), and i= names one below"
         return ""
 

@@ -37,7 +37,7 @@ class SignatureError(ValueError):
         self.selector = selector
 
 
-class Signer(Struct, frozen=True, cache_hash=True):
+class Signer(Struct, frozen=True):
     """Who signs what, and how: what is the same in many signatures. Names of domains are in A-labels and lower case."""
 
     algorithm: str  # a=
