@@ -13,6 +13,7 @@ from ekiden.message.address import Address
 from ekiden.message.content import Content, InlineContent
 from ekiden.message.queued import QueuedMessage
 from ekiden.message.reply import Refusal, reply
+from ekiden.net.outbox import Outbox
 from ekiden.observe.events import Event, Rejected
 from ekiden.policy.client_limits import LocalCounts
 from ekiden.policy.open_access import open_access
@@ -165,7 +166,7 @@ class World:
             loop = asyncio.get_running_loop()
             watch = DeadlineWatch(loop, watch_interval_s)
             server = await loop.create_server(
-                lambda: Connection(partial(SmtpSession, self.service), watch, loop),
+                lambda: Connection(partial(SmtpSession, self.service), watch, Outbox(), loop),
                 "127.0.0.1",
                 0,
             )

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from ekiden.message.host import Host
 from ekiden.message.tls_facts import TlsFacts
+from ekiden.net.outbox import Outbox
 from ekiden.protocol.smtp.client import Event, SmtpClient, Stage, Transaction
 from ekiden.sasl.client_mechanisms import Credentials
 from ekiden.tls.client_context import ClientLayer
@@ -62,7 +63,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_armed", "_content_rate", "_content_until", "_deadline", "_event", "_loop", "_retiring", "_stage",
+        "_armed", "_closes", "_content_rate", "_content_until", "_deadline", "_event", "_loop", "_outbox", "_output",
+        "_retiring", "_stage",
         "_timeouts", "_timer", "_transport", "_waiter", "_writable", "born", "client", "closed", "credentials",
         "domains", "endpoint", "idle_since", "layer", "lost", "next_hop", "policy", "relay", "suits_all", "tls", "uses",
     )  # fmt: skip
@@ -74,6 +76,7 @@ class Connection(asyncio.Protocol):
         timeouts: tuple[float, ...],
         loop: asyncio.AbstractEventLoop,
         *,
+        outbox: Outbox,
         content_rate: int = 0,
         layer: ClientLayer | None = None,
     ) -> None:
@@ -101,6 +104,9 @@ class Connection(asyncio.Protocol):
         self._content_rate = content_rate
         self._content_until = float("inf")  # the loop's time that content has been given so far
         self._transport: asyncio.Transport | None = None
+        self._outbox = outbox
+        self._output = b""  # that waits for the end of the turn
+        self._closes = False  # once it is sent
         self._retiring = False
         self._event: Event | None = None  # came while nobody waited
         self._waiter: asyncio.Future[Event] | None = None
@@ -153,6 +159,7 @@ class Connection(asyncio.Protocol):
         if self._content_rate:
             longest = self._loop.time() + self._timeouts[self.client.stage]
             self._content_until = min(self._content_until + size / self._content_rate, longest)
+        self.send()  # whether there is room, shows when it is sent
         if self._writable is not None and self._event is None and not self.lost:
             # Progress, not the whole content, is what the time is for: every wait has it anew. With a rate the content
             # has the time that its bytes earned, but no more than that.
@@ -192,6 +199,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once and send nothing more, least of all a final dot."""
+        self._output = b""
         if self._transport is not None:
             self._transport.abort()
 
@@ -223,6 +231,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self._output = b""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -247,9 +256,27 @@ class Connection(asyncio.Protocol):
             try:
                 output = self.layer.send(output)
             except TlsFailure:
-                self._transport.abort()  # nothing is left to speak through; whoever waits hears that it is lost
+                self.abort()  # nothing is left to speak through; whoever waits hears that it is lost
                 return
-        self._transport.write(output)
+        self._say(output)
+
+    def _say(self, output: bytes) -> None:
+        if self._output:
+            self._output += output
+        elif output:
+            self._output = output
+            self._outbox.add(self)
+
+    def send(self) -> None:
+        """What was said leaves: the outbox calls this at the end of the turn."""
+        output, self._output = self._output, b""
+        if self._transport is None or self.lost:
+            return
+        if output:
+            self._transport.write(output)
+        if self._closes:
+            self._closes = False
+            self._transport.close()
 
     def _shake_hands(self, data: bytes) -> None:
         """One step of the handshake."""
@@ -260,7 +287,7 @@ class Connection(asyncio.Protocol):
         except TlsFailure as failure:
             event = HandshakeFailed(str(failure))
         if (output := self.layer.take_output()) and self._transport is not None:
-            self._transport.write(output)  # what is told of a failure, too
+            self._say(output)  # what is told of a failure, too
         if event is not None:
             self._tell(event)
 
@@ -278,10 +305,9 @@ class Connection(asyncio.Protocol):
             self.abort()
             return b""
         if output := self.layer.take_output():  # an answer of TLS itself
-            assert self._transport is not None
-            self._transport.write(output)
-        if self.layer.ended and self._transport is not None:
-            self._transport.close()  # the server's farewell: what comes after it is nobody's
+            self._say(output)
+        if self.layer.ended:
+            self._end()  # the server's farewell: what comes after it is nobody's
         return plain
 
     def _tell(self, event: Event) -> None:
@@ -307,7 +333,14 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             if self.layer is not None and self.layer.done and not self.layer.ended:
                 self.layer.close()
-                self._transport.write(self.layer.take_output())
+                self._say(self.layer.take_output())
+            self._end()
+
+    def _end(self) -> None:
+        """Close, once what was said is sent."""
+        if self._output:
+            self._closes = True
+        elif self._transport is not None:
             self._transport.close()
 
     def _expect(self, stage: Stage) -> None:
@@ -335,7 +368,6 @@ class Connection(asyncio.Protocol):
                 self._set_deadline(self._deadline)
             return
         event = TimedOut(self._stage)
-        if self._transport is not None:
-            self._transport.abort()
+        self.abort()
         self.lost = True
         self._tell(event)

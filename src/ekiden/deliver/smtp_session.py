@@ -25,6 +25,7 @@ from ekiden.message.delivery import DeliveryResult, deferred, failed
 from ekiden.message.host import Host
 from ekiden.message.reply import Reply
 from ekiden.message.status import Status
+from ekiden.net.outbox import Outbox
 from ekiden.observe.events import Note, Observer
 from ekiden.protocol.smtp.client import (
     ClientRules,
@@ -86,6 +87,7 @@ class Sessions:
     ) -> None:
         self._settings, self._security, self._pool = settings, security, pool
         self._clock, self._observer, self._own_name = clock, observer, own_name
+        self._outbox = Outbox()
 
     async def fits(self, connection: Connection, job: Job) -> bool:
         """Whether a connection of the pool is what a new one would be: under the same policy, with the same login."""
@@ -233,7 +235,13 @@ class Sessions:
                 return Failure(deferred(NO_POLICY, f"client TLS configuration problem: {made}"))
             layer = made
         connection = Connection(
-            client, endpoint, settings.timeouts, loop, content_rate=settings.content_rate, layer=layer
+            client,
+            endpoint,
+            settings.timeouts,
+            loop,
+            outbox=self._outbox,
+            content_rate=settings.content_rate,
+            layer=layer,
         )
         connection.next_hop = aims.next_hop
         try:

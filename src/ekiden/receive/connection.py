@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from ekiden.net.outbox import Outbox
 from ekiden.tls.layer import TlsFailure, TlsLayer
 
 # Bytes of a client that may wait while its session is busy; then reading pauses and TCP slows the client down.
@@ -62,9 +63,12 @@ class Connection(asyncio.Protocol):
     """One accepted connection; the conversation is its session's to hold."""
 
     __slots__ = (
+        "_closes",
         "_eof",
         "_hurried",
         "_layer",
+        "_outbox",
+        "_output",
         "_paused_reading",
         "_received",
         "_session",
@@ -85,10 +89,14 @@ class Connection(asyncio.Protocol):
         self,
         session: Callable[[Connection], Session],
         watch: DeadlineWatch,
+        outbox: Outbox,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._session = session
         self._watch = watch
+        self._outbox = outbox
+        self._output: bytes = b""  # that waits for the end of the turn
+        self._closes = False  # once it is sent
         self.loop = loop
         self.deadline = float("inf")
         self.expired = False
@@ -102,14 +110,14 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[bytes] | None = None  # who reads, while there is nothing to read
         self._writable: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
-        # Sends bytes to the client: the transport's own way as long as nothing is between the two.
+        # Takes bytes for the client, which leave with the outbox.
         self.write: Callable[[bytes], None] = _say_nothing
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self.write = self.transport.write
+        self.write = self._say
         self._watch.add(self)
         self._task = self.loop.create_task(self._session(self).run())
 
@@ -139,6 +147,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = self._eof = True
         self.write = _say_nothing
+        self._output = b""
         if self in self._watch.connections:  # else we closed it
             self._watch.connections.discard(self)
         if self._waiter is not None:
@@ -198,6 +207,22 @@ class Connection(asyncio.Protocol):
         """Give back what was read too much: it is what read() returns next."""
         self._received = data + self._received
 
+    def _say(self, data: bytes) -> None:
+        if self._output:
+            self._output += data
+        elif data:
+            self._output = data
+            self._outbox.add(self)
+
+    def send(self) -> None:
+        """What was said leaves: the outbox calls this at the end of the turn."""
+        output, self._output = self._output, b""
+        if output:
+            self.transport.write(output)
+        if self._closes:
+            self._closes = False
+            self.transport.close()
+
     def _write_encrypted(self, data: bytes) -> None:
         assert self._layer is not None
         try:
@@ -205,7 +230,7 @@ class Connection(asyncio.Protocol):
         except TlsFailure:
             self.abort()
             return
-        self.transport.write(data)
+        self._say(data)
 
     @property
     def has_unread(self) -> bool:
@@ -223,6 +248,7 @@ class Connection(asyncio.Protocol):
         Raises TlsFailure, TimeoutError at the deadline, ServerStops; the connection is of no more use then, and says
         nothing any more.
         """
+        self.send()
         self.write = _say_nothing  # what can be said is the handshake's
         while True:
             data = await self.read()
@@ -257,7 +283,7 @@ class Connection(asyncio.Protocol):
         if layer.ended:
             self._eof = True
         if (output := layer.take_output()) and not self.lost:
-            self.transport.write(output)
+            self._say(output)
         if self._eof and not data:
             self._wake()
         return data
@@ -274,11 +300,15 @@ class Connection(asyncio.Protocol):
         self._watch.connections.discard(self)
         if self._layer is not None and not self.lost:
             self._layer.close()
-            self.transport.write(self._layer.take_output())
-        self.transport.close()
+            self._say(self._layer.take_output())
+        if self._output:
+            self._closes = True
+        else:
+            self.transport.close()
 
     def abort(self) -> None:
         self._watch.connections.discard(self)
+        self._output = b""
         self.transport.abort()
 
     def hurry(self) -> None:

@@ -26,6 +26,7 @@ from ekiden.message.delivery import DeliveryRequest, DeliveryResult, Route
 from ekiden.message.envelope import Recipient
 from ekiden.message.queued import QueueState
 from ekiden.message.queueid import QueueIds
+from ekiden.net.outbox import Outbox
 from ekiden.observe.events import Note
 from ekiden.observe.log import MailLog
 from ekiden.observe.table_warnings import table_warnings
@@ -120,7 +121,7 @@ class Worker:
 
     async def _run(self) -> int:
         loop = asyncio.get_running_loop()
-        self._watch = DeadlineWatch(loop)
+        self._watch, self._outbox = DeadlineWatch(loop), Outbox()
         try:
             await self._start()
         except (StoreTrouble, OSError, ValueError) as error:
@@ -284,7 +285,7 @@ class Worker:
         loop = asyncio.get_running_loop()
 
         def connection() -> Connection:
-            return Connection(partial(SmtpSession, self._services[name]), self._watch, loop)
+            return Connection(partial(SmtpSession, self._services[name]), self._watch, self._outbox, loop)
 
         backlog = self._configuration.parameters.smtpd_listen_backlog
         if listener.socket.family == socket.AF_UNIX:

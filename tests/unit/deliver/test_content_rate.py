@@ -11,6 +11,7 @@ from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Connection
 from ekiden.deliver.smtp_settings import lmtp_settings, smtp_settings
 from ekiden.message.host import Host
+from ekiden.net.outbox import Outbox
 from ekiden.protocol.smtp.client import SmtpClient
 from support.honours import honours
 from support.smtp_delivery import run
@@ -40,7 +41,9 @@ def test_a_server_that_takes_content_slowly(protocol: str, deadline: str, rate: 
         loop = asyncio.get_running_loop()
         times = tuple(0.5 for _ in settings.timeouts)
         host = Host("x.example", "127.0.0.1", 25)
-        connection = Connection(SmtpClient(settings.rules), host, times, loop, content_rate=settings.content_rate)
+        connection = Connection(
+            SmtpClient(settings.rules), host, times, loop, outbox=Outbox(), content_rate=settings.content_rate
+        )
         connection.connection_made(Deaf())
         taken = True
         for _ in range(20):

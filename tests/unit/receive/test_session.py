@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ekiden.message.content import InlineContent
+from ekiden.net.outbox import Outbox
 from ekiden.observe.events import Connected, ConnectionLost, Note
 from ekiden.queue.store import StoreTrouble
 from ekiden.receive.connection import Connection, DeadlineWatch
@@ -322,7 +323,7 @@ def test_a_client_of_this_host_is_at_the_loopback_address_whatever_its_socket_is
         watch = DeadlineWatch(loop)
         path = str(tmp_path / "smtpd")
         server = await loop.create_unix_server(
-            lambda: Connection(partial(SmtpSession, world.service), watch, loop), path
+            lambda: Connection(partial(SmtpSession, world.service), watch, Outbox(), loop), path
         )
         with socket.socket(socket.AF_UNIX) as sock:
             if named:

@@ -1,0 +1,1 @@
+"""What connections of all kinds share, whoever speaks through them."""
