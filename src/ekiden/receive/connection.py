@@ -308,7 +308,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._watch.connections.discard(self)
-        self._output = b""
+        self.write, self._output = _say_nothing, b""
         self.transport.abort()
 
     def hurry(self) -> None:
