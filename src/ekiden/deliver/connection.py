@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from ekiden.message.host import Host
 from ekiden.message.tls_facts import TlsFacts
-from ekiden.net.outbox import Outbox
+from ekiden.net.outbox import Outbox, Output
 from ekiden.protocol.smtp.client import Event, SmtpClient, Stage, Transaction
 from ekiden.sasl.client_mechanisms import Credentials
 from ekiden.tls.client_context import ClientLayer
@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_armed", "_closes", "_content_rate", "_content_until", "_deadline", "_event", "_loop", "_outbox", "_output",
+        "_armed", "_content_rate", "_content_until", "_deadline", "_event", "_loop", "_outbox", "_output",
         "_retiring", "_stage",
         "_timeouts", "_timer", "_transport", "_waiter", "_writable", "born", "client", "closed", "credentials",
         "domains", "endpoint", "idle_since", "layer", "lost", "next_hop", "policy", "relay", "suits_all", "tls", "uses",
@@ -105,8 +105,7 @@ class Connection(asyncio.Protocol):
         self._content_until = float("inf")  # the loop's time that content has been given so far
         self._transport: asyncio.Transport | None = None
         self._outbox = outbox
-        self._output = b""  # that waits for the end of the turn
-        self._closes = False  # once it is sent
+        self._output: Output | None = None
         self._retiring = False
         self._event: Event | None = None  # came while nobody waited
         self._waiter: asyncio.Future[Event] | None = None
@@ -159,7 +158,8 @@ class Connection(asyncio.Protocol):
         if self._content_rate:
             longest = self._loop.time() + self._timeouts[self.client.stage]
             self._content_until = min(self._content_until + size / self._content_rate, longest)
-        self.send()  # whether there is room, shows when it is sent
+        if self._output is not None:
+            self._output.send()  # whether there is room, shows when it is sent
         if self._writable is not None and self._event is None and not self.lost:
             # Progress, not the whole content, is what the time is for: every wait has it anew. With a rate the content
             # has the time that its bytes earned, but no more than that.
@@ -181,8 +181,8 @@ class Connection(asyncio.Protocol):
             self.client.reusable
             and not self.lost
             and self._event is None
-            and self._transport is not None
-            and not self._transport.is_closing()
+            and self._output is not None
+            and not self._output.is_closing()
         )
 
     def retire(self, *, wait_for_reply: bool) -> None:
@@ -199,14 +199,14 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once and send nothing more, least of all a final dot."""
-        self._output = b""
-        if self._transport is not None:
-            self._transport.abort()
+        if self._output is not None:
+            self._output.abort()
 
     # -- what the loop calls --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._output = Output(self._outbox, self._transport)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -231,7 +231,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
-        self._output = b""
+        if self._output is not None:
+            self._output.drop()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -250,7 +251,7 @@ class Connection(asyncio.Protocol):
     # -- inside --
 
     def _write(self, output: bytes) -> None:
-        if self._transport is None or self.lost:
+        if self._output is None or self.lost:
             return
         if self.layer is not None:
             try:
@@ -258,25 +259,7 @@ class Connection(asyncio.Protocol):
             except TlsFailure:
                 self.abort()  # nothing is left to speak through; whoever waits hears that it is lost
                 return
-        self._say(output)
-
-    def _say(self, output: bytes) -> None:
-        if self._output:
-            self._output += output
-        elif output:
-            self._output = output
-            self._outbox.add(self)
-
-    def send(self) -> None:
-        """What was said leaves: the outbox calls this at the end of the turn."""
-        output, self._output = self._output, b""
-        if self._transport is None or self.lost:
-            return
-        if output:
-            self._transport.write(output)
-        if self._closes:
-            self._closes = False
-            self._transport.close()
+        self._output.say(output)
 
     def _shake_hands(self, data: bytes) -> None:
         """One step of the handshake."""
@@ -286,8 +269,8 @@ class Connection(asyncio.Protocol):
             event = HANDSHAKEN if self.layer.handshake(data) else None
         except TlsFailure as failure:
             event = HandshakeFailed(str(failure))
-        if (output := self.layer.take_output()) and self._transport is not None:
-            self._say(output)  # what is told of a failure, too
+        if (output := self.layer.take_output()) and self._output is not None:
+            self._output.say(output)  # what is told of a failure, too
         if event is not None:
             self._tell(event)
 
@@ -304,10 +287,10 @@ class Connection(asyncio.Protocol):
         except TlsFailure:
             self.abort()
             return b""
-        if output := self.layer.take_output():  # an answer of TLS itself
-            self._say(output)
+        assert self._output is not None  # bytes have come
+        self._output.say(self.layer.take_output())  # an answer of TLS itself
         if self.layer.ended:
-            self._end()  # the server's farewell: what comes after it is nobody's
+            self._output.close()  # the server's farewell: what comes after it is nobody's
         return plain
 
     def _tell(self, event: Event) -> None:
@@ -330,18 +313,11 @@ class Connection(asyncio.Protocol):
 
     def _close(self) -> None:
         # What is still to be written may take as long as a reply to QUIT; then the deadline ends it.
-        if self._transport is not None:
+        if self._output is not None:
             if self.layer is not None and self.layer.done and not self.layer.ended:
                 self.layer.close()
-                self._say(self.layer.take_output())
-            self._end()
-
-    def _end(self) -> None:
-        """Close, once what was said is sent."""
-        if self._output:
-            self._closes = True
-        elif self._transport is not None:
-            self._transport.close()
+                self._output.say(self.layer.take_output())
+            self._output.close()
 
     def _expect(self, stage: Stage) -> None:
         self._stage = stage

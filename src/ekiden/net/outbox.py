@@ -39,3 +39,49 @@ class Outbox:
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": "a connection could not send", "exception": error}
                 )
+
+
+class Output:
+    """What one connection has said and not sent yet. ``transport`` is its socket."""
+
+    __slots__ = ("_closes", "_outbox", "_said", "_transport")
+
+    def __init__(self, outbox: Outbox, transport: asyncio.Transport) -> None:
+        self._outbox = outbox
+        self._transport = transport
+        self._said = b""
+        self._closes = False  # once it is sent
+
+    def say(self, data: bytes) -> None:
+        if self._said:
+            self._said += data
+        elif data:
+            self._said = data
+            self._outbox.add(self)
+
+    def send(self) -> None:
+        said, self._said = self._said, b""
+        if said:
+            self._transport.write(said)
+        if self._closes:
+            self._closes = False
+            self._transport.close()
+
+    def drop(self) -> None:
+        """Nobody is there to hear it."""
+        self._said, self._closes = b"", False
+
+    def close(self) -> None:
+        """Close the connection, once what was said is sent."""
+        if self._said:
+            self._closes = True
+        else:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once and send nothing more."""
+        self.drop()
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        return self._closes or self._transport.is_closing()

@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from ekiden.net.outbox import Outbox
+from ekiden.net.outbox import Outbox, Output
 from ekiden.tls.layer import TlsFailure, TlsLayer
 
 # Bytes of a client that may wait while its session is busy; then reading pauses and TCP slows the client down.
@@ -63,7 +63,6 @@ class Connection(asyncio.Protocol):
     """One accepted connection; the conversation is its session's to hold."""
 
     __slots__ = (
-        "_closes",
         "_eof",
         "_hurried",
         "_layer",
@@ -95,8 +94,6 @@ class Connection(asyncio.Protocol):
         self._session = session
         self._watch = watch
         self._outbox = outbox
-        self._output: bytes = b""  # that waits for the end of the turn
-        self._closes = False  # once it is sent
         self.loop = loop
         self.deadline = float("inf")
         self.expired = False
@@ -117,7 +114,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self.write = self._say
+        self._output = Output(self._outbox, self.transport)
+        self.write = self._output.say
         self._watch.add(self)
         self._task = self.loop.create_task(self._session(self).run())
 
@@ -147,7 +145,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = self._eof = True
         self.write = _say_nothing
-        self._output = b""
+        self._output.drop()
         if self in self._watch.connections:  # else we closed it
             self._watch.connections.discard(self)
         if self._waiter is not None:
@@ -207,22 +205,6 @@ class Connection(asyncio.Protocol):
         """Give back what was read too much: it is what read() returns next."""
         self._received = data + self._received
 
-    def _say(self, data: bytes) -> None:
-        if self._output:
-            self._output += data
-        elif data:
-            self._output = data
-            self._outbox.add(self)
-
-    def send(self) -> None:
-        """What was said leaves: the outbox calls this at the end of the turn."""
-        output, self._output = self._output, b""
-        if output:
-            self.transport.write(output)
-        if self._closes:
-            self._closes = False
-            self.transport.close()
-
     def _write_encrypted(self, data: bytes) -> None:
         assert self._layer is not None
         try:
@@ -230,7 +212,7 @@ class Connection(asyncio.Protocol):
         except TlsFailure:
             self.abort()
             return
-        self._say(data)
+        self._output.say(data)
 
     @property
     def has_unread(self) -> bool:
@@ -248,7 +230,7 @@ class Connection(asyncio.Protocol):
         Raises TlsFailure, TimeoutError at the deadline, ServerStops; the connection is of no more use then, and says
         nothing any more.
         """
-        self.send()
+        self._output.send()
         self.write = _say_nothing  # what can be said is the handshake's
         while True:
             data = await self.read()
@@ -283,7 +265,7 @@ class Connection(asyncio.Protocol):
         if layer.ended:
             self._eof = True
         if (output := layer.take_output()) and not self.lost:
-            self._say(output)
+            self._output.say(output)
         if self._eof and not data:
             self._wake()
         return data
@@ -300,16 +282,13 @@ class Connection(asyncio.Protocol):
         self._watch.connections.discard(self)
         if self._layer is not None and not self.lost:
             self._layer.close()
-            self._say(self._layer.take_output())
-        if self._output:
-            self._closes = True
-        else:
-            self.transport.close()
+            self._output.say(self._layer.take_output())
+        self._output.close()
 
     def abort(self) -> None:
         self._watch.connections.discard(self)
-        self.write, self._output = _say_nothing, b""
-        self.transport.abort()
+        self.write = _say_nothing
+        self._output.abort()
 
     def hurry(self) -> None:
         """The server stops: who waits for a command learns it now."""

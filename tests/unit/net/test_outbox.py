@@ -12,7 +12,7 @@ from ekiden.config.snapshot import Parameters
 from ekiden.deliver.connection import Connection as ClientConnection
 from ekiden.deliver.smtp_settings import smtp_settings
 from ekiden.message.host import Host
-from ekiden.net.outbox import Outbox
+from ekiden.net.outbox import Outbox, Output
 from ekiden.protocol.smtp.client import SmtpClient
 from ekiden.receive.connection import Connection as ServerConnection
 from ekiden.receive.connection import DeadlineWatch
@@ -118,6 +118,17 @@ def test_who_gives_up_says_nothing_more(kind: Callable[[list[str], Outbox], Any]
             connection.write(b"421 too late\r\n")
         await asyncio.sleep(0)
         assert done == ["abort"]
+
+    asyncio.run(work())
+
+
+def test_who_closes_at_the_end_of_the_turn_is_closing_already() -> None:
+    async def work() -> None:
+        output = Output(Outbox(), Wire([]))
+        output.say(b"bye")
+        assert not output.is_closing()
+        output.close()
+        assert output.is_closing()
 
     asyncio.run(work())
 
